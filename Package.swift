@@ -1,0 +1,102 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+// One list for every target: a warning is an error, an existential says `any`, an import is internal unless it is
+// part of a target's own API.
+let settings: [SwiftSetting] = [
+  .treatAllWarnings(as: .error),
+  .enableUpcomingFeature("ExistentialAny"),
+  .enableUpcomingFeature("InternalImportsByDefault"),
+]
+
+let nioCore = Target.Dependency.product(name: "NIOCore", package: "swift-nio")
+let crypto = Target.Dependency.product(name: "Crypto", package: "swift-crypto")
+let cryptoExtras = Target.Dependency.product(name: "CryptoExtras", package: "swift-crypto")
+let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
+let metrics = Target.Dependency.product(name: "Metrics", package: "swift-metrics")
+let lifecycle = Target.Dependency.product(name: "ServiceLifecycle", package: "swift-service-lifecycle")
+let subprocess = Target.Dependency.product(name: "Subprocess", package: "swift-subprocess")
+let arguments = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
+
+let package = Package(
+  name: "swift-disaster-recovery",
+  platforms: [.macOS(.v15)],
+  products: [
+    .library(name: "DRCore", targets: ["DRCore"]),
+    .library(name: "DRStorage", targets: ["DRStorage"]),
+    .library(name: "DRPostgres", targets: ["DRPostgres"]),
+    .library(name: "DRVerify", targets: ["DRVerify"]),
+    .executable(name: "dr-drill", targets: ["dr-drill"]),
+    .executable(name: "dr-postgres", targets: ["dr-postgres"]),
+    .executable(name: "dr-wal", targets: ["dr-wal"]),
+  ],
+  dependencies: [
+    .package(url: "https://github.com/apple/swift-nio.git", from: "2.101.0"),
+    .package(url: "https://github.com/apple/swift-crypto.git", from: "4.5.0"),
+    .package(url: "https://github.com/apple/swift-log.git", from: "1.16.0"),
+    .package(url: "https://github.com/apple/swift-metrics.git", from: "2.13.0"),
+    .package(url: "https://github.com/swift-server/swift-service-lifecycle.git", from: "2.13.0"),
+    .package(url: "https://github.com/swiftlang/swift-subprocess.git", from: "1.0.0"),
+    .package(url: "https://github.com/apple/swift-argument-parser.git", from: "1.8.0"),
+  ],
+  targets: [
+    // System libraries
+    .systemLibrary(
+      name: "CLibPQ", pkgConfig: "libpq", providers: [.brew(["libpq"]), .apt(["libpq-dev", "libssl-dev"])]),
+    .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.brew(["zlib"]), .apt(["zlib1g-dev"])]),
+    .systemLibrary(name: "CZstd", pkgConfig: "libzstd", providers: [.brew(["zstd"]), .apt(["libzstd-dev"])]),
+    .systemLibrary(
+      name: "CDeflate", pkgConfig: "libdeflate", providers: [.brew(["libdeflate"]), .apt(["libdeflate-dev"])]),
+
+    // The house, from the ground up
+    .target(
+      name: "DRCore",
+      dependencies: ["CZlib", "CZstd", "CDeflate", nioCore, crypto, cryptoExtras, logging],
+      resources: [.embedInCode("Manifest/Schema/backup-manifest.schema.json")],
+      swiftSettings: settings),
+    .target(name: "DRStorage", dependencies: ["DRCore", nioCore, logging], swiftSettings: settings),
+    .target(
+      name: "DRPostgres",
+      dependencies: ["DRCore", "DRStorage", "CLibPQ", nioCore, logging, metrics, lifecycle, subprocess],
+      swiftSettings: settings),
+    .target(name: "DRVerify", dependencies: ["DRCore", "DRStorage", nioCore, logging], swiftSettings: settings),
+
+    // Examples: thin, they compose the rest
+    .target(
+      name: "ExampleSupport", dependencies: ["DRCore", "DRStorage", "DRPostgres", logging, arguments],
+      path: "Examples/ExampleSupport", swiftSettings: settings),
+    .executableTarget(
+      name: "dr-wal", dependencies: ["ExampleSupport", "DRCore", "DRStorage", "DRPostgres", logging, arguments],
+      path: "Examples/dr-wal", swiftSettings: settings),
+    .executableTarget(
+      name: "dr-postgres",
+      dependencies: [
+        "ExampleSupport", "DRCore", "DRStorage", "DRPostgres", "DRVerify", logging, lifecycle, arguments,
+      ],
+      path: "Examples/dr-postgres", swiftSettings: settings),
+    .executableTarget(
+      name: "dr-drill",
+      dependencies: [
+        "ExampleSupport", "DRCore", "DRStorage", "DRPostgres", "DRVerify", logging, lifecycle, arguments,
+      ],
+      path: "Examples/dr-drill", swiftSettings: settings),
+
+    // Tests
+    .target(
+      name: "DRTestSupport", dependencies: ["DRCore", "DRStorage", nioCore, logging, subprocess],
+      path: "Tests/DRTestSupport", swiftSettings: settings),
+    .testTarget(name: "DRCoreTests", dependencies: ["DRCore", "DRTestSupport"], swiftSettings: settings),
+    .testTarget(
+      name: "DRStorageTests", dependencies: ["DRStorage", "DRCore", "DRTestSupport"], swiftSettings: settings),
+    .testTarget(
+      name: "DRPostgresTests",
+      dependencies: ["DRPostgres", "DRStorage", "DRCore", "DRTestSupport", lifecycle], swiftSettings: settings),
+    .testTarget(
+      name: "DRVerifyTests", dependencies: ["DRVerify", "DRStorage", "DRCore", "DRTestSupport"],
+      swiftSettings: settings),
+    .testTarget(
+      name: "ExampleTests",
+      dependencies: ["ExampleSupport", "DRTestSupport", "dr-drill", "dr-postgres", "dr-wal"],
+      swiftSettings: settings),
+  ]
+)

@@ -1,0 +1,218 @@
+public import Foundation
+
+extension BackupManifest {
+  /// The JSON Schema (draft 2020-12) of the format.
+  public static var jsonSchema: Data { Data(PackageResources.backup_manifest_schema_json) }
+
+  /// Reads a manifest.
+  ///
+  /// - Throws: ``DRError``: `unsupportedVersion` for a later major version, `malformedData` for anything that does not
+  ///   follow the format, naming the field.
+  public init(json: Data, object: String? = nil) throws {
+    struct Version: Decodable { var formatVersion: String }
+    let version: String
+    do {
+      version = try JSONDecoder().decode(Version.self, from: json).formatVersion
+    } catch {
+      throw BackupManifest.malformed(error, object)
+    }
+    let major = version.split(separator: ".").first.flatMap { Int($0) }
+    guard let major else {
+      throw DRError(
+        .malformedData, "the manifest's formatVersion '\(version.prefix(40))' is no version", object: object)
+    }
+    guard major == 1 else {
+      throw DRError(
+        .unsupportedVersion, "the manifest has format \(version), this library reads 1.x",
+        advice: "use a later version of the library to read this backup", object: object)
+    }
+    do {
+      self = try JSONDecoder().decode(BackupManifest.self, from: json)
+    } catch let error as DRError {
+      throw DRError(error.code, error.message, advice: error.advice, object: object ?? error.object)
+    } catch {
+      throw BackupManifest.malformed(error, object)
+    }
+  }
+
+  /// Writes the manifest: sorted keys and line breaks, so that people can read and compare it.
+  ///
+  /// - Throws: ``DRError`` with `malformedData` for a number that JSON cannot hold.
+  public func json() throws -> Data {
+    let encoder = JSONEncoder()
+    encoder.outputFormatting = [.sortedKeys, .prettyPrinted, .withoutEscapingSlashes]
+    do {
+      return try encoder.encode(self) + Data("\n".utf8)
+    } catch {
+      throw DRError(.malformedData, "the manifest \(id) cannot be written as JSON", cause: error)
+    }
+  }
+
+  private static func malformed(_ error: any Error, _ object: String?) -> DRError {
+    let what =
+      switch error {
+      case DecodingError.keyNotFound(let key, let context):
+        "'\(path(context.codingPath + [key]))' is missing"
+      case DecodingError.typeMismatch(_, let context), DecodingError.valueNotFound(_, let context),
+        DecodingError.dataCorrupted(let context):
+        "'\(path(context.codingPath))': \(context.debugDescription)"
+      default: "\(error)"
+      }
+    return DRError(
+      .malformedData, "this is not a backup manifest: \(what)",
+      advice: "if the file is damaged, restore it from another tier", object: object)
+  }
+
+  private static func path(_ keys: [any CodingKey]) -> String {
+    keys.map { $0.intValue.map { "[\($0)]" } ?? $0.stringValue }.joined(separator: ".")
+  }
+}
+
+/// A coding key of any name, to see the fields that this version does not know.
+private struct AnyKey: CodingKey {
+  var stringValue: String
+  var intValue: Int? { nil }
+  init(_ name: String) { stringValue = name }
+  init?(stringValue: String) { self.init(stringValue) }
+  init?(intValue: Int) { nil }
+}
+
+private func unknownFields(
+  in decoder: any Decoder, known: [String]
+) throws -> [String: JSONValue] {
+  let container = try decoder.container(keyedBy: AnyKey.self)
+  var fields: [String: JSONValue] = [:]
+  for key in container.allKeys where !known.contains(key.stringValue) {
+    fields[key.stringValue] = try container.decode(JSONValue.self, forKey: key)
+  }
+  return fields
+}
+
+private func encode(unknown fields: [String: JSONValue], to encoder: any Encoder) throws {
+  var container = encoder.container(keyedBy: AnyKey.self)
+  for (name, value) in fields { try container.encode(value, forKey: AnyKey(name)) }
+}
+
+extension KeyedDecodingContainer {
+  fileprivate func moment(_ key: Key) throws -> Date {
+    let text = try decode(String.self, forKey: key)
+    guard let date = Timestamp.parse(text) else {
+      throw DecodingError.dataCorruptedError(
+        forKey: key, in: self, debugDescription: "'\(text.prefix(40))' is no ISO 8601 moment")
+    }
+    return date
+  }
+
+  fileprivate func digest(_ key: Key) throws -> String {
+    let text = try decode(String.self, forKey: key)
+    guard text.utf8.count == 64, text.allSatisfy({ $0.isHexDigit && !$0.isUppercase }) else {
+      throw DecodingError.dataCorruptedError(forKey: key, in: self, debugDescription: "not a SHA-256 digest")
+    }
+    return text
+  }
+
+  fileprivate func size(_ key: Key) throws -> Int64 {
+    let size = try decode(Int64.self, forKey: key)
+    guard size >= 0 else {
+      throw DecodingError.dataCorruptedError(forKey: key, in: self, debugDescription: "a size below zero")
+    }
+    return size
+  }
+}
+
+extension BackupManifest.Artifact: Codable {
+  private enum Field: String, CodingKey, CaseIterable {
+    case name, key, rawSize, rawSHA256, storedSize, storedSHA256, compression, recipients
+  }
+
+  public init(from decoder: any Decoder) throws {
+    let container = try decoder.container(keyedBy: Field.self)
+    self.init(
+      name: try container.decode(String.self, forKey: .name),
+      key: try ObjectKey(container.decode(String.self, forKey: .key)),
+      rawSize: try container.size(.rawSize), rawSHA256: try container.digest(.rawSHA256),
+      storedSize: try container.size(.storedSize), storedSHA256: try container.digest(.storedSHA256),
+      compression: try container.decode(Compression.Format.self, forKey: .compression),
+      recipients: try container.decode([String].self, forKey: .recipients))
+    unknownFields = try DRCore.unknownFields(in: decoder, known: Field.allCases.map(\.rawValue))
+  }
+
+  public func encode(to encoder: any Encoder) throws {
+    try DRCore.encode(unknown: unknownFields, to: encoder)
+    var container = encoder.container(keyedBy: Field.self)
+    try container.encode(name, forKey: .name)
+    try container.encode(key.rawValue, forKey: .key)
+    try container.encode(rawSize, forKey: .rawSize)
+    try container.encode(rawSHA256, forKey: .rawSHA256)
+    try container.encode(storedSize, forKey: .storedSize)
+    try container.encode(storedSHA256, forKey: .storedSHA256)
+    try container.encode(compression, forKey: .compression)
+    try container.encode(recipients, forKey: .recipients)
+  }
+}
+
+extension RecoveryPoint {
+  private enum Field: String, CodingKey { case time, position, history }
+
+  public init(from decoder: any Decoder) throws {
+    let container = try decoder.container(keyedBy: Field.self)
+    self.init(
+      time: try container.moment(.time), position: try container.decode(String.self, forKey: .position),
+      history: try container.decodeIfPresent(String.self, forKey: .history))
+  }
+
+  public func encode(to encoder: any Encoder) throws {
+    var container = encoder.container(keyedBy: Field.self)
+    try container.encode(Timestamp.format(time), forKey: .time)
+    try container.encode(position, forKey: .position)
+    try container.encodeIfPresent(history, forKey: .history)
+  }
+}
+
+extension BackupManifest: Codable {
+  private enum Field: String, CodingKey, CaseIterable {
+    case formatVersion, id, component, cadence, method, parent, started, ended, recoveryPoint, changesFrom
+    case serverVersion, systemIdentifier, artifacts, leftOut, properties, libraryVersion
+  }
+
+  public init(from decoder: any Decoder) throws {
+    let container = try decoder.container(keyedBy: Field.self)
+    id = try container.decode(String.self, forKey: .id)
+    component = try container.decode(Component.self, forKey: .component)
+    cadence = try container.decode(Cadence.self, forKey: .cadence)
+    method = try container.decode(Method.self, forKey: .method)
+    parent = try container.decodeIfPresent(String.self, forKey: .parent)
+    started = try container.moment(.started)
+    ended = try container.moment(.ended)
+    recoveryPoint = try container.decode(RecoveryPoint.self, forKey: .recoveryPoint)
+    changesFrom = try container.decodeIfPresent(RecoveryPoint.self, forKey: .changesFrom)
+    serverVersion = try container.decodeIfPresent(String.self, forKey: .serverVersion)
+    systemIdentifier = try container.decodeIfPresent(String.self, forKey: .systemIdentifier)
+    artifacts = try container.decode([Artifact].self, forKey: .artifacts)
+    leftOut = try container.decode([Omission].self, forKey: .leftOut)
+    properties = try container.decode([String: JSONValue].self, forKey: .properties)
+    libraryVersion = try container.decode(String.self, forKey: .libraryVersion)
+    unknownFields = try DRCore.unknownFields(in: decoder, known: Field.allCases.map(\.rawValue))
+  }
+
+  public func encode(to encoder: any Encoder) throws {
+    try DRCore.encode(unknown: unknownFields, to: encoder)
+    var container = encoder.container(keyedBy: Field.self)
+    try container.encode(BackupManifest.formatVersion, forKey: .formatVersion)
+    try container.encode(id, forKey: .id)
+    try container.encode(component, forKey: .component)
+    try container.encode(cadence, forKey: .cadence)
+    try container.encode(method, forKey: .method)
+    try container.encodeIfPresent(parent, forKey: .parent)
+    try container.encode(Timestamp.format(started), forKey: .started)
+    try container.encode(Timestamp.format(ended), forKey: .ended)
+    try container.encode(recoveryPoint, forKey: .recoveryPoint)
+    try container.encodeIfPresent(changesFrom, forKey: .changesFrom)
+    try container.encodeIfPresent(serverVersion, forKey: .serverVersion)
+    try container.encodeIfPresent(systemIdentifier, forKey: .systemIdentifier)
+    try container.encode(artifacts, forKey: .artifacts)
+    try container.encode(leftOut, forKey: .leftOut)
+    try container.encode(properties, forKey: .properties)
+    try container.encode(libraryVersion, forKey: .libraryVersion)
+  }
+}

@@ -1,0 +1,46 @@
+public import Logging
+
+/// Brings a component back from a backup. The destination is the restorer's own, given when it is made.
+public protocol Restorer: Sendable {
+  /// Restores.
+  ///
+  /// Refuses a destination that is in use or holds data, unless the restorer was told otherwise, and destroys nothing
+  /// there before it knows that the backup can be read. A restore that ends half way leaves something that cannot be
+  /// taken for a whole one.
+  ///
+  /// - Throws: ``DRError``: `destinationInUse`, `targetUnreachable`, `corruptData` naming object, frame and offset.
+  func restore(from reader: any BackupReader, to target: RecoveryTarget, logger: Logger) async throws -> RestoreOutcome
+}
+
+/// Gives the artifacts of a committed backup.
+public protocol BackupReader: Sendable {
+  var manifest: BackupManifest { get }
+
+  /// The raw bytes of an artifact: decrypted, decompressed, with every digest checked. The stream throws at the latest
+  /// at its end if a digest differs.
+  ///
+  /// - Throws: ``DRError``: `objectNotFound`, `noMatchingIdentity`, `corruptData`.
+  func read(_ artifact: BackupManifest.Artifact) async throws -> ByteStream
+
+  /// A range of the raw bytes of an artifact. Whole-artifact digests cannot be checked here: the checksums of the
+  /// frames that the range touches are (and, when encrypted, their authentication tags).
+  ///
+  /// - Throws: As ``read(_:)``, and `invalidConfiguration` for a range outside the artifact.
+  func read(_ artifact: BackupManifest.Artifact, range: Range<Int64>) async throws -> ByteStream
+}
+
+/// What a restore did.
+public struct RestoreOutcome: Sendable {
+  /// Raw bytes written.
+  public var bytes: Int64
+  /// Files or keys written.
+  public var items: Int
+  /// How long it took.
+  public var duration: Duration
+
+  public init(bytes: Int64, items: Int, duration: Duration) {
+    self.bytes = bytes
+    self.items = items
+    self.duration = duration
+  }
+}
