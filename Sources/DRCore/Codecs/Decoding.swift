@@ -1,3 +1,5 @@
+import NIOCore
+
 /// How stored bytes become raw bytes again: decrypted, then decompressed, frames in parallel.
 public struct Decoding: Sendable {
   /// What opens encrypted bytes.
@@ -12,28 +14,170 @@ public struct Decoding: Sendable {
 
   /// Decodes a whole stored stream, ours or made by a stock tool.
   ///
+  /// The stream throws ``DRError`` (`corruptData`, `truncatedData`, `malformedData`, `noMatchingIdentity`) naming the
+  /// object, and the frame and its offset where damage can be located. Of bytes that are not compressed and not
+  /// encrypted only the digest tells, at the end.
+  ///
   /// - Parameters:
   ///   - expected: Sizes and digests to check; a difference is thrown at the end of the stream.
-  ///   - object: Named in errors, with the frame and the offset.
+  ///   - object: Named in errors.
   public func decode(
     _ stored: ByteStream, format: Compression.Format, encrypted: Bool, expected: EncodedStream.Summary? = nil,
     object: String
   ) -> ByteStream {
-    ByteStream { throw DRError(.invalidConfiguration, "not built") }
+    decode(stored, format: format, encrypted: encrypted, expected: expected, object: object, origin: FrameOrigin())
   }
 
-  /// Decodes a range of the raw bytes, reading only the frames that it touches.
-  ///
-  /// - Parameters:
-  ///   - storedSize: The size of the stored object in bytes.
-  ///   - rawRange: Which raw bytes.
-  ///   - fetch: Gives a range of the stored bytes.
-  /// - Throws: ``DRError``: `corruptData`, `malformedData`, `noMatchingIdentity`, `invalidConfiguration` for a range
-  ///   that lies outside.
-  public func decode(
-    range rawRange: Range<Int64>, storedSize: Int64, format: Compression.Format, encrypted: Bool, object: String,
-    fetch: @escaping @Sendable (Range<Int64>) async throws -> ByteStream
-  ) async throws -> ByteStream {
-    throw DRError(.invalidConfiguration, "not built")
+  /// As above, for a stream that starts at a later frame: errors name the frame and its offset in the whole.
+  func decode(
+    _ stored: ByteStream, format: Compression.Format, encrypted: Bool, expected: EncodedStream.Summary?,
+    object: String, origin: FrameOrigin
+  ) -> ByteStream {
+    let decoding = self
+    let decoder = MutableBox<StreamDecoder?>(nil)
+    return ByteStream {
+      let current = try decoder.withLock { slot -> StreamDecoder in
+        if let started = slot { return started }
+        let started = try StreamDecoder(
+          decoding, stored, format: format, encrypted: encrypted, expected: expected, object: object, origin: origin)
+        slot = started
+        return started
+      }
+      return try await current.next()
+    }
+  }
+}
+
+/// The reading side.
+///
+/// `@unchecked Sendable`: a ``ByteStream`` pulls from one consumer, and calls never overlap.
+private final class StreamDecoder: @unchecked Sendable {
+  private let workers: OrderedWorkers<SplitPiece, any FrameDecoder, ByteBuffer>
+  private let source: PieceSource
+  private let expected: EncodedStream.Summary?
+  private let object: String
+  private var rawDigest = StreamDigest()
+  private var rawSize: Int64 = 0
+
+  init(
+    _ decoding: Decoding, _ stored: ByteStream, format: Compression.Format, encrypted: Bool,
+    expected: EncodedStream.Summary?, object: String, origin: FrameOrigin
+  ) throws {
+    let source = PieceSource(
+      stored, splitter: format.makeSplitter(object: object, origin: origin),
+      decryptor: encrypted ? AgeDecryptor(identities: decoding.identities, object: object) : nil,
+      expected: expected, object: object)
+    self.source = source
+    self.expected = expected
+    self.object = object
+    let decoders = try (0..<decoding.workers).map { _ in try format.makeDecoder() }
+    workers = OrderedWorkers(
+      contexts: decoders, source: { try await source.next() },
+      transform: { piece, decoder in
+        switch piece {
+        case .raw(let raw): return raw
+        case .frame(let frame, let rawSize, let index, let offset):
+          do throws(FrameDamage) {
+            return try decoder.decode(frame, rawSize: rawSize)
+          } catch {
+            throw DRError.damagedFrame(index, offset: offset, error.reason, object: object)
+          }
+        }
+      })
+  }
+
+  func next() async throws -> ByteBuffer? {
+    while let raw = try await workers.next() {
+      guard raw.readableBytes > 0 else { continue }
+      rawSize += Int64(raw.readableBytes)
+      if let expected {
+        rawDigest.update(raw)
+        guard rawSize <= expected.rawSize else {
+          throw DRError(
+            .corruptData, "more raw bytes than the \(expected.rawSize) that the manifest states", object: object)
+        }
+      }
+      return raw
+    }
+    if let expected {
+      guard rawSize == expected.rawSize else {
+        throw DRError(
+          .corruptData, "\(rawSize) raw bytes, and the manifest states \(expected.rawSize)",
+          advice: "read this artifact from another tier, or choose another backup", object: object)
+      }
+      guard rawDigest.hex() == expected.rawSHA256 else {
+        throw DRError(
+          .corruptData, "the SHA-256 of the raw bytes differs from the manifest's",
+          advice: "read this artifact from another tier, or choose another backup", object: object)
+      }
+    }
+    return nil
+  }
+}
+
+/// Reads the stored bytes, digests and decrypts them, and cuts them into pieces for the workers.
+///
+/// `@unchecked Sendable`: the workers' pump is its only caller, and calls never overlap.
+private final class PieceSource: @unchecked Sendable {
+  private var stored: ByteStream.AsyncIterator
+  private var splitter: any FrameSplitter
+  private var decryptor: AgeDecryptor?
+  private let expected: EncodedStream.Summary?
+  private let object: String
+  private var digest = StreamDigest()
+  private var size: Int64 = 0
+  private var ended = false
+  private var checked = false
+
+  init(
+    _ stored: ByteStream, splitter: any FrameSplitter, decryptor: AgeDecryptor?, expected: EncodedStream.Summary?,
+    object: String
+  ) {
+    self.stored = stored.makeAsyncIterator()
+    self.splitter = splitter
+    self.decryptor = decryptor
+    self.expected = expected
+    self.object = object
+  }
+
+  func next() async throws -> SplitPiece? {
+    while true {
+      if let piece = try splitter.next(atEnd: ended) { return piece }
+      // What is wrong inside says more than a digest that differs: so the splitter speaks first, the digest last.
+      if ended {
+        if !checked { try checkStored() }
+        checked = true
+        return nil
+      }
+      var iterator = stored
+      let buffer = try await iterator.next()
+      stored = iterator
+      if let buffer {
+        if expected != nil { digest.update(buffer) }
+        size += Int64(buffer.readableBytes)
+        if let plain = try decryptor?.update(buffer) {
+          splitter.feed(plain)
+        } else {
+          splitter.feed(buffer)
+        }
+      } else {
+        ended = true
+        if let rest = try decryptor?.finish(), rest.readableBytes > 0 { splitter.feed(rest) }
+      }
+    }
+  }
+
+  private func checkStored() throws {
+    guard let expected else { return }
+    guard size == expected.storedSize else {
+      throw DRError(
+        .truncatedData, "\(size) stored bytes, and the manifest states \(expected.storedSize)",
+        advice: "read this artifact from another tier, or choose another backup", object: object)
+    }
+    guard digest.hex() == expected.storedSHA256 else {
+      throw DRError(
+        .corruptData, "the SHA-256 of the stored bytes differs from the manifest's",
+        advice: "read this artifact from another tier, or choose another backup", object: object)
+    }
   }
 }
