@@ -175,8 +175,8 @@ extension ByteStream {
         let end = start + Int64(buffer.readableBytes)
         position.withLock { $0 = end }
         guard end > range.lowerBound else { continue }
-        let from = Int(max(0, range.lowerBound - start))
-        let to = Int(min(Int64(buffer.readableBytes), range.upperBound - start))
+        let from = Int(Swift.max(0, range.lowerBound - start))
+        let to = Int(Swift.min(Int64(buffer.readableBytes), range.upperBound - start))
         buffer.moveReaderIndex(forwardBy: from)
         return buffer.readSlice(length: to - from)
       }
