@@ -101,7 +101,9 @@ struct CodecTests {
         if bytes.readableBytes == 0 || round % 2 == 1 {
           bytes.writeInteger(random.next())
         } else {
-          bytes.setInteger(UInt8.random(in: 0...255, using: &random), at: Int.random(in: 0..<min(200, bytes.readableBytes), using: &random))
+          bytes.setInteger(
+            UInt8.random(in: 0...255, using: &random),
+            at: Int.random(in: 0..<min(200, bytes.readableBytes), using: &random))
         }
       }
       _ = try? await Self.decode(bytes, format)

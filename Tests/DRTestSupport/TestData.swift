@@ -23,7 +23,8 @@ public enum TestData {
     while buffer.readableBytes < count {
       number += 1
       buffer.writeString(
-        "\(number)\tagent-\(number % 977)\t{\"trace\": \"\(String(random.next(), radix: 16))\", \"status\": \"ok\"}\tlorem ipsum\n")
+        "\(number)\tagent-\(number % 977)\t{\"trace\": \"\(String(random.next(), radix: 16))\", \"status\": \"ok\"}\tlorem ipsum\n"
+      )
     }
     return buffer.readSlice(length: count) ?? ByteBuffer()
   }
