@@ -1,0 +1,200 @@
+package import DRCore
+package import NIOCore
+
+/// Reads a tar archive, pushed in pieces cut anywhere: bytes in, events out.
+///
+/// Reads ustar as PostgreSQL writes it, sizes in base 256 as GNU tar writes them, pax headers (`path`, `linkpath`,
+/// `size`; sparse files are refused) and GNU long names. Other kinds of member (hard links, devices) are refused. Made
+/// for hostile input: header checksums are compared, lengths are bounded, paths are checked (``TarMember/path``).
+///
+/// Content is handed out as slices that share the frames' storage; nothing is copied but a header that a cut goes
+/// through. Give a frame with ``append(_:)``, then take events with ``next()`` until it returns nil.
+///
+/// Format: POSIX.1-2017, pax, "ustar Interchange Format".
+package struct TarReader: Sendable {
+  package enum Event: Sendable {
+    /// A file starts; as many ``data(_:)`` as there is content follow, then ``fileEnd``.
+    case file(TarMember)
+    case data(ByteBuffer)
+    case fileEnd
+    case directory(TarMember)
+    case symlink(TarMember)
+    /// The trailer: two blocks of zeroes. Nothing but zeroes may follow.
+    case end
+  }
+
+  private enum State {
+    case header
+    case content(remaining: Int64, padding: Int)
+    case padding(Int)
+    case extended(UInt8, remaining: Int, padding: Int)
+    case trailer
+    case ended
+    case failed(DRError)
+  }
+
+  private let object: String
+  private var state = State.header
+  private var input = ByteBuffer()
+  /// The offset of the next byte of input in the archive.
+  private var offset: Int64 = 0
+  private var collected = ByteBuffer()
+  private var overrides = TarOverrides()
+
+  /// - Parameter object: Names the archive in errors.
+  package init(object: String) { self.object = object }
+
+  /// Gives the next frame. All events of the frames before should have been taken: what is left of them is copied.
+  package mutating func append(_ frame: ByteBuffer) {
+    if input.readableBytes == 0 { input = frame } else { input.writeImmutableBuffer(frame) }
+  }
+
+  /// The next event, or nil if it needs more bytes.
+  ///
+  /// - Throws: ``DRError``: `malformedData` or `invalidKey`, naming the archive and the offset. Once it has thrown it
+  ///   throws the same for good.
+  package mutating func next() throws -> Event? {
+    do {
+      return try step()
+    } catch let error as DRError {
+      state = .failed(error)
+      throw error
+    }
+  }
+
+  /// Says that there are no more bytes.
+  ///
+  /// - Parameter trailer: Whether the archive must have its trailer. PostgreSQL 13 and 14 send archives without.
+  /// - Throws: ``DRError`` with `truncatedData` if the archive ends in the middle.
+  package func finish(trailer: Bool = true) throws {
+    switch state {
+    case .ended: return
+    case .failed(let error): throw error
+    case .header where !trailer && input.readableBytes == 0 && overrides.isEmpty: return
+    default:
+      throw DRError(
+        .truncatedData, "the archive ends before it is complete, at offset \(offset + Int64(input.readableBytes))",
+        object: object)
+    }
+  }
+
+  private mutating func step() throws -> Event? {
+    while true {
+      switch state {
+      case .failed(let error):
+        throw error
+
+      case .header:
+        guard let block = take(TarHeader.blockSize) else { return nil }
+        if let event = try header(block) { return event }
+
+      case .content(let remaining, let padding):
+        if remaining == 0 {
+          state = .padding(padding)
+          return .fileEnd
+        }
+        let count = Int(min(remaining, Int64(input.readableBytes)))
+        guard count > 0, let slice = take(count) else { return nil }
+        state = .content(remaining: remaining - Int64(count), padding: padding)
+        return .data(slice)
+
+      case .padding(let count):
+        guard skip(count) else { return nil }
+        state = .header
+
+      case .extended(let kind, let remaining, let padding):
+        let count = min(remaining, input.readableBytes)
+        if let slice = take(count) { collected.writeImmutableBuffer(slice) }
+        guard count == remaining else {
+          state = .extended(kind, remaining: remaining - count, padding: padding)
+          return nil
+        }
+        try located { try overrides.read(kind, collected.readableBytesView) }
+        collected.clear()
+        state = .padding(padding)
+
+      case .trailer:
+        guard let block = take(TarHeader.blockSize) else { return nil }
+        guard block.readableBytesView.allSatisfy({ $0 == 0 }) else { throw malformed("a lone block of zeroes") }
+        state = .ended
+        return .end
+
+      case .ended:
+        guard input.readableBytesView.allSatisfy({ $0 == 0 }) else { throw malformed("bytes after the end") }
+        offset += Int64(input.readableBytes)
+        input.moveReaderIndex(forwardBy: input.readableBytes)
+        return nil
+      }
+    }
+  }
+
+  private mutating func header(_ block: ByteBuffer) throws -> Event? {
+    guard let header = try located({ try TarHeader(block.readableBytesView) }) else {
+      guard overrides.isEmpty else { throw malformed("an extended header without its member") }
+      state = .trailer
+      return nil
+    }
+    switch header.kind {
+    case UInt8(ascii: "x"), UInt8(ascii: "g"), UInt8(ascii: "L"), UInt8(ascii: "K"):
+      guard header.size <= TarOverrides.limit else { throw malformed("an extended header of \(header.size) bytes") }
+      state = .extended(
+        header.kind, remaining: Int(header.size), padding: TarHeader.padding(header.size))
+      return nil
+
+    case UInt8(ascii: "0"), 0, UInt8(ascii: "7"):
+      let member = try located { try header.member(overrides) }
+      // Old archives mark a folder by a trailing slash alone.
+      guard !header.endsInSlash(overrides) else { throw malformed("a file whose name ends in a slash") }
+      overrides = TarOverrides()
+      state = .content(remaining: member.size, padding: TarHeader.padding(member.size))
+      return .file(member)
+
+    case UInt8(ascii: "5"), UInt8(ascii: "2"):
+      let isLink = header.kind == UInt8(ascii: "2")
+      let member = try located { try header.member(overrides) }
+      guard member.size == 0 else { throw malformed("a folder or link with content") }
+      overrides = TarOverrides()
+      guard isLink else {
+        // "./" is the folder that the archive was made of.
+        return member.path.isEmpty ? nil : .directory(member)
+      }
+      return .symlink(member)
+
+    default:
+      throw malformed("a member of kind \(header.kind), which is neither file, folder nor symbolic link")
+    }
+  }
+
+  private mutating func take(_ count: Int) -> ByteBuffer? {
+    guard let slice = input.readSlice(length: count) else { return nil }
+    offset += Int64(count)
+    return slice
+  }
+
+  /// Skips padding, of which perhaps only a part is there yet.
+  private mutating func skip(_ count: Int) -> Bool {
+    let there = min(count, input.readableBytes)
+    input.moveReaderIndex(forwardBy: there)
+    offset += Int64(there)
+    guard there == count else {
+      state = .padding(count - there)
+      return false
+    }
+    return true
+  }
+
+  private func malformed(_ what: String) -> DRError {
+    DRError(.malformedData, "not a sound tar archive: \(what) before offset \(offset)", object: object)
+  }
+
+  /// Adds to an error which archive it is in, and where.
+  private func located<Result>(_ body: () throws -> Result) throws -> Result {
+    do {
+      return try body()
+    } catch var error as DRError {
+      error.message += ", before offset \(offset) of the archive"
+      error.object = object
+      throw error
+    }
+  }
+}
