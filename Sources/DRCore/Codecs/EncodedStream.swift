@@ -10,6 +10,13 @@ public struct EncodedStream: Sendable {
     /// SHA-256 in lower-case hexadecimal.
     public var rawSHA256: String
     public var storedSHA256: String
+
+    package init(rawSize: Int64, storedSize: Int64, rawSHA256: String, storedSHA256: String) {
+      self.rawSize = rawSize
+      self.storedSize = storedSize
+      self.rawSHA256 = rawSHA256
+      self.storedSHA256 = storedSHA256
+    }
   }
 
   /// The compressed and encrypted bytes.

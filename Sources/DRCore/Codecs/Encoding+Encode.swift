@@ -6,13 +6,8 @@ extension Encoding {
   ///
   /// - Throws: ``DRError`` with `invalidConfiguration` for recipients that do not go together.
   public func encode(_ raw: ByteStream) throws -> EncodedStream {
-    try encode(raw, recycling: nil)
-  }
-
-  /// Encodes a stream whose frames come from a pool, to which they go back.
-  package func encode(_ raw: ByteStream, recycling pool: BufferPool?) throws -> EncodedStream {
     let outcome = MutableBox<EncodedStream.Summary?>(nil)
-    let encoder = try StreamEncoder(encoding: self, raw: raw, pool: pool, outcome: outcome)
+    let encoder = try StreamEncoder(encoding: self, raw: raw, outcome: outcome)
     return EncodedStream(stored: ByteStream { try await encoder.next() }, outcome: outcome)
   }
 }
@@ -41,10 +36,10 @@ private final class StreamEncoder: @unchecked Sendable {
   private var storedSize: Int64 = 0
 
   init(
-    encoding: Encoding, raw: ByteStream, pool: BufferPool?, outcome: MutableBox<EncodedStream.Summary?>
+    encoding: Encoding, raw: ByteStream, outcome: MutableBox<EncodedStream.Summary?>
   ) throws {
     format = encoding.compression.format
-    self.pool = pool
+    pool = raw.recycler
     self.outcome = outcome
     if !encoding.recipients.isEmpty { encryptor = try AgeEncryptor(recipients: encoding.recipients) }
     let frameSize = encoding.frameSize

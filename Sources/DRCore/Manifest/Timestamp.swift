@@ -22,6 +22,11 @@ package enum Timestamp {
     return "\(digits.prefix(8))_\(digits.suffix(6))"
   }
 
+  /// As PostgreSQL writes and reads it: `2026-11-23 03:41:53.123456+00`.
+  package static func postgres(_ date: Date) -> String {
+    format(date).replacing("T", with: " ").replacing("Z", with: "+00")
+  }
+
   /// Reads ISO 8601 with any number of fraction digits, and `Z` or an offset such as `+02:00` or `+02`. A space may
   /// stand for the `T`, as PostgreSQL writes it.
   package static func parse(_ text: String) -> Date? {

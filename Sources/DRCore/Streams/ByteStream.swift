@@ -8,10 +8,19 @@ public struct ByteStream: AsyncSequence, Sendable {
   public typealias Element = ByteBuffer
 
   private let pull: @Sendable () async throws -> ByteBuffer?
+  /// Where buffers go back to once they are used, if the producer fills them again.
+  package let recycler: BufferPool?
+
+  /// Creates a stream whose buffers come from a pool.
+  package init(recycling pool: BufferPool, _ pull: @escaping @Sendable () async throws -> ByteBuffer?) {
+    self.pull = pull
+    recycler = pool
+  }
 
   /// Creates a stream from what gives the next buffer, or nil at the end. Calls never overlap.
   public init(_ pull: @escaping @Sendable () async throws -> ByteBuffer?) {
     self.pull = pull
+    recycler = nil
   }
 
   /// Creates a stream of one buffer.

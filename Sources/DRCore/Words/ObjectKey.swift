@@ -8,6 +8,8 @@ public struct ObjectKey: Hashable, Sendable, Comparable, CustomStringConvertible
   /// Names with this prefix are a tier's own: never an object.
   package static let temporaryPrefix = ".dr-tmp-"
 
+  package static func isTemporary(_ component: String) -> Bool { component.utf8.starts(with: temporaryPrefix.utf8) }
+
   /// Checks a key.
   ///
   /// - Throws: ``DRError`` with `invalidKey`. A key has at most 1,024 bytes (the limit of S3), a component at most 255.
@@ -19,11 +21,11 @@ public struct ObjectKey: Hashable, Sendable, Comparable, CustomStringConvertible
     guard text.unicodeScalars.allSatisfy({ $0.value >= 0x20 && $0.value != 0x7F && $0 != "\\" }) else {
       throw refuse("must not hold control characters, NUL or backslashes")
     }
-    for component in text.split(separator: "/", omittingEmptySubsequences: false) {
+    for component in ObjectKey.components(of: text) {
       guard !component.isEmpty else { throw refuse("must not start or end with a slash, nor hold two in a row") }
       guard component != ".", component != ".." else { throw refuse("must not hold '.' or '..' as a component") }
       guard component.utf8.count <= 255 else { throw refuse("must not have a component of over 255 bytes") }
-      guard !component.hasPrefix(ObjectKey.temporaryPrefix) else { throw refuse("must not look like a temporary file") }
+      guard !ObjectKey.isTemporary(component) else { throw refuse("must not look like a temporary file") }
     }
     rawValue = text
   }
@@ -34,7 +36,22 @@ public struct ObjectKey: Hashable, Sendable, Comparable, CustomStringConvertible
   public func appending(_ component: String) throws -> ObjectKey { try ObjectKey("\(rawValue)/\(component)") }
 
   /// The last component.
-  public var lastComponent: String { String(rawValue.split(separator: "/").last ?? "") }
+  public var lastComponent: String { components.last ?? rawValue }
+
+  /// What lies between the slashes.
+  package var components: [String] { ObjectKey.components(of: rawValue) }
+
+  /// Split by bytes, as a file system does it: for Swift, a slash and a combining accent after it are one character, and
+  /// no slash.
+  private static func components(of text: String) -> [String] {
+    text.utf8.split(separator: UInt8(ascii: "/"), omittingEmptySubsequences: false).map { String(Substring($0)) }
+  }
+
+  /// The rest of a key that starts with these bytes, or nil.
+  package func rest(after prefix: String) -> String? {
+    guard rawValue.utf8.starts(with: prefix.utf8) else { return nil }
+    return String(Substring(rawValue.utf8.dropFirst(prefix.utf8.count)))
+  }
 
   public var description: String { rawValue }
 

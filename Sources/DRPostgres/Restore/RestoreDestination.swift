@@ -1,0 +1,117 @@
+import DRCore
+import Foundation
+
+/// The folder that a restore writes into.
+///
+/// A folder that is absent or empty is written in place. One that holds anything is refused; when it may be replaced, the
+/// restore goes into a new folder beside it, and only when that is whole the two change places by rename. What was
+/// there before is kept beside, never removed.
+struct RestoreDestination: Sendable {
+  let path: String
+  /// Where the restore writes.
+  let workPath: String
+  private let created: Bool
+
+  /// Looks at the destination and prepares the folder to write into.
+  ///
+  /// - Throws: ``DRError``: `destinationInUse`, `notWritable`.
+  init(path: String, replacing: Bool, owner: FileOwner?, now: Date) throws {
+    guard path.hasPrefix("/"), path.count > 1, !path.contains("\0") else {
+      throw DRError(.invalidConfiguration, "the destination must be an absolute path", object: path)
+    }
+    self.path = path.hasSuffix("/") ? String(path.dropLast()) : path
+    try RestoreDestination.refuseRunningServer(self.path)
+    let entries = try RestoreDestination.entries(self.path)
+    switch entries {
+    case nil:
+      workPath = self.path
+      created = true
+      try RestoreDestination.createParents(of: self.path)
+      try RestoreDestination.create(self.path)
+    case .some(let names) where names.allSatisfy({ $0 == "lost+found" }):
+      workPath = self.path
+      created = false
+      guard chmod(self.path, 0o700) == 0 else { throw FileError.make("chmod", self.path) }
+    case .some(let names):
+      guard replacing else {
+        throw DRError(
+          .destinationInUse, "the destination holds \(names.count) entries: nothing was touched",
+          advice: "choose an empty folder, or say that it may be replaced (what is there is then kept beside it)",
+          object: self.path)
+      }
+      workPath = self.path + ".restoring-" + Timestamp.compact(now)
+      created = true
+      try RestoreDestination.create(workPath)
+    }
+    if let owner, chown(workPath, owner.fixed.user, owner.fixed.group) != 0 {
+      throw FileError.make("chown", workPath)
+    }
+  }
+
+  /// Puts a whole restore in its place. Returns where the former folder is now, if there was one.
+  func commit(now: Date) throws -> String? {
+    guard workPath != path else { return nil }
+    try RestoreDestination.refuseRunningServer(path)
+    let aside = path + ".before-" + Timestamp.compact(now)
+    guard rename(path, aside) == 0 else { throw FileError.make("rename", path) }
+    guard rename(workPath, path) == 0 else {
+      let error = FileError.make("rename", workPath)
+      // Back as it was.
+      _ = rename(aside, path)
+      throw error
+    }
+    let parent = open((path as NSString).deletingLastPathComponent, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+    if parent >= 0 {
+      fsync(parent)
+      close(parent)
+    }
+    return aside
+  }
+
+  /// Removes what a failed restore wrote: it was all made by the restore.
+  func discard() {
+    if created {
+      try? FileManager.default.removeItem(atPath: workPath)
+    } else {
+      for name in (try? RestoreDestination.entries(workPath)) ?? [] where name != "lost+found" {
+        try? FileManager.default.removeItem(atPath: workPath + "/" + name)
+      }
+    }
+  }
+
+  private static func entries(_ path: String) throws -> [String]? {
+    var status = stat()
+    guard lstat(path, &status) == 0 else {
+      if errno == ENOENT { return nil }
+      throw FileError.make("stat", path)
+    }
+    do {
+      return try FileManager.default.contentsOfDirectory(atPath: path)
+    } catch {
+      throw DRError(.destinationInUse, "the destination cannot be listed as a folder", object: path, cause: error)
+    }
+  }
+
+  private static func refuseRunningServer(_ path: String) throws {
+    guard let text = try? String(contentsOfFile: path + "/postmaster.pid", encoding: .utf8),
+      let pid = text.split(separator: "\n").first.flatMap({ Int32($0) }), pid > 0
+    else { return }
+    guard kill(pid, 0) == 0 || errno == EPERM else { return }
+    throw DRError(
+      .destinationInUse, "a server (process \(pid)) runs on the destination: nothing was touched",
+      advice: "stop it with pg_ctl stop, or restore elsewhere", object: path)
+  }
+
+  private static func createParents(of path: String) throws {
+    let parent = (path as NSString).deletingLastPathComponent
+    do {
+      try FileManager.default.createDirectory(atPath: parent, withIntermediateDirectories: true)
+    } catch {
+      throw DRError(.notWritable, "the folder above the destination cannot be created", object: parent, cause: error)
+    }
+  }
+
+  private static func create(_ path: String) throws {
+    guard mkdir(path, 0o700) == 0 else { throw FileError.make("mkdir", path) }
+  }
+}

@@ -1,0 +1,80 @@
+import DRCore
+import Foundation
+
+/// Where each tablespace of a backup goes.
+struct TablespacePlan: Sendable {
+  /// The folder to write, by OID.
+  let folders: [UInt32: String]
+  private let created: MutableBox<[String]> = MutableBox([])
+
+  /// - Parameter mapping: New folders by the folders on the server that was backed up.
+  /// - Throws: ``DRError``: `invalidConfiguration` for a mapping that names no tablespace of the backup, or gives two the
+  ///   same folder; `malformedData`.
+  init(_ manifest: BackupManifest, mapping: [String: String]) throws {
+    var folders: [UInt32: String] = [:]
+    var unused = Set(mapping.keys)
+    for (text, value) in manifest.properties["tablespaces"]?.object ?? [:] {
+      guard let oid = UInt32(text), let location = value.string, location.hasPrefix("/") else {
+        throw DRError(.malformedData, "the manifest's list of tablespaces cannot be read", object: manifest.id)
+      }
+      unused.remove(location)
+      folders[oid] = mapping[location] ?? location
+    }
+    if let stray = unused.first {
+      throw DRError(
+        .invalidConfiguration, "the backup has no tablespace at \(stray)",
+        advice: "it has \(folders.isEmpty ? "none" : folders.values.sorted().joined(separator: ", "))")
+    }
+    for folder in folders.values where !folder.hasPrefix("/") || folder.contains("\0") || folder.contains("\n") {
+      throw DRError(.invalidConfiguration, "a tablespace's folder must be an absolute path", object: folder)
+    }
+    guard Set(folders.values).count == folders.count else {
+      throw DRError(.invalidConfiguration, "two tablespaces cannot share a folder")
+    }
+    self.folders = folders
+  }
+
+  /// Creates the folders.
+  ///
+  /// - Throws: ``DRError`` with `destinationInUse` for one that holds anything; nothing was touched then.
+  func prepare(owner: FileOwner?) throws {
+    for folder in folders.values {
+      if let names = try? FileManager.default.contentsOfDirectory(atPath: folder) {
+        guard names.isEmpty else {
+          throw DRError(
+            .destinationInUse, "the folder of a tablespace holds something: nothing was touched",
+            advice: "map the tablespace to an empty folder", object: folder)
+        }
+      }
+    }
+    for folder in folders.values {
+      if !FileManager.default.fileExists(atPath: folder) {
+        do {
+          try FileManager.default.createDirectory(
+            atPath: folder, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
+        } catch {
+          throw DRError(.notWritable, "the folder of a tablespace cannot be created", object: folder, cause: error)
+        }
+        created.withLock { $0.append(folder) }
+      }
+      if let owner, chown(folder, owner.fixed.user, owner.fixed.group) != 0 { throw FileError.make("chown", folder) }
+    }
+  }
+
+  /// Removes what a failed restore wrote.
+  func discard() {
+    for folder in folders.values {
+      for name in (try? FileManager.default.contentsOfDirectory(atPath: folder)) ?? [] where name.hasPrefix("PG_") {
+        try? FileManager.default.removeItem(atPath: folder + "/" + name)
+      }
+    }
+    for folder in created.value { rmdir(folder) }
+  }
+
+  /// Where a symbolic link of `base.tar` points after the restore; nil if it is no tablespace's.
+  func target(of member: TarMember) throws -> String? {
+    let parts = member.path.split(separator: "/")
+    guard parts.count == 2, parts[0] == "pg_tblspc", let oid = UInt32(parts[1]) else { return nil }
+    return folders[oid]
+  }
+}

@@ -1,0 +1,127 @@
+import NIOCore
+
+import struct Foundation.Date
+
+#if canImport(Darwin)
+  import Darwin
+#elseif canImport(Musl)
+  import Musl
+#else
+  import Glibc
+#endif
+
+/// An open file or folder; closed when the last reference goes. Every call here blocks.
+final class Descriptor: Sendable {
+  let number: Int32
+
+  init(_ number: Int32) { self.number = number }
+
+  deinit { close(number) }
+
+  /// What lies behind a name.
+  enum Kind {
+    case file
+    case folder
+    case symbolicLink
+    case other
+  }
+
+  /// What is known of a file without reading it.
+  struct Status {
+    var kind: Kind
+    var size: Int64
+    var modified: Date
+    var user: uid_t
+    var group: gid_t
+    var links: UInt64
+
+    init(_ raw: stat) {
+      kind =
+        switch raw.st_mode & S_IFMT {
+        case S_IFREG: .file
+        case S_IFDIR: .folder
+        case S_IFLNK: .symbolicLink
+        default: .other
+        }
+      size = Int64(raw.st_size)
+      #if canImport(Darwin)
+        let time = raw.st_mtimespec
+      #else
+        let time = raw.st_mtim
+      #endif
+      modified = Date(timeIntervalSince1970: Double(time.tv_sec) + Double(time.tv_nsec) / 1e9)
+      user = raw.st_uid
+      group = raw.st_gid
+      links = UInt64(raw.st_nlink)
+    }
+  }
+
+  func status() throws(SystemError) -> Status {
+    var raw = stat()
+    try systemCall("fstat") { fstat(number, &raw) }
+    return Status(raw)
+  }
+
+  /// Writes everything, straight from the buffer's memory, at the file's position.
+  func write(_ buffer: ByteBuffer) throws(SystemError) {
+    try buffer.withUnsafeReadableBytes { (bytes) throws(SystemError) in
+      var rest = bytes
+      while let base = rest.baseAddress, !rest.isEmpty {
+        #if canImport(Darwin)
+          let count = try systemCall("write") { Darwin.write(number, base, rest.count) }
+        #elseif canImport(Musl)
+          let count = try systemCall("write") { Musl.write(number, base, rest.count) }
+        #else
+          let count = try systemCall("write") { Glibc.write(number, base, rest.count) }
+        #endif
+        rest = UnsafeRawBufferPointer(rebasing: rest.dropFirst(count))
+      }
+    }
+  }
+
+  /// Reads into a new buffer until it holds `count` bytes or the file ends.
+  func read(at offset: Int64, count: Int) throws(SystemError) -> ByteBuffer {
+    var buffer = ByteBufferAllocator().buffer(capacity: count)
+    try buffer.writeWithUnsafeMutableBytes(minimumWritableBytes: count) { (bytes) throws(SystemError) in
+      var filled = 0
+      while filled < count {
+        let rest = UnsafeMutableRawBufferPointer(rebasing: bytes[filled..<count])
+        let got = try systemCall("read") { pread(number, rest.baseAddress, rest.count, off_t(offset) + off_t(filled)) }
+        if got == 0 { break }
+        filled += got
+      }
+      return filled
+    }
+    return buffer
+  }
+
+  /// Asks the disk to start on what was written, without waiting: the sync at the end is short then.
+  func startWriteback(offset: Int64, count: Int64) {
+    _ = Descriptor.syncFileRange?(number, offset, count, 2)  // SYNC_FILE_RANGE_WRITE
+  }
+
+  /// Makes the file's content, or the folder's entries, durable.
+  func sync() throws(SystemError) {
+    #if canImport(Darwin)
+      // fsync leaves the bytes in the drive's cache there.
+      if fcntl(number, F_FULLFSYNC) == 0 { return }
+    #endif
+    try systemCall("fsync") { fsync(number) }
+  }
+
+  /// As ``sync()``, for a folder: some file systems (CIFS, FUSE) have nothing to sync there and say so.
+  func syncFolder() throws(SystemError) {
+    try allowing(EINVAL, ENOTSUP, EBADF) { () throws(SystemError) in try sync() }
+  }
+
+  private typealias SyncFileRange = @convention(c) (Int32, Int64, Int64, UInt32) -> Int32
+
+  /// Linux has it, but its C header hides it from Swift behind `_GNU_SOURCE`.
+  private static let syncFileRange: SyncFileRange? = {
+    #if os(Linux)
+      dlsym(nil, "sync_file_range").map { unsafeBitCast($0, to: SyncFileRange.self) }
+    #else
+      nil
+    #endif
+  }()
+}

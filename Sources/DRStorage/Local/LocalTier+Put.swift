@@ -1,0 +1,154 @@
+public import DRCore
+import NIOCore
+
+#if canImport(Darwin)
+  import Darwin
+#elseif canImport(Musl)
+  import Musl
+#else
+  import Glibc
+#endif
+
+extension LocalTier {
+  /// How much is written in one step on the blocking queue, at least.
+  private static let step = 1 << 20
+  /// How much is written before the disk is asked to start on it.
+  private static let writebackStep: Int64 = 8 << 20
+
+  public func put(_ key: ObjectKey, _ body: ByteStream, _ options: PutOptions) async throws -> ObjectInfo {
+    let executor = BlockingExecutor(label: "disaster-recovery.local-tier.put")
+    let root = root
+    let upload = try await LocalTier.blocking(name, .writing, object: key.rawValue, on: executor) {
+      try LocalUpload(key, in: root, options)
+    }
+    do {
+      var waiting: [ByteBuffer] = []
+      var size = 0
+      for try await buffer in body {
+        try Task.checkCancellation()
+        waiting.append(buffer)
+        size += buffer.readableBytes
+        guard size >= LocalTier.step else { continue }
+        let buffers = waiting
+        (waiting, size) = ([], 0)
+        try await LocalTier.blocking(name, .writing, object: key.rawValue, on: executor) { try upload.write(buffers) }
+      }
+      try Task.checkCancellation()
+      let rest = waiting
+      return try await LocalTier.blocking(name, .writing, object: key.rawValue, on: executor) {
+        try upload.write(rest)
+        return try upload.commit()
+      }
+    } catch {
+      // The queue runs this whether or not the task is cancelled.
+      _ = try? await LocalTier.blocking(name, .writing, on: executor) { upload.abandon() }
+      throw error
+    }
+  }
+
+  /// One put in progress: a temporary file in the folder of its object. Its calls block and never overlap.
+  private final class LocalUpload: Sendable {
+    private let key: ObjectKey
+    private let folder: OpenFolder
+    private let name: String
+    private let temporaryName: String
+    private let file: Descriptor
+    private let onlyIfAbsent: Bool
+    /// Bytes written, and how many of them the disk was asked to start on.
+    private let progress = MutableBox((written: Int64(0), started: Int64(0)))
+
+    init(_ key: ObjectKey, in root: LocalRoot, _ options: PutOptions) throws {
+      let (folders, name) = try LocalTier.split(key)
+      self.key = key
+      self.name = name
+      onlyIfAbsent = options.onlyIfAbsent
+      temporaryName = LocalRoot.temporaryName()
+      (folder, file) = try LocalUpload.start(folders, temporaryName, in: root)
+      do {
+        if let owner = folder.owner { try file.give(to: owner.user, owner.group) }
+        // Known early, before the body is pulled; what decides is the commit.
+        if try folder.file(name) != nil {
+          if onlyIfAbsent { throw LocalUpload.exists(key) }
+        } else if (try? folder.descriptor.status(name)) != nil {
+          throw DRError(
+            .invalidKey, "'\(key)' is a folder or something else that is no object",
+            advice: "a local tier cannot hold both an object and a key below it", object: key.rawValue)
+        }
+      } catch {
+        abandon()
+        throw error
+      }
+    }
+
+    /// Creates the folders and the temporary file. A delete may remove a folder that became empty at the same time: once
+    /// the file is in it, it stays.
+    private static func start(
+      _ folders: ArraySlice<String>, _ temporaryName: String, in root: LocalRoot
+    ) throws -> (OpenFolder, Descriptor) {
+      var attempts = 100
+      while true {
+        do {
+          let folder = try root.open().creatingFolder(folders)
+          return (folder, try folder.descriptor.createFile(temporaryName))
+        } catch let error as SystemError where error.number == ENOENT && attempts > 0 {
+          attempts -= 1
+        }
+      }
+    }
+
+    func write(_ buffers: [ByteBuffer]) throws {
+      for buffer in buffers {
+        try file.write(buffer)
+        let start = progress.withLock { progress -> Range<Int64>? in
+          progress.written += Int64(buffer.readableBytes)
+          guard progress.written - progress.started >= LocalTier.writebackStep else { return nil }
+          defer { progress.started = progress.written }
+          return progress.started..<progress.written
+        }
+        if let start { file.startWriteback(offset: start.lowerBound, count: Int64(start.count)) }
+      }
+    }
+
+    func commit() throws -> ObjectInfo {
+      try file.sync()
+      let status = try file.status()
+      if onlyIfAbsent {
+        try link()
+        do {
+          try? folder.descriptor.unlink(temporaryName)
+          try folder.sync()
+        } catch {
+          try? folder.descriptor.unlink(name)
+          throw error
+        }
+      } else {
+        try folder.descriptor.rename(temporaryName, to: name)
+        try folder.sync()
+      }
+      return ObjectInfo(key: key, size: status.size, modified: status.modified)
+    }
+
+    private func link() throws {
+      do {
+        try folder.descriptor.link(temporaryName, to: name)
+      } catch  where error.number == EEXIST {
+        // NFS may repeat a call whose answer was lost: two names mean that the first one did it.
+        guard try file.status().links == 2 else { throw LocalUpload.exists(key) }
+      } catch  where [EPERM, ENOTSUP, EMLINK, ENOSYS].contains(error.number) {
+        throw DRError(
+          .notWritable, "the file system cannot link files, so it cannot decide which of two writers wins",
+          advice: "use a file system with hard links (ext4, xfs, btrfs, zfs, apfs, NFS)", object: key.rawValue,
+          cause: error)
+      }
+    }
+
+    func abandon() {
+      try? folder.descriptor.unlink(temporaryName)
+      folder.removeIfEmpty()
+    }
+
+    private static func exists(_ key: ObjectKey) -> DRError {
+      DRError(.objectExists, "the object is there already", object: key.rawValue)
+    }
+  }
+}

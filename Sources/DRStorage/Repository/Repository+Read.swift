@@ -1,0 +1,59 @@
+public import DRCore
+
+extension Repository {
+  /// Gives the artifacts of a backup.
+  public func reader(for manifest: BackupManifest, decoding: Decoding = Decoding()) -> any BackupReader {
+    RepositoryReader(manifest: manifest, tier: tier, decoding: decoding)
+  }
+}
+
+/// Reads artifacts from a tier, checking them against the manifest.
+private struct RepositoryReader: BackupReader {
+  let manifest: BackupManifest
+  let tier: any StorageTier
+  let decoding: Decoding
+
+  func read(_ artifact: BackupManifest.Artifact) async throws -> ByteStream {
+    decoding.decode(
+      try await get(artifact, range: nil), format: artifact.compression, encrypted: !artifact.recipients.isEmpty,
+      expected: artifact.summary, object: artifact.key.rawValue)
+  }
+
+  func read(_ artifact: BackupManifest.Artifact, range: Range<Int64>) async throws -> ByteStream {
+    guard range.lowerBound >= 0, range.upperBound <= artifact.rawSize else {
+      throw DRError(
+        .invalidConfiguration, "bytes \(range) lie outside the \(artifact.rawSize) of \(artifact.name)",
+        component: manifest.component, object: artifact.key.rawValue)
+    }
+    // The frames are found from the object's end: one of another size is damaged, and would be read as something else.
+    let stored = try await tier.head(artifact.key)
+    if let stored, stored.size != artifact.storedSize {
+      throw DRError(
+        .corruptData, "\(stored.size) stored bytes, and the manifest states \(artifact.storedSize)",
+        advice: "read this artifact from another tier, or choose another backup", component: manifest.component,
+        object: artifact.key.rawValue)
+    }
+    return try await decoding.decode(
+      range: range, storedSize: artifact.storedSize, format: artifact.compression,
+      encrypted: !artifact.recipients.isEmpty, object: artifact.key.rawValue
+    ) { try await get(artifact, range: $0) }
+  }
+
+  private func get(_ artifact: BackupManifest.Artifact, range: Range<Int64>?) async throws -> ByteStream {
+    do {
+      return try await tier.get(artifact.key, range: range)
+    } catch let error as DRError where error.code == .objectNotFound {
+      throw DRError(
+        .objectNotFound, "the artifact \(artifact.name) of backup \(manifest.id) is missing: the repository is torn",
+        advice: "read it from another tier, or choose another backup", component: manifest.component,
+        object: artifact.key.rawValue)
+    }
+  }
+}
+
+extension BackupManifest.Artifact {
+  fileprivate var summary: EncodedStream.Summary {
+    EncodedStream.Summary(
+      rawSize: rawSize, storedSize: storedSize, rawSHA256: rawSHA256, storedSHA256: storedSHA256)
+  }
+}
