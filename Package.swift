@@ -85,7 +85,8 @@ let package = Package(
     .target(
       name: "DRTestSupport", dependencies: ["DRCore", "DRStorage", nioCore, logging, subprocess],
       path: "Tests/DRTestSupport", swiftSettings: settings),
-    .testTarget(name: "DRCoreTests", dependencies: ["DRCore", "DRTestSupport"], swiftSettings: settings),
+    .testTarget(
+      name: "DRCoreTests", dependencies: ["DRCore", "DRTestSupport", nioCore, crypto], swiftSettings: settings),
     .testTarget(
       name: "DRStorageTests", dependencies: ["DRStorage", "DRCore", "DRTestSupport"], swiftSettings: settings),
     .testTarget(
