@@ -1,4 +1,4 @@
-package import DRCore
+import DRCore
 package import NIOCore
 
 /// Reads a tar archive, pushed in pieces cut anywhere: bytes in, events out.

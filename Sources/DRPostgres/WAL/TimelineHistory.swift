@@ -1,4 +1,4 @@
-public import DRCore
+import DRCore
 
 /// Where a timeline comes from: the content of `NNNNNNNN.history`.
 ///

@@ -1,4 +1,4 @@
-public import DRCore
+import DRCore
 
 /// The name of a WAL segment, `00000001000000A2000000FF`: timeline, then the number of the segment in two parts.
 public struct WALSegmentName: Hashable, Sendable, CustomStringConvertible {

@@ -1,4 +1,4 @@
-public import DRCore
+import DRCore
 
 /// The long header on the first page of every WAL segment (`XLogLongPageHeaderData` of PostgreSQL's
 /// `src/include/access/xlog_internal.h`), little-endian as on every platform that PostgreSQL is commonly run on.

@@ -1,4 +1,4 @@
-public import DRCore
+import DRCore
 
 /// The size of a WAL segment in bytes: a power of two from 1 MiB to 1 GiB, set by `initdb`.
 public struct WALSegmentSize: Hashable, Sendable, CustomStringConvertible {
