@@ -106,11 +106,39 @@ struct PlainReader: Sendable {
     return buffer
   }
 
+  /// Access to what age encrypted: the header is read once, then for each range the chunks that it touches.
   static func decrypting(
     _ identities: [AgeIdentity], storedSize: Int64, object: String,
     fetch: @escaping @Sendable (Range<Int64>) async throws -> ByteStream
   ) async throws -> PlainReader {
-    PlainReader(size: storedSize, object: object, fetch: fetch)
+    var header = AgeHeaderReader(identities: identities, object: object)
+    var found: AgePayload?
+    // A header has a few hundred bytes: no more is read of it than that, unless it has many recipients.
+    var offset: Int64 = 0
+    while found == nil, offset < storedSize {
+      let end = min(offset + 4096, storedSize)
+      var piece = try await fetch(offset..<end).collect(limit: 4096, object: object)
+      found = try header.update(&piece)
+      offset = end
+    }
+    guard let payload = found else { throw header.truncated }
+    let layout = try AgeLayout(payloadOffset: payload.offset, storedSize: storedSize, object: object)
+    return PlainReader(size: layout.plainSize, object: object) { range in
+      let decryptor = try AgeRangeDecryptor(payload, plainRange: range, storedSize: storedSize)
+      let state = MutableBox<(decryptor: AgeRangeDecryptor, ended: Bool)>((decryptor, false))
+      let stored = try await fetch(decryptor.storedRange)
+      return ByteStream {
+        guard !state.value.ended else { return nil }
+        var iterator = stored.makeAsyncIterator()
+        guard let buffer = try await iterator.next() else {
+          return try state.withLock { state in
+            state.ended = true
+            return try state.decryptor.finish()
+          }
+        }
+        return try state.withLock { try $0.decryptor.update(buffer) }
+      }
+    }
   }
 
   func zstdSeekTable() async throws -> ZstdSeekTable? {
