@@ -33,12 +33,20 @@ public struct LocalTier: StorageTier {
     guard !path.isEmpty, !path.utf8.contains(0) else {
       throw DRError(.invalidConfiguration, "the root of a local tier is a path, not '\(path.debugDescription)'")
     }
-    let absolute = path.hasPrefix("/") ? path : "\(FileManager.default.currentDirectoryPath)/\(path)"
+    let absolute = LocalTier.absolute(path)
     let tier = "local:\(absolute)"
     name = tier
     root = try await LocalTier.blocking(tier, creating ? .writing : .reading) {
       try LocalRoot(path: absolute, creating: creating)
     }
+  }
+
+  /// Without slashes at its end.
+  private static func absolute(_ path: String) -> String {
+    var path = path
+    if path.utf8.first != UInt8(ascii: "/") { path = "\(FileManager.default.currentDirectoryPath)/\(path)" }
+    while path.utf8.count > 1, path.utf8.last == UInt8(ascii: "/") { path.removeLast() }
+    return path
   }
 
   /// Runs blocking work on a queue of its own, so that no operation waits for another, and says its errors in the tier's

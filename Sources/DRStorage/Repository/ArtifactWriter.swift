@@ -58,6 +58,7 @@ final class ArtifactWriter: BackupWriter {
     guard !name.utf8.contains(UInt8(ascii: "/")) else {
       throw DRError(.invalidKey, "the name of an artifact holds no slash", component: component, object: name)
     }
+    _ = try ObjectKey(name)
     let key = try ObjectKey(prefix + name + encoding.pathExtension)
     try state.withLock { state in
       guard !state.closed else {

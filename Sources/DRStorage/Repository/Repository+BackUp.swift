@@ -2,6 +2,7 @@ public import DRCore
 public import Logging
 import NIOCore
 
+import struct Foundation.Data
 import struct Foundation.Date
 
 extension Repository {
@@ -36,10 +37,10 @@ extension Repository {
       let artifacts = try writer.close()
       try Task.checkCancellation()
       try await checkPresence(of: artifacts)
-      let manifest = BackupManifest(
-        id: attempt.id, component: attempt.component, cadence: cadence, started: attempt.started, ended: now(),
-        capture: capture, artifacts: artifacts)
-      try await put(manifest, in: attempt.folder, &commit)
+      let manifest = try await put(
+        BackupManifest(
+          id: attempt.id, component: attempt.component, cadence: cadence, started: attempt.started, ended: now(),
+          capture: capture, artifacts: artifacts), in: attempt.folder, &commit)
       // A process that was suspended for longer than the grace may have been taken for dead and its artifacts removed.
       // From the manifest on nobody removes them.
       try await checkPresence(of: artifacts)
@@ -179,8 +180,10 @@ extension Repository {
     for artifact in artifacts { try await tier.checkPresence(of: artifact) }
   }
 
-  /// Puts the manifest and compares what is stored then.
-  private func put(_ manifest: BackupManifest, in folder: BackupFolder, _ commit: inout Commit) async throws {
+  /// Puts the manifest, compares what is stored then, and gives it as every reader will see it.
+  private func put(
+    _ manifest: BackupManifest, in folder: BackupFolder, _ commit: inout Commit
+  ) async throws -> BackupManifest {
     let key = try folder.manifest(manifest.id)
     let json = ByteBuffer(bytes: try manifest.json())
     commit = .tried
@@ -198,6 +201,7 @@ extension Repository {
         .corruptData, "the manifest reads back otherwise than it was written", advice: "look at the disk",
         component: manifest.component, object: key.rawValue)
     }
+    return try BackupManifest(json: Data(json.readableBytesView), object: key.rawValue)
   }
 
   /// Removes what a failed backup wrote. The manifest goes first; as long as it may be there, nothing else goes.

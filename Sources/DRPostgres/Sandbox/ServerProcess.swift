@@ -1,0 +1,95 @@
+import DRCore
+import Foundation
+import Subprocess
+
+/// A postmaster that this process started and will reap.
+final class ServerProcess: Sendable {
+  let processID: Int32
+  private let end = MutableBox<String?>(nil)
+
+  private init(processID: Int32) { self.processID = processID }
+
+  /// How it ended; nil while it runs.
+  var howItEnded: String? { end.value }
+
+  /// Starts a program that goes on until it is told to stop; what it writes goes to a file.
+  ///
+  /// - Throws: ``DRError`` with `programFailed`.
+  static func start(
+    _ path: String, _ arguments: [String], as user: ServerUser?, environment: [String: String], logFile: String
+  ) async throws -> ServerProcess {
+    let log = open(logFile, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0o600)
+    guard log >= 0 else { throw DRError(.notWritable, "no log can be written: \(lastError())", object: logFile) }
+    var configuration = programConfiguration(path, arguments, as: user, environment: environment)
+    configuration.platformOptions.teardownSequence = []
+    return try await withCheckedThrowingContinuation { continuation in
+      let started = MutableBox<ServerProcess?>(nil)
+      // Not a child task: the server outlives the task that starts it.
+      Task { [configuration] in
+        let result: String
+        do {
+          let output = FileDescriptorOutput.fileDescriptor(.init(rawValue: log), closeAfterSpawningProcess: true)
+          let status = try await Subprocess.run(
+            configuration, input: .none, output: output, error: .combinedWithOutput
+          ) { execution in
+            let process = ServerProcess(processID: execution.processIdentifier.value)
+            started.withLock { $0 = process }
+            continuation.resume(returning: process)
+          }.terminationStatus
+          result = "\(status)"
+        } catch {
+          guard started.value != nil else {
+            return continuation.resume(
+              throwing: DRError(.programFailed, "the server \(path) could not be started", cause: error))
+          }
+          result = "it was lost from sight: \(error)"
+        }
+        started.value?.end.withLock { $0 = result }
+      }
+    }
+  }
+
+  /// Waits for its end.
+  ///
+  /// - Returns: Whether it ended within the limit.
+  func waitForEnd(limit: Duration) async -> Bool {
+    let deadline = ContinuousClock.now + limit
+    while end.value == nil {
+      guard ContinuousClock.now < deadline else { return false }
+      // Also when the task is cancelled: then this sleeps in small steps that the limit bounds.
+      await Task.detached { try? await Task.sleep(for: .milliseconds(10)) }.value
+    }
+    return true
+  }
+
+  /// Kills every process of a sandbox's server, and what these started, as a power cut would; removes the shared memory
+  /// that this leaves.
+  ///
+  /// - Throws: ``DRError`` with `timedOut` if some are still there after ten seconds.
+  static func killAll(
+    homeName: String, runFolder: String, dataFolder: String, started: ServerProcess? = nil
+  ) throws {
+    // It may not even have become a server yet, with a title to be found by.
+    if let started, started.howItEnded == nil { kill(started.processID, SIGKILL) }
+    let file = PostmasterFile(dataFolder: dataFolder).flatMap { $0.socketFolder == runFolder ? $0 : nil }
+    let deadline = ContinuousClock.now + .seconds(10)
+    var processes = ProcessTable.servers(marked: homeName)
+    // The postmaster first, so that nothing new is started; its children are found by the title that they share with it.
+    if let postmaster = file?.processID, processes.contains(postmaster) { kill(postmaster, SIGKILL) }
+    while !processes.isEmpty {
+      for process in processes {
+        // Each child leads a session of its own: this takes a restore_command that it runs with it.
+        kill(-process, SIGKILL)
+        kill(process, SIGKILL)
+      }
+      guard ContinuousClock.now < deadline else {
+        throw DRError(
+          .timedOut, "server processes did not end when killed: \(processes.map(String.init).joined(separator: ", "))",
+          object: dataFolder)
+      }
+      usleep(10_000)
+      processes = ProcessTable.servers(marked: homeName)
+    }
+    file?.removeSharedMemory()
+  }
+}
