@@ -91,7 +91,8 @@ let package = Package(
       name: "DRStorageTests", dependencies: ["DRStorage", "DRCore", "DRTestSupport"], swiftSettings: settings),
     .testTarget(
       name: "DRPostgresTests",
-      dependencies: ["DRPostgres", "DRStorage", "DRCore", "DRTestSupport", lifecycle], swiftSettings: settings),
+      dependencies: ["DRPostgres", "DRStorage", "DRVerify", "DRCore", "DRTestSupport", nioCore, logging, lifecycle],
+      swiftSettings: settings),
     .testTarget(
       name: "DRVerifyTests", dependencies: ["DRVerify", "DRStorage", "DRCore", "DRTestSupport"],
       swiftSettings: settings),

@@ -1,22 +1,24 @@
 /// The BASE_BACKUP command in the grammar of the server's version.
 ///
 /// Source: PostgreSQL documentation, "Streaming Replication Protocol", of versions 13 to 17.
-struct BaseBackupCommand: Equatable {
-  var label: String
+package struct BaseBackupCommand: Equatable {
+  package var label: String
   /// Checkpoint at once rather than spread over `checkpoint_completion_target`.
-  var fastCheckpoint = true
+  package var fastCheckpoint = true
   /// In KiB a second; nil is as fast as it goes.
-  var maximumRate: Int?
+  package var maximumRate: Int?
   /// Put the WAL that makes the backup consistent into its `base.tar`.
-  var includesWAL = false
-  var serverVerifiesChecksums = false
+  package var includesWAL = false
+  package var serverVerifiesChecksums = false
+
+  package init(label: String) { self.label = label }
 
   /// From this version on options stand in parentheses, and everything comes in one copy with typed messages.
   static let parenthesised = 150_000
   /// Before this version there is no backup manifest.
   static let oldest = 130_000
 
-  func text(serverVersion: Int) -> String {
+  package func text(serverVersion: Int) -> String {
     let quoted = "'" + label.replacing("'", with: "''") + "'"
     if serverVersion >= BaseBackupCommand.parenthesised {
       var options = ["LABEL \(quoted)", "PROGRESS true", "CHECKPOINT '\(fastCheckpoint ? "fast" : "spread")'"]

@@ -1,8 +1,8 @@
 import DRCore
-import NIOCore
+package import NIOCore
 
 /// One archive of a base backup.
-enum BackupArchive: Hashable, Sendable {
+package enum BackupArchive: Hashable, Sendable {
   /// The data folder itself.
   case base
   /// A tablespace: its OID and where it lies on the server.
@@ -32,16 +32,16 @@ enum BackupArchive: Hashable, Sendable {
 ///
 /// Source: PostgreSQL documentation, "Streaming Replication Protocol", BASE_BACKUP: `n` new archive, `m` manifest,
 /// `d` data, `p` progress.
-struct BaseBackupDemultiplexer: Sendable {
-  let frameSize: Int
+package struct BaseBackupDemultiplexer: Sendable {
+  package let frameSize: Int
   /// The frame that is being filled.
-  private(set) var frame: ByteBuffer
+  package private(set) var frame: ByteBuffer
   /// What came after the frame was full.
   private var carry = ByteBuffer()
   /// Set when a message began another archive: what is in the frame belongs to the one before.
-  private(set) var following: BackupArchive?
+  package private(set) var following: BackupArchive?
 
-  init(frameSize: Int, frame: ByteBuffer) {
+  package init(frameSize: Int, frame: ByteBuffer) {
     self.frameSize = frameSize
     self.frame = frame
   }
@@ -49,7 +49,7 @@ struct BaseBackupDemultiplexer: Sendable {
   /// Takes one message. `pause` says that the frame is full or the archive has ended.
   ///
   /// - Throws: ``DRError`` with `malformedData` for what a server of a known version does not send.
-  mutating func take(_ message: UnsafeRawBufferPointer) throws -> CopyControl {
+  package mutating func take(_ message: UnsafeRawBufferPointer) throws -> CopyControl {
     guard let type = message.first else { throw BaseBackupDemultiplexer.malformed("an empty message") }
     let body = UnsafeRawBufferPointer(rebasing: message[1...])
     switch type {
@@ -69,7 +69,7 @@ struct BaseBackupDemultiplexer: Sendable {
   }
 
   /// Takes data that comes without a type (PostgreSQL 13 and 14).
-  mutating func fill(_ data: UnsafeRawBufferPointer) -> CopyControl {
+  package mutating func fill(_ data: UnsafeRawBufferPointer) -> CopyControl {
     let room = frameSize - frame.readableBytes
     if data.count <= room {
       frame.writeBytes(data)
@@ -81,7 +81,7 @@ struct BaseBackupDemultiplexer: Sendable {
   }
 
   /// Gives the frame away and starts another, with what came after the last one was full.
-  mutating func takeFrame(replacement: ByteBuffer) -> ByteBuffer {
+  package mutating func takeFrame(replacement: ByteBuffer) -> ByteBuffer {
     let full = frame
     frame = replacement
     frame.writeBuffer(&carry)
@@ -90,7 +90,7 @@ struct BaseBackupDemultiplexer: Sendable {
   }
 
   /// The archive that begins, once what came before it has been taken.
-  mutating func takeFollowing() -> BackupArchive? {
+  package mutating func takeFollowing() -> BackupArchive? {
     defer { following = nil }
     return following
   }

@@ -75,9 +75,11 @@ public struct PostgresBaseBackup: BackupSource {
     guard let systemIdentifier = identity.single else {
       throw DRError(.sourceFailed, "the server does not say who it is")
     }
-    let command = BaseBackupCommand(
-      label: writer.backupID, fastCheckpoint: fastCheckpoint, maximumRate: maximumRate.map { max(32, $0 >> 10) },
-      includesWAL: requiredWAL.isIncluded, serverVerifiesChecksums: serverVerifiesChecksums)
+    var command = BaseBackupCommand(label: writer.backupID)
+    command.fastCheckpoint = fastCheckpoint
+    command.maximumRate = maximumRate.map { max(32, $0 >> 10) }
+    command.includesWAL = requiredWAL.isIncluded
+    command.serverVerifiesChecksums = serverVerifiesChecksums
     try await connection.send(command.text(serverVersion: version))
 
     // A spread checkpoint may take minutes before the first answer.
@@ -150,7 +152,13 @@ public struct PostgresBaseBackup: BackupSource {
       try await writer.write(
         archive.artifactName, content, expectedLength: tablespaces.size(of: archive))
       if let scanner = scanned.value {
-        try scanner.finish(trailer: !needsTrailer)
+        do {
+          try scanner.finish(trailer: !needsTrailer)
+        } catch {
+          // A server that fails in the middle ends the copy, and says why after it.
+          _ = try await connection.nextResult()
+          throw error
+        }
         result.add(scanner)
       }
     }

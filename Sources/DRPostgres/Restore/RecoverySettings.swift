@@ -1,4 +1,4 @@
-import DRCore
+package import DRCore
 import Foundation
 
 /// What the server is told to do with the restored files when it starts.
@@ -51,7 +51,7 @@ public struct RecoverySettings: Hashable, Sendable {
   /// Source: PostgreSQL documentation, "Archive Recovery" and "Recovery Target".
   ///
   /// - Throws: ``DRError`` with `invalidConfiguration` for a position that is no LSN, or a value that holds a line break.
-  func lines(for target: RecoveryTarget) throws -> [String] {
+  package func lines(for target: RecoveryTarget) throws -> [String] {
     var values: [(String, String)] = []
     if let restoreCommand { values.append(("restore_command", restoreCommand)) }
     var timeline = self.timeline ?? .latest
@@ -85,7 +85,7 @@ public struct RecoverySettings: Hashable, Sendable {
   }
 
   /// An existing `postgresql.auto.conf` without what an earlier recovery left in it, and with these lines.
-  static func rewrite(_ existing: String, adding lines: [String]) -> String {
+  package static func rewrite(_ existing: String, adding lines: [String]) -> String {
     let kept = existing.split(separator: "\n", omittingEmptySubsequences: false).filter { line in
       let name = line.drop(while: \.isWhitespace).prefix { $0.isLetter || $0 == "_" || $0 == "." }
       return !names.contains(name.lowercased())
