@@ -9,10 +9,11 @@ public struct WALScanner {
   private let bytes: UnsafeRawBufferPointer
   private let start: LSN
   private let size: Int
+  private let newestTimeline: UInt32
   /// Offset in the segment of what is read next.
   private var offset = 0
   private var magic: UInt16 = 0
-  private var timeline: UInt32 = 0
+  private var timeline: UInt32 = 1
   private var result: WALScan
   /// Where the record before starts, once one was read.
   private var previous: LSN?
@@ -32,12 +33,13 @@ public struct WALScanner {
     self.bytes = UnsafeRawBufferPointer(rebasing: bytes.prefix(name.segmentSize.bytes))
     start = name.start
     size = name.segmentSize.bytes
+    newestTimeline = name.timeline
     result = WALScan(start: name.start, end: name.start, isComplete: false)
   }
 
   private mutating func run(_ name: WALSegmentName) {
     guard let header = try? WALSegmentHeader(bytes, object: ""), header.start == start,
-      header.segmentSize == name.segmentSize, header.timeline <= name.timeline
+      header.segmentSize == name.segmentSize
     else { return }
     result.header = header
     magic = header.magic
@@ -151,8 +153,8 @@ public struct WALScanner {
     guard offset + WALSegmentHeader.shortSize <= bytes.count else { return .broken }
     let header = WALPageHeader(UnsafeRawBufferPointer(rebasing: bytes[offset...]))
     guard enterPage() else { return .broken }
-    if remaining > 0, header.info & WALPageHeader.overwritesContinuation != 0 { return .restarted }
     let isContinued = header.info & WALPageHeader.continuation != 0
+    if remaining > 0, !isContinued, header.info & WALPageHeader.overwritesContinuation != 0 { return .restarted }
     guard isContinued == (remaining > 0), !isContinued || Int(header.remaining) == remaining else { return .broken }
     return .continued
   }
@@ -163,7 +165,7 @@ public struct WALScanner {
     let header = WALPageHeader(UnsafeRawBufferPointer(rebasing: bytes[offset...]))
     guard header.magic == magic, header.info & ~WALPageHeader.allFlags == 0,
       (header.info & WALPageHeader.long != 0) == (offset == 0),
-      header.address.rawValue == start.rawValue + UInt64(offset), header.timeline >= timeline
+      header.address.rawValue == start.rawValue + UInt64(offset), (timeline...newestTimeline).contains(header.timeline)
     else { return false }
     timeline = header.timeline
     result.timeline = timeline
