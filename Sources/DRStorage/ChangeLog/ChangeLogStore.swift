@@ -107,11 +107,24 @@ public struct ChangeLogStore: Sendable {
   ///
   /// - Throws: As the tier's `list`.
   public func segments() async throws -> [SegmentInfo] {
-    try await tier.listAll(prefix: prefix).compactMap { Stored($0, in: self)?.info }.sorted { left, right in
+    ChangeLogStore.sorted(try await tier.listAll(prefix: prefix).compactMap { Stored($0, in: self)?.info })
+  }
+
+  private static func sorted(_ segments: [SegmentInfo]) -> [SegmentInfo] {
+    segments.sorted { left, right in
       left.name == right.name
         ? (left.isPartial ? 1 : 0, left.key) < (right.isPartial ? 1 : 0, right.key)
         : left.name.utf8.lexicographicallyPrecedes(right.name.utf8)
     }
+  }
+
+  /// What is stored of the segments whose names start so and lie in the folder of that text, ordered as by
+  /// ``segments()``: one listing, whatever the size of the log.
+  ///
+  /// - Throws: As the tier's `list`.
+  public func segments(startingWith text: String) async throws -> [SegmentInfo] {
+    ChangeLogStore.sorted(
+      try await tier.listAll(prefix: folder(text) + text).compactMap { Stored($0, in: self)?.info })
   }
 
   /// Removes a full segment. To remove an absent one is no error.
