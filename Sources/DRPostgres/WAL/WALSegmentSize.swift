@@ -7,7 +7,7 @@ public struct WALSegmentSize: Hashable, Sendable, CustomStringConvertible {
   /// 16 MiB, what `initdb` takes unless told otherwise.
   public static let standard = WALSegmentSize(known: 16 << 20)
 
-  private init(known: Int) { bytes = known }
+  init(known: Int) { bytes = known }
 
   /// - Throws: ``DRError`` with `invalidConfiguration` for a size that no server has.
   public init(_ bytes: Int) throws {

@@ -1,0 +1,37 @@
+/// Where to go on with what an archive holds.
+struct WALResumePoint: Hashable, Sendable {
+  /// The segment to stream from its start, on the timeline to ask for.
+  var segment: WALSegmentName
+  /// The first position that is not in the archive: in that segment, or at its start.
+  var durable: LSN
+
+  init(segment: WALSegmentName, durable: LSN) {
+    self.segment = segment
+    self.durable = durable
+  }
+
+  /// Finds it on the way to a server's timeline; nil if the archive has nothing that lies on it.
+  init?(_ inventory: WALInventory, to history: TimelineHistory) {
+    let chain = history.ancestors.map(\.timeline) + [history.timeline]
+    let known = Set(inventory.segments.keys).union(inventory.partials.keys)
+    for (index, timeline) in chain.enumerated().reversed() {
+      let fork = history.end(of: timeline)
+      // A segment behind the fork is on another branch: a server that went on alone.
+      let last = known.filter { segment in
+        segment.timeline == timeline && (fork.map { segment.start < $0 } ?? true)
+      }.max { $0.number < $1.number }
+      guard let last, let end = inventory.end(of: last) else { continue }
+      if let fork, end >= fork {
+        let next = WALSegmentName(
+          timeline: chain[index + 1], holding: fork, segmentSize: inventory.segmentSize)
+        self.init(segment: next, durable: fork)
+      } else if inventory.segments[last] != nil {
+        self.init(segment: last.next, durable: end)
+      } else {
+        self.init(segment: last, durable: end)
+      }
+      return
+    }
+    return nil
+  }
+}
