@@ -1,0 +1,104 @@
+public import DRCore
+import DRPostgres
+public import DRStorage
+import Foundation
+
+/// Where a program finds its repository, and who can open it: a small JSON file, so that no secret is in an argument list.
+///
+///     {
+///       "repository": "/backups",
+///       "component": "postgres/agent_orchestrator",
+///       "recipients": ["age1…"],
+///       "identityFile": "/etc/dr/identity.txt"
+///     }
+///
+/// `recipients` and `identityFile` may be left out: then nothing is encrypted, or nothing encrypted can be opened. A
+/// backup host needs only the recipients. A field that is not known is an error.
+public struct RepositoryConfiguration: Codable, Sendable {
+  /// The folder of the local tier; absolute.
+  public var repository: String
+  public var component: Component
+  /// age public keys.
+  public var recipients: [String]?
+  /// A file of age identities, as `age-keygen` writes it.
+  public var identityFile: String?
+
+  public init(repository: String, component: Component, recipients: [String]? = nil, identityFile: String? = nil) {
+    self.repository = repository
+    self.component = component
+    self.recipients = recipients
+    self.identityFile = identityFile
+  }
+
+  /// Reads a configuration file.
+  ///
+  /// - Throws: ``DRError`` with `invalidConfiguration` naming the file and the field.
+  public init(file: String) throws {
+    func refuse(_ what: String, _ cause: (any Error)? = nil) -> DRError {
+      DRError(
+        .invalidConfiguration, "the configuration file \(what)",
+        advice: "it is a JSON object with repository, component, recipients and identityFile", object: file,
+        cause: cause
+      )
+    }
+    let data: Data
+    do {
+      data = try Data(contentsOf: URL(fileURLWithPath: file))
+    } catch {
+      throw refuse("cannot be read", error)
+    }
+    let fields: [String: JSONValue]
+    do {
+      fields = try JSONDecoder().decode([String: JSONValue].self, from: data)
+      self = try JSONDecoder().decode(RepositoryConfiguration.self, from: data)
+    } catch let error as DRError {
+      throw refuse("is not right: \(error.message)")
+    } catch {
+      throw refuse("is not right", error)
+    }
+    let known: Set = ["repository", "component", "recipients", "identityFile"]
+    if let unknown = fields.keys.first(where: { !known.contains($0) }) {
+      throw refuse("has a field '\(unknown.prefix(40))' that is not known")
+    }
+    guard repository.hasPrefix("/") else { throw refuse("must name the repository's folder by an absolute path") }
+  }
+
+  /// Opens the tier.
+  ///
+  /// - Parameter creating: Make the folder if there is none: when something is stored.
+  public func tier(creating: Bool) async throws -> LocalTier {
+    try await LocalTier(root: repository, creating: creating)
+  }
+
+  public func encoding(compression: Compression = .zstd()) throws -> Encoding {
+    Encoding(compression: compression, recipients: try (recipients ?? []).map { try AgeRecipient(parsing: $0) })
+  }
+
+  public func decoding() throws -> Decoding {
+    guard let identityFile else { return Decoding() }
+    let text: String
+    do {
+      text = try String(contentsOfFile: identityFile, encoding: .utf8)
+    } catch {
+      throw DRError(
+        .invalidConfiguration, "the identity file cannot be read", advice: "see who owns it, and its mode",
+        object: identityFile, cause: error)
+    }
+    return Decoding(identities: try AgeIdentity.parseFile(text))
+  }
+
+  /// The newest backup that can reach a target, of the newest system if several have lived here.
+  public func backup(in repository: Repository, for target: RecoveryTarget) async throws -> BackupManifest {
+    let catalog = try await repository.catalog(of: component)
+    for broken in catalog.unreadable {
+      FileHandle.standardError.write(Data("warning: \(broken.id) cannot be read: \(broken.error)\n".utf8))
+    }
+    let system = catalog.latest(for: component)?.systemIdentifier
+    return try catalog.backup(of: component, for: target, systemIdentifier: system) { point, position in
+      guard let wanted = LSN(position), let end = LSN(point.position) else {
+        throw DRError(.invalidConfiguration, "'\(position.prefix(40))' is no LSN", advice: "write it as 0/3000148")
+      }
+      return end <= wanted
+    }
+  }
+}

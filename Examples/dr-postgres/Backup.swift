@@ -1,0 +1,79 @@
+import ArgumentParser
+import DRCore
+import DRPostgres
+import DRStorage
+import ExampleSupport
+
+/// Takes a base backup.
+struct Backup: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(abstract: "Takes a base backup.")
+
+  @OptionGroup var repository: RepositoryArguments
+  @OptionGroup var server: ServerArguments
+
+  @Option(help: "Where the backup lies in the tree: hourly, daily, weekly or monthly.")
+  var cadence = "daily"
+
+  @Option(help: "zstd:1 to zstd:19, gzip:1 to gzip:12, or none.")
+  var compression = "zstd:1"
+
+  @Option(help: "How many frames are compressed at once.")
+  var workers = 2
+
+  @Flag(help: "Put the needed WAL into the backup itself, where no receiver and no archive_command runs.")
+  var includeWal = false
+
+  @Option(help: "Seconds to wait for the needed WAL to be in the archive.")
+  var walTimeout = 300.0
+
+  @Option(help: "Bytes a second at most.")
+  var maxRate: Int?
+
+  @Flag(help: "Keep a backup with damaged pages, and list them in its manifest.")
+  var recordDamagedPages = false
+
+  func run() async throws {
+    try await reporting {
+      let settings = try repository.settings()
+      let connection = try server.connection()
+      var encoding = try settings.encoding(compression: try parsed())
+      encoding.workers = workers
+      let tier = try await settings.tier(creating: true)
+      var source = PostgresBaseBackup(component: settings.component, server: connection, requiredWAL: .included)
+      if !includeWal {
+        let archive = try await WALArchive.of(
+          connection, tier: tier, component: settings.component, encoding: encoding, logger: repository.logger)
+        source.requiredWAL = .archived(archive, within: .seconds(walTimeout))
+      }
+      source.maximumRate = maxRate
+      source.damagedPages = recordDamagedPages ? .record : .fail
+      source.progress = ProgressBar("backup").handler
+      let manifest = try await Repository(tier: tier).backUp(
+        source, cadence: try Cadence(parsing: cadence), encoding: encoding, logger: repository.logger)
+      print(
+        "\(manifest.id) committed: \(Format.bytes(manifest.rawSize)) stored as \(Format.bytes(manifest.storedSize)), "
+          + "restorable from \(Timestamp.format(manifest.recoveryPoint.time)) (LSN \(manifest.recoveryPoint.position))")
+      let damaged = manifest.properties["damagedPages"]?.array ?? []
+      if !damaged.isEmpty {
+        print("\(damaged.count) DAMAGED pages are in it: see the manifest")
+        throw ExitCode(1)
+      }
+    }
+  }
+
+  private func parsed() throws -> Compression {
+    let parts = compression.split(separator: ":")
+    let level = parts.count == 2 ? Int(parts[1]) : nil
+    switch (parts.first, parts.count) {
+    case ("zstd", 1): return .zstd()
+    case ("gzip", 1): return .gzip()
+    case ("none", 1): return .none
+    case ("zstd", 2): if let level, (1...19).contains(level) { return .zstd(level: level) }
+    case ("gzip", 2): if let level, (1...12).contains(level) { return .gzip(level: level) }
+    default: break
+    }
+    throw DRError(
+      .invalidConfiguration, "'\(compression.prefix(40))' is no compression",
+      advice: "use zstd:1 to zstd:19, gzip:1 to gzip:12, or none")
+  }
+}

@@ -1,0 +1,24 @@
+import ArgumentParser
+import DRStorage
+import ExampleSupport
+
+/// Removes what interrupted backups left.
+struct Clean: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(abstract: "Removes what interrupted backups left.")
+
+  @OptionGroup var repository: RepositoryArguments
+
+  @Option(help: "Only what has shown no sign of life for so many hours.")
+  var olderThanHours = 24.0
+
+  func run() async throws {
+    try await reporting {
+      let settings = try repository.settings()
+      let outcome = try await Repository(tier: try await settings.tier(creating: false))
+        .cleanInterrupted(olderThan: .seconds(olderThanHours * 3600), logger: repository.logger)
+      print(
+        "removed \(outcome.backups.count) interrupted backups, \(outcome.objects.count) objects, "
+          + "\(outcome.uploads) unfinished uploads")
+    }
+  }
+}

@@ -1,0 +1,28 @@
+import ArgumentParser
+import DRCore
+import DRStorage
+import ExampleSupport
+import Foundation
+
+/// Lists the backups.
+struct List: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(abstract: "Lists the backups.")
+
+  @OptionGroup var repository: RepositoryArguments
+
+  func run() async throws {
+    try await reporting {
+      let settings = try repository.settings()
+      let catalog = try await Repository(tier: try await settings.tier(creating: false)).catalog(of: settings.component)
+      for backup in catalog.backups {
+        print(
+          "\(backup.id)  \(backup.cadence)  \(backup.method.rawValue)  \(Format.bytes(backup.rawSize)) as "
+            + "\(Format.bytes(backup.storedSize))  from \(Timestamp.format(backup.recoveryPoint.time))  "
+            + "LSN \(backup.recoveryPoint.position) timeline \(backup.recoveryPoint.history ?? "?")")
+      }
+      if catalog.backups.isEmpty { print("no backups of \(settings.component)") }
+      for broken in catalog.unreadable { print("UNREADABLE \(broken.id): \(broken.error)") }
+      if !catalog.unreadable.isEmpty { throw ExitCode(1) }
+    }
+  }
+}

@@ -1,0 +1,54 @@
+import ArgumentParser
+import DRCore
+import DRPostgres
+import DRStorage
+import ExampleSupport
+import Foundation
+import Logging
+
+/// Backs up and restores a PostgreSQL server.
+@main
+struct PostgresCommand: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "dr-postgres",
+    abstract: "Backs up, watches over and restores a PostgreSQL server.",
+    discussion: "Exit codes: 0 done, 1 not verified, 2 could not run.",
+    subcommands: [
+      Backup.self, ReceiveWAL.self, List.self, Verify.self, Restore.self, Clean.self, Keygen.self,
+    ])
+}
+
+/// What every subcommand that works on a repository is told.
+struct RepositoryArguments: ParsableArguments {
+  @Option(
+    help: "The configuration: a JSON file with repository, component, recipients, identityFile.",
+    completion: .file(extensions: ["json"]))
+  var config: String
+
+  @Flag(name: .shortAndLong, help: "Log what happens inside.")
+  var verbose = false
+
+  var logger: Logger { ProgramLog.make("dr-postgres", verbose: verbose) }
+
+  func settings() throws -> RepositoryConfiguration { try RepositoryConfiguration(file: config) }
+}
+
+/// How to reach the server.
+struct ServerArguments: ParsableArguments {
+  @Option(
+    help: """
+      A libpq connection string: 'host=… user=…' or postgresql://…. Passwords belong into ~/.pgpass, PGPASSFILE or \
+      PGPASSWORD: an argument list is public.
+      """)
+  var server = ""
+
+  func connection() throws -> PostgresConnectionSettings {
+    let settings = try PostgresConnectionSettings(conninfo: server)
+    guard settings.password == nil else {
+      throw DRError(
+        .invalidConfiguration, "a password in an argument list can be read by everybody on this host",
+        advice: "put it into ~/.pgpass, PGPASSFILE or PGPASSWORD")
+    }
+    return settings
+  }
+}

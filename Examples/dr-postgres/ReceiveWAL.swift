@@ -1,0 +1,53 @@
+import ArgumentParser
+import DRCore
+import DRPostgres
+import ExampleSupport
+import Foundation
+import ServiceLifecycle
+
+/// Follows the WAL until it is told to stop.
+struct ReceiveWAL: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "receive-wal", abstract: "Streams WAL into the archive until SIGTERM or SIGINT.")
+
+  @OptionGroup var repository: RepositoryArguments
+  @OptionGroup var server: ServerArguments
+
+  @Option(help: "The replication slot, made if it is missing.")
+  var slot = "disaster_recovery"
+
+  @Option(help: "Seconds between two stores of the last, partial segment: what a disaster can cost.")
+  var partialInterval = 5.0
+
+  @Flag(help: "Go on behind a gap. A new base backup is due then.")
+  var acceptGap = false
+
+  @Flag(help: "Only make the slot, so that the server keeps WAL from now on.")
+  var prepareOnly = false
+
+  func run() async throws {
+    try await reporting {
+      let settings = try repository.settings()
+      let connection = try server.connection()
+      let tier = try await settings.tier(creating: true)
+      let archive = try await WALArchive.of(
+        connection, tier: tier, component: settings.component, encoding: try settings.encoding(),
+        decoding: try settings.decoding(), logger: repository.logger)
+      var options = WALReceiver.Options(slot: slot)
+      options.partialInterval = .seconds(partialInterval)
+      options.acceptsGap = acceptGap
+      let verbose = repository.verbose
+      let receiver = try WALReceiver(
+        archive: archive, server: connection, options: options, logger: repository.logger
+      ) { point in
+        if verbose { print("durable through \(point.position), \(Timestamp.format(point.time))") }
+      }
+      let start = try await receiver.prepare(logger: repository.logger)
+      print("slot \(slot) keeps WAL from \(start)")
+      if prepareOnly { return }
+      try await ServiceGroup(
+        services: [receiver], gracefulShutdownSignals: [.sigterm, .sigint], logger: repository.logger
+      ).run()
+    }
+  }
+}

@@ -1,0 +1,124 @@
+import ArgumentParser
+import DRCore
+import DRPostgres
+import DRStorage
+import ExampleSupport
+import Foundation
+
+/// Restores a backup into a data folder.
+struct Restore: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Restores into a data folder; start the server on it to recover to the target.")
+
+  @OptionGroup var repository: RepositoryArguments
+
+  @Option(help: "The data folder to write; absent or empty.")
+  var to: String
+
+  @Option(help: "Recover to this moment: '2026-11-23 12:00:00+00'. Give one target at most; none is the latest.")
+  var targetTime: String?
+
+  @Option(help: "Recover to this LSN: 0/3000148.")
+  var targetLsn: String?
+
+  @Option(help: "Recover to a restore point of this name.")
+  var targetName: String?
+
+  @Flag(help: "Stop as soon as the backup is consistent.")
+  var immediate = false
+
+  @Option(help: "The backup; unless said the newest that reaches the target.")
+  var backup: String?
+
+  @Option(help: "The timeline to follow: latest, current, or a number.")
+  var timeline: String?
+
+  @Option(name: .customLong("tablespace"), help: "Move a tablespace: OLD=NEW. May be given several times.")
+  var tablespaces: [String] = []
+
+  @Flag(help: "Replace a data folder that holds something; it is kept beside.")
+  var replace = false
+
+  @Option(help: "Who owns the files, when root restores.")
+  var owner: String?
+
+  @Option(help: "The restore_command; dr-wal beside this program unless said.")
+  var restoreCommand: String?
+
+  func run() async throws {
+    try await reporting {
+      let settings = try repository.settings()
+      let repository = Repository(tier: try await settings.tier(creating: false))
+      let target = try target()
+      let manifest =
+        if let backup {
+          try await repository.catalog(of: settings.component).backup(id: backup, of: settings.component)
+        } else {
+          try await settings.backup(in: repository, for: target)
+        }
+      let recovery = RecoverySettings(restoreCommand: fetchCommand(manifest), timeline: try followed())
+      let restorer = PostgresRestorer(
+        dataFolder: URL(fileURLWithPath: to).path, recovery: recovery, tablespaces: try mapping(),
+        replacesExisting: replace, owner: owner, progress: ProgressBar("restore").handler)
+      let outcome = try await restorer.restore(
+        from: repository.reader(for: manifest, decoding: try settings.decoding()), to: target,
+        logger: self.repository.logger)
+      print(
+        "\(manifest.id) restored to \(to): \(outcome.items) files, \(Format.bytes(outcome.bytes)) in "
+          + "\(Format.duration(outcome.duration)). Start the server on it: it recovers by itself.")
+    }
+  }
+
+  private func target() throws -> RecoveryTarget {
+    var targets: [RecoveryTarget] = immediate ? [.immediate] : []
+    if let targetTime {
+      guard let date = Timestamp.parse(targetTime) else {
+        throw DRError(
+          .invalidConfiguration, "'\(targetTime.prefix(60))' is no moment with a time zone",
+          advice: "write it as '2026-11-23 12:00:00+00'")
+      }
+      targets.append(.time(date))
+    }
+    if let targetLsn { targets.append(.position(targetLsn)) }
+    if let targetName { targets.append(.name(targetName)) }
+    guard targets.count <= 1 else {
+      throw DRError(.invalidConfiguration, "there is more than one target", advice: "give one")
+    }
+    return targets.first ?? .latest
+  }
+
+  private func followed() throws -> RecoverySettings.Timeline? {
+    switch timeline {
+    case nil: return nil
+    case "latest": return .latest
+    case "current": return .current
+    case .some(let text):
+      guard let id = UInt32(text), id > 0 else {
+        throw DRError(
+          .invalidConfiguration, "'\(text.prefix(20))' is no timeline", advice: "latest, current, or a number")
+      }
+      return .id(id)
+    }
+  }
+
+  private func mapping() throws -> [String: String] {
+    var mapping: [String: String] = [:]
+    for text in tablespaces {
+      let parts = text.split(separator: "=", maxSplits: 1)
+      guard parts.count == 2 else {
+        throw DRError(.invalidConfiguration, "'\(text.prefix(100))' is not OLD=NEW")
+      }
+      mapping[String(parts[0])] = String(parts[1])
+    }
+    return mapping
+  }
+
+  /// A backup that holds its own WAL and has no archive beside it needs no command.
+  private func fetchCommand(_ manifest: BackupManifest) -> String {
+    if let restoreCommand { return restoreCommand }
+    let this =
+      (try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")) ?? CommandLine.arguments[0]
+    let program = (this as NSString).deletingLastPathComponent + "/dr-wal"
+    return "'\(program)' fetch --config '\(URL(fileURLWithPath: repository.config).path)' %f %p"
+  }
+}

@@ -1,0 +1,40 @@
+import ArgumentParser
+import DRCore
+import DRStorage
+import DRVerify
+import ExampleSupport
+
+/// Verifies the stored bytes of a backup.
+struct Verify: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(abstract: "Reads a backup and checks every digest.")
+
+  @OptionGroup var repository: RepositoryArguments
+
+  @Argument(help: "The backup; the newest unless said.")
+  var backup: String?
+
+  @Option(help: "metadata: everything is there with its size. data: every byte is read and digested.")
+  var level = "data"
+
+  func run() async throws {
+    try await reporting {
+      guard let level = BackupVerifier.Level(rawValue: level) else {
+        throw DRError(.invalidConfiguration, "'\(level.prefix(40))' is no level", advice: "use metadata or data")
+      }
+      let settings = try repository.settings()
+      let repository = Repository(tier: try await settings.tier(creating: false))
+      let catalog = try await repository.catalog(of: settings.component)
+      let manifest =
+        try backup.map { try catalog.backup(id: $0, of: settings.component) }
+        ?? catalog.backup(of: settings.component, for: .latest)
+      let report = await VerificationReport.run(
+        manifest.id,
+        BackupVerifier(
+          manifest, in: repository, level: level, decoding: try settings.decoding(),
+          progress: ProgressBar("verify").handler), logger: self.repository.logger)
+      for finding in report.findings { print(finding) }
+      print("\(manifest.id): \(report.verdict.rawValue)" + (report.obstacle.map { ": \($0)" } ?? ""))
+      if report.verdict != .passed { throw ExitCode(report.verdict.exitCode) }
+    }
+  }
+}
