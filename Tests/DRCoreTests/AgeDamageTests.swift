@@ -82,8 +82,10 @@ struct AgeDamageTests {
     let sizes = [997, 65_535, 65_536, 65_537, 65_551, 65_552, 65_553, 131_072, 131_104, 150_000, 1 << 20]
     for pieces in sizes {
       let stored = try ageEncrypt(plain, to: [recipient], pieces: pieces)
-      #expect(try ageDecrypt(stored, with: [identity]) == plain, "encrypted in \(pieces)")
-      #expect(try ageDecrypt(stored, with: [identity], pieces: pieces) == plain, "decrypted in \(pieces)")
+      let isSame = try ageDecrypt(stored, with: [identity]) == plain
+      #expect(isSame, "encrypted in \(pieces)")
+      let isSameInPieces = try ageDecrypt(stored, with: [identity], pieces: pieces) == plain
+      #expect(isSameInPieces, "decrypted in \(pieces)")
     }
   }
 
@@ -106,7 +108,8 @@ struct AgeDamageTests {
       #expect(error?.code == .corruptData)
       #expect(error?.message.contains("chunk \(chunk) ") == true)
       #expect(error?.message.contains("offset \(payload + chunk * 65_552),") == true)
-      #expect(released == Array(plain[..<(chunk * 65_536)]))
+      let isBeginning = released == Array(plain[..<(chunk * 65_536)])
+      #expect(isBeginning)
     }
   }
 
@@ -124,7 +127,8 @@ struct AgeDamageTests {
     func code(_ chunks: [[UInt8]]) -> DRError.Code? {
       #expect(throws: DRError.self) { try ageDecrypt(header + chunks.joined(), with: [identity]) }?.code
     }
-    #expect(try ageDecrypt(header + chunks.joined(), with: [identity]) == plain)
+    let isSame = try ageDecrypt(header + chunks.joined(), with: [identity]) == plain
+    #expect(isSame)
     #expect(code([]) == .truncatedData)
     #expect(code([chunks[0]]) == .truncatedData)
     #expect(code([chunks[0], chunks[1]]) == .truncatedData)

@@ -170,9 +170,11 @@ struct AgeFormatTests {
     let header = forge.header(try forge.x25519Stanza())
     let full = [UInt8](repeating: 1, count: 65_536)
     #expect(try open(header, forge.chunk([], 0, isLast: true)).isEmpty)
-    #expect(try open(header, forge.chunk(full, 0, isLast: true)) == full)
-    #expect(
-      try open(header, forge.chunk(full, 0, isLast: false) + forge.chunk([2], 1, isLast: true)) == full + [2])
+    let isFull = try open(header, forge.chunk(full, 0, isLast: true)) == full
+    #expect(isFull)
+    let two = try forge.chunk(full, 0, isLast: false) + forge.chunk([2], 1, isLast: true)
+    let isTwo = try open(header, two) == full + [2]
+    #expect(isTwo)
 
     func refuse(_ code: DRError.Code, _ chunks: [[UInt8]], _ name: String) {
       let error = #expect(throws: DRError.self, "\(name)") { try open(header, Array(chunks.joined())) }
