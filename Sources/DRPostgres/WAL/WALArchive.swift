@@ -69,6 +69,14 @@ public struct WALArchive: Sendable {
     WALInventory(try await store.segments(), segmentSize: segmentSize)
   }
 
+  /// The name of the newest segment that is there, full or in part; nil if there is none.
+  func anySegment() async throws -> String? {
+    try await store.segments().last { info in
+      let name = info.isPartial ? WALPartialName(parsing: info.name)?.segment : info.name
+      return name.map { WALSegmentName.split($0) != nil } ?? false
+    }.map { WALPartialName(parsing: $0.name)?.segment ?? $0.name }
+  }
+
   /// The history of a timeline. Timeline 1 has an empty one.
   ///
   /// - Throws: ``DRError``: `objectNotFound`; `malformedData`; as ``fetch(_:)``.

@@ -1,0 +1,140 @@
+public import DRCore
+import Foundation
+public import Logging
+import NIOCore
+
+/// Says of each backup through which moment the archive can recover it, and names every gap.
+///
+/// Segments are looked for by their names; only the last ones are read, to find the last commit. That the content of all
+/// others is right, their digests show when they are fetched.
+public struct WALCheck: Verifier {
+  public let archive: WALArchive
+  /// The backups to check; those of other clusters, and logical ones, are passed over.
+  public let backups: [BackupManifest]
+
+  public init(archive: WALArchive, backups: [BackupManifest]) {
+    self.archive = archive
+    self.backups = backups
+  }
+
+  public func verify(logger: Logger) async throws -> [Finding] { try await report(logger: logger).findings }
+
+  /// - Throws: ``DRError`` when it could not look: `tierUnavailable`, or a history that cannot be read.
+  public func report(logger: Logger) async throws -> WALCheckReport {
+    var archive = archive
+    if let size = try await storedSegmentSize() { archive.segmentSize = size }
+    let inventory = try await archive.inventory()
+    var histories: [UInt32: TimelineHistory] = [:]
+    for (timeline, contents) in inventory.histories where contents == 1 {
+      histories[timeline] = try await archive.history(of: timeline)
+    }
+    var report = WALCheckReport(
+      systemIdentifier: archive.systemIdentifier, backups: [], conflicts: WALCheck.conflicts(inventory),
+      foreign: inventory.foreign)
+    var commits: [WALSegmentName: Date?] = [:]
+    for backup in backups where backup.systemIdentifier == archive.systemIdentifier && backup.method == .basebackup {
+      var (entry, path) = try WALCheck.check(backup, inventory, histories)
+      if let last = path.last {
+        if commits[last] == nil { commits[last] = try await lastCommit(path, in: archive, inventory, logger) }
+        entry.throughTime = commits[last] ?? nil
+      }
+      // The end of the backup itself is reached at least.
+      if entry.isRestorable {
+        entry.throughTime = max(entry.throughTime ?? backup.recoveryPoint.time, backup.recoveryPoint.time)
+      }
+      report.backups.append(entry)
+    }
+    return report
+  }
+
+  // MARK: By names alone
+
+  static func conflicts(_ inventory: WALInventory) -> [WALCheckReport.Conflict] {
+    let segments = inventory.segments.filter { $0.value > 1 }.map {
+      WALCheckReport.Conflict(name: "\($0.key)", contents: $0.value)
+    }
+    let histories = inventory.histories.filter { $0.value > 1 }.map {
+      WALCheckReport.Conflict(name: "\(WALFileName.history(timeline: $0.key))", contents: $0.value)
+    }
+    return (segments + histories).sorted { $0.name < $1.name }
+  }
+
+  /// - Parameter histories: Those that the archive has one content of.
+  static func check(
+    _ backup: BackupManifest, _ inventory: WALInventory, _ histories: [UInt32: TimelineHistory]
+  ) throws -> (WALCheckReport.Backup, WALPath) {
+    func malformed() -> DRError {
+      DRError(
+        .malformedData, "the manifest of backup \(backup.id) does not say where its WAL starts and ends",
+        component: backup.component, object: backup.id)
+    }
+    guard let start = backup.changesFrom, let from = LSN(start.position), let consistent = LSN(backup.recoveryPoint.position),
+      let timeline = start.history.flatMap({ UInt32($0) }),
+      let endTimeline = backup.recoveryPoint.history.flatMap({ UInt32($0) })
+    else { throw malformed() }
+
+    // As the server finds the latest timeline: counting up for as long as there is a history.
+    var latest = endTimeline
+    while latest < .max, inventory.histories[latest + 1] != nil { latest += 1 }
+    var history = latest == 1 ? TimelineHistory(root: 1) : histories[latest] ?? TimelineHistory(root: latest)
+    var problem: String?
+    if latest != endTimeline, !history.continues(from: consistent, on: endTimeline) {
+      problem =
+        "timeline \(latest) does not come from this backup, so that a recovery to the latest timeline fails: name timeline \(endTimeline)"
+      history = histories[endTimeline] ?? TimelineHistory(root: endTimeline)
+    }
+    // A backup with its own WAL needs the archive only behind its end.
+    let hasOwn = backup.properties["walIncluded"] == .bool(true)
+    var path = WALPath(
+      inventory, from: hasOwn ? consistent : from, on: hasOwn ? endTimeline : timeline, to: history)
+    path.end = max(path.end, hasOwn ? consistent : from)
+    let damaged = inventory.segments.contains { name, contents in
+      contents > 1 && path.timelines.contains(name.timeline) && name.start < consistent && name.end > from
+    }
+    if damaged, !hasOwn { problem = "a segment that it needs has two different contents" }
+    let entry = WALCheckReport.Backup(
+      id: backup.id, isRestorable: path.end >= consistent && !(damaged && !hasOwn), through: path.end, throughTime: nil,
+      timelines: path.timelines, gaps: path.gaps, problem: problem)
+    return (entry, path)
+  }
+
+  // MARK: By content
+
+  /// How many segments are read to find a commit. Quiet servers write checkpoints only.
+  private static let segmentsRead: UInt64 = 16
+
+  private func lastCommit(
+    _ path: WALPath, in archive: WALArchive, _ inventory: WALInventory, _ logger: Logger
+  ) async throws -> Date? {
+    guard var segment = path.last else { return nil }
+    for _ in 0..<WALCheck.segmentsRead {
+      do {
+        let content = try await archive.fetch("\(segment)")
+        let scan = content.withUnsafeReadableBytes { WALScanner.scan($0, as: segment) }
+        if let commit = scan.lastTransaction { return commit.time }
+      } catch let error as DRError where error.code == .noMatchingIdentity || error.code == .objectNotFound {
+        logger.info(
+          "the time of the last commit cannot be read",
+          metadata: ["postgres.wal.segment": "\(segment)", "error": "\(error)"])
+        return nil
+      }
+      guard segment.number > 0 else { break }
+      // The newest timeline that has the one before.
+      let before = path.timelines.reversed().map {
+        WALSegmentName(timeline: $0, number: segment.number - 1, segmentSize: archive.segmentSize)
+      }.first { $0.timeline <= segment.timeline && inventory.end(of: $0) != nil }
+      guard let before else { break }
+      segment = before
+    }
+    return nil
+  }
+
+  /// The size of the archive's segments, as one of them says it; nil if there is none, or none that can be opened.
+  private func storedSegmentSize() async throws -> WALSegmentSize? {
+    guard let name = try await archive.anySegment() else { return nil }
+    do {
+      let content = try await archive.fetch(name)
+      return try content.withUnsafeReadableBytes { try WALSegmentHeader($0, object: name) }.segmentSize
+    } catch let error as DRError where error.code == .noMatchingIdentity { return nil }
+  }
+}

@@ -1,0 +1,74 @@
+public import DRCore
+
+public import struct Foundation.Date
+
+/// What an archive of WAL is good for.
+public struct WALCheckReport: Sendable {
+  /// How far one backup can be recovered.
+  public struct Backup: Sendable {
+    public var id: String
+    /// Whether the recovery becomes consistent at all.
+    public var isRestorable: Bool
+    /// The first position that a recovery to the latest timeline cannot read.
+    public var through: LSN
+    /// Everything that was committed up to then comes back: the time of the last commit that can be read, or the end of
+    /// the backup itself; nil for a backup that cannot be restored.
+    public var throughTime: Date?
+    /// From the backup's timeline to the latest.
+    public var timelines: [UInt32]
+    /// What is missing on the way; behind the first gap nothing can be recovered.
+    public var gaps: [WALGap]
+    /// What else is wrong with the way.
+    public var problem: String?
+  }
+
+  /// Two contents under one name.
+  public struct Conflict: Hashable, Sendable {
+    /// A segment, or the history of a timeline.
+    public var name: String
+    public var contents: Int
+  }
+
+  public var systemIdentifier: String
+  public var backups: [Backup]
+  public var conflicts: [Conflict]
+  /// Names in the archive that are none of this cluster's.
+  public var foreign: [String]
+
+  /// The same as findings: `wal-restorable` and `wal-gap` for each backup, `wal-conflict`, `wal-foreign`.
+  public var findings: [Finding] {
+    var findings: [Finding] = []
+    for backup in backups {
+      let time = backup.throughTime.map { "\(Timestamp.format($0))" } ?? "a time that is not known"
+      let way = backup.timelines.map(String.init).joined(separator: ", ")
+      findings.append(
+        backup.isRestorable
+          ? Finding(
+            "wal-restorable", backup.problem == nil ? .passed : .warning, subject: backup.id,
+            evidence: "recovers through \(backup.through), \(time), on timeline \(way)"
+              + (backup.problem.map { "; \($0)" } ?? ""))
+          : Finding(
+            "wal-restorable", .failure, subject: backup.id,
+            evidence: backup.problem ?? "the WAL ends at \(backup.through), before the backup is consistent",
+            advice: "find the missing WAL on the server or another tier; without it this backup is of no use"))
+      for gap in backup.gaps {
+        findings.append(
+          Finding(
+            "wal-gap", .failure, subject: backup.id, evidence: "\(gap)",
+            advice: "find the segments on the server or another tier, and push them; else take a new base backup"))
+      }
+    }
+    for conflict in conflicts {
+      findings.append(
+        Finding(
+          "wal-conflict", .failure, subject: conflict.name,
+          evidence: "\(conflict.contents) different contents under one name",
+          advice: "two servers wrote one archive: find which one is right before anything is removed"))
+    }
+    for name in foreign.prefix(10) {
+      findings.append(
+        Finding("wal-foreign", .notice, subject: name, evidence: "no WAL file of a cluster with segments of this size"))
+    }
+    return findings
+  }
+}
