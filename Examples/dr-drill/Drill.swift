@@ -235,6 +235,11 @@ struct Drill: Sendable {
     report.check(
       "the backup's bytes", sound.verdict == .passed,
       sound.obstacle ?? "\(sound.findings.filter { $0.severity == .passed }.count) findings passed")
+    let archive = try WALArchive(
+      tier: repository.tier, component: settings.component, systemIdentifier: manifest.systemIdentifier ?? "",
+      decoding: decoding)
+    let wal = try await WALCheck(archive: archive, backups: [manifest]).report(logger: logger)
+    report.add("the WAL archive", wal.findings)
     let artifact = try manifest.artifact("base.tar")
     let offset = Int64(command.seed &* 0x9E37_79B9_7F4A_7C15 % UInt64(max(1, artifact.storedSize)))
     let damaged = Repository(tier: DamagedTier(repository.tier, damaging: artifact.key, at: offset))
@@ -276,6 +281,7 @@ extension DrillReport {
     let passed = findings.filter { $0.severity == .passed }.count
     check(
       name, failures.isEmpty && passed > 0,
-      failures.first.map { "\($0)" } ?? "\(passed) passed, \(findings.count - passed) notices")
+      failures.first.map { "\($0)" }
+        ?? (findings.count == 1 ? findings[0].evidence : "\(passed) passed, \(findings.count - passed) notices"))
   }
 }

@@ -14,7 +14,7 @@ struct PostgresCommand: AsyncParsableCommand {
     abstract: "Backs up, watches over and restores a PostgreSQL server.",
     discussion: "Exit codes: 0 done, 1 not verified, 2 could not run.",
     subcommands: [
-      Backup.self, ReceiveWAL.self, List.self, Verify.self, Restore.self, Clean.self, Keygen.self,
+      Backup.self, ReceiveWAL.self, List.self, Verify.self, CheckWAL.self, Restore.self, Clean.self, Keygen.self,
     ])
 }
 

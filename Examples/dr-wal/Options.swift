@@ -7,7 +7,8 @@ import Foundation
 
 /// What both commands need.
 struct Options: ParsableArguments {
-  @Option(help: "The configuration file (JSON): repository, component, recipients, identityFile. Default: $DR_WAL_CONFIG.")
+  @Option(
+    help: "The configuration file (JSON): repository, component, recipients, identityFile. Default: $DR_WAL_CONFIG.")
   var config: String?
 
   @Option(help: "The cluster's system identifier. Default: as in global/pg_control of the data folder.")

@@ -1,0 +1,38 @@
+import ArgumentParser
+import DRCore
+import DRPostgres
+import DRStorage
+import DRVerify
+import ExampleSupport
+
+/// Says for each backup through which moment it can be restored, and names every gap.
+struct CheckWAL: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "check-wal",
+    abstract: "Says for each backup through which moment it can be restored, and names every gap.")
+
+  @OptionGroup var repository: RepositoryArguments
+
+  func run() async throws {
+    try await reporting {
+      let settings = try repository.settings()
+      let tier = try await settings.tier(creating: false)
+      let catalog = try await Repository(tier: tier).catalog(of: settings.component)
+      let systems = Set(catalog.backups.compactMap(\.systemIdentifier)).sorted()
+      guard !systems.isEmpty else {
+        throw DRError(.targetUnreachable, "there is no backup to check", component: settings.component)
+      }
+      var worst = Verdict.passed
+      for system in systems {
+        let archive = try WALArchive(
+          tier: tier, component: settings.component, systemIdentifier: system, decoding: try settings.decoding())
+        let check = WALCheck(archive: archive, backups: catalog.backups.filter { $0.systemIdentifier == system })
+        let report = await VerificationReport.run("system \(system)", check, logger: repository.logger)
+        for finding in report.findings { print(finding) }
+        print("system \(system): \(report.verdict.rawValue)" + (report.obstacle.map { ": \($0)" } ?? ""))
+        if report.verdict.exitCode > worst.exitCode { worst = report.verdict }
+      }
+      if worst != .passed { throw ExitCode(worst.exitCode) }
+    }
+  }
+}
