@@ -2,7 +2,8 @@ import Foundation
 
 /// The processes of this machine, as far as a sandbox must know them.
 enum ProcessTable {
-  /// The server processes (and `initdb`, which runs servers) whose command line or title holds a text that only one sandbox's processes hold.
+  /// The server processes (and `initdb`, which runs servers) whose command line or title holds a text that only one
+  /// sandbox's processes hold.
   ///
   /// Zombies have neither and are not listed: they have ended.
   static func servers(marked mark: String) -> [Int32] {
