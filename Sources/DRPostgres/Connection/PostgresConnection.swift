@@ -63,9 +63,8 @@ package actor PostgresConnection {
   /// Closes the connection. If the server is at work for it, it is told to stop. Never waits longer than two seconds;
   /// may be called again.
   package func close() {
-    guard let handle else { return }
-    if PQtransactionStatus(handle.connection) == PQTRANS_ACTIVE { handle.cancel(waitingFor: .seconds(2)) }
-    self.handle = nil
+    handle?.end(waitingFor: .seconds(2))
+    handle = nil
     isCopying = false
   }
 

@@ -3,11 +3,12 @@ import DRCore
 import Foundation
 import Logging
 
-/// Owns a libpq connection. When it goes, the connection is closed; if the server was still at work for it, it is told
-/// to stop.
+/// Owns a libpq connection. When it goes, the connection is closed; a server that is still at work for it is told to
+/// stop.
 final class PostgresHandle {
   let connection: OpaquePointer
   let notices: PostgresNotices
+  private var hasEnded = false
 
   /// Begins to connect; does not wait.
   ///
@@ -28,43 +29,82 @@ final class PostgresHandle {
     PQsetNoticeReceiver(connection, noticeReceiver, Unmanaged.passUnretained(notices).toOpaque())
   }
 
-  deinit {
-    if PQtransactionStatus(connection) == PQTRANS_ACTIVE { Self.cancel(connection, waitingFor: .zero) }
-    PQfinish(connection)
-  }
+  deinit { end(waitingFor: .zero) }
 
-  /// Asks the server to stop what it does for this connection.
+  /// Closes the connection; after this it must not be used.
   ///
-  /// `PQcancel` blocks without a limit when the server hangs, so it has a thread of its own, which is waited for only as
-  /// long as is said.
-  func cancel(waitingFor limit: Duration) { Self.cancel(connection, waitingFor: limit) }
-
-  private static func cancel(_ connection: OpaquePointer, waitingFor limit: Duration) {
-    guard let request = CancelRequest(connection) else { return }
+  /// A server that is at work for it is first told to stop, which takes a thread of its own: `PQcancel` blocks without a
+  /// limit when the server hangs. That is waited for only as long as is said.
+  func end(waitingFor limit: Duration) {
+    guard !hasEnded else { return }
+    hasEnded = true
+    guard PQtransactionStatus(connection) == PQTRANS_ACTIVE, let ending = PostgresEnding(self) else {
+      return PQfinish(connection)
+    }
     let done = DispatchSemaphore(value: 0)
     DispatchQueue.global().async {
-      request.send()
+      ending.run()
       done.signal()
     }
     _ = done.wait(timeout: .now() + .milliseconds(Int(limit.milliseconds)))
   }
 }
 
-/// `PGcancel` is a plain copy of addresses and keys that libpq lets any thread use; only one does.
-private final class CancelRequest: @unchecked Sendable {
-  private let request: OpaquePointer
+/// Tells the server to stop, waits until it has, and closes the connection, which it takes over from the handle: no other
+/// thread uses that any more, which makes this sound.
+private final class PostgresEnding: @unchecked Sendable {
+  /// Past this the connection is closed in any case.
+  private static let limit = Duration.seconds(10)
 
-  init?(_ connection: OpaquePointer) {
-    guard let request = PQgetCancel(connection) else { return nil }
+  private let connection: OpaquePointer
+  private let request: OpaquePointer
+  /// Kept alive because libpq reports to it.
+  private let notices: PostgresNotices
+
+  init?(_ handle: PostgresHandle) {
+    guard let request = PQgetCancel(handle.connection) else { return nil }
     self.request = request
+    connection = handle.connection
+    notices = handle.notices
   }
 
-  deinit { PQfreeCancel(request) }
+  func run() {
+    let deadline = ContinuousClock.now + Self.limit
+    repeat {
+      withUnsafeTemporaryAllocation(of: CChar.self, capacity: 256) { message in
+        _ = PQcancel(request, message.baseAddress, Int32(message.count))
+      }
+      // A request that arrives before the server has read the command is without effect: so it is repeated.
+    } while !hasStopped(within: .milliseconds(200)) && ContinuousClock.now < deadline
+    PQfreeCancel(request)
+    PQfinish(connection)
+  }
 
-  func send() {
-    withUnsafeTemporaryAllocation(of: CChar.self, capacity: 256) { message in
-      // A failure means that the server is gone or does not answer; closing the connection is all that is left.
-      _ = PQcancel(request, message.baseAddress, Int32(message.count))
+  private func hasStopped(within limit: Duration) -> Bool {
+    let deadline = ContinuousClock.now + limit
+    while !hasNothingMoreToSay() {
+      var descriptor = pollfd(fd: PQsocket(connection), events: Int16(POLLIN), revents: 0)
+      let left = max(ContinuousClock.now.duration(to: deadline), .zero)
+      guard poll(&descriptor, 1, left.milliseconds) != 0 else { return false }
+      guard PQconsumeInput(connection) == 1 else { return true }
+    }
+    return true
+  }
+
+  /// Drops what has arrived.
+  private func hasNothingMoreToSay() -> Bool {
+    while true {
+      var message: UnsafeMutablePointer<CChar>?
+      let copied = PQgetCopyData(connection, &message, 1)
+      PQfreemem(message)
+      if copied > 0 { continue }
+      if copied == 0 || PQisBusy(connection) == 1 { return false }
+      guard let result = PQgetResult(connection) else { return true }
+      if [PGRES_COPY_IN, PGRES_COPY_BOTH].contains(PQresultStatus(result)) {
+        PQputCopyEnd(connection, "cancelled")
+        PQflush(connection)
+      }
+      PQclear(result)
     }
   }
 }

@@ -24,7 +24,7 @@ extension PostgresSandbox {
     /// More environment for the server, as for the programs that it runs to fetch WAL.
     public var environment: [String: String] = [:]
     /// How long starting, without recovery, may take; also stopping.
-    public var startLimit: Duration = .seconds(60)
+    public var startLimit: Duration = .seconds(120)
 
     public init() {}
 

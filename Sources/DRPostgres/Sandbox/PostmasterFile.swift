@@ -14,8 +14,9 @@ struct PostmasterFile {
   init?(dataFolder: String) {
     guard let text = try? String(contentsOfFile: "\(dataFolder)/postmaster.pid", encoding: .utf8) else { return nil }
     let lines = text.split(separator: "\n", omittingEmptySubsequences: false)
-    guard let first = lines.first, let processID = Int32(first), processID > 0 else { return nil }
-    self.processID = processID
+    guard let first = lines.first, let number = Int32(first), number != 0, number != .min else { return nil }
+    // Negative: a server that is no postmaster, as those that initdb runs.
+    processID = abs(number)
     socketFolder = lines.count > 4 ? String(lines[4]) : ""
     let shared = lines.count > 6 ? lines[6].split(separator: " ") : []
     if shared.count == 2, let key = Int(shared[0]), let identifier = Int32(shared[1]) {
@@ -28,16 +29,25 @@ struct PostmasterFile {
   /// Whether a process of this number exists; it may have nothing to do with PostgreSQL.
   var isAlive: Bool { kill(processID, 0) == 0 || errno == EPERM }
 
-  /// Removes the segment that a killed server leaves. One that is still attached, or another's, is left alone.
+  /// Removes the segment that a killed server leaves. One that stays attached, or another's, is left alone.
   func removeSharedMemory() {
     guard let sharedMemory else { return }
-    var status = shmid_ds()
-    guard shmctl(sharedMemory.identifier, IPC_STAT, &status) == 0, status.shm_nattch == 0 else { return }
-    #if canImport(Darwin)
-      let key = status.shm_perm._key
-    #else
-      let key = status.shm_perm.__key
-    #endif
-    if Int(key) == sharedMemory.key { _ = shmctl(sharedMemory.identifier, IPC_RMID, nil) }
+    let deadline = ContinuousClock.now + .seconds(5)
+    while ContinuousClock.now < deadline {
+      var status = shmid_ds()
+      guard shmctl(sharedMemory.identifier, IPC_STAT, &status) == 0 else { return }
+      #if canImport(Darwin)
+        let key = status.shm_perm._key
+      #else
+        let key = status.shm_perm.__key
+      #endif
+      guard Int(key) == sharedMemory.key else { return }
+      if status.shm_nattch == 0 {
+        _ = shmctl(sharedMemory.identifier, IPC_RMID, nil)
+        return
+      }
+      // A killed process is off the list of processes a moment before the kernel has taken down its memory.
+      usleep(10_000)
+    }
   }
 }

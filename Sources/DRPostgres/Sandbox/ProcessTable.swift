@@ -2,7 +2,8 @@ import Foundation
 
 /// The processes of this machine, as far as a sandbox must know them.
 enum ProcessTable {
-  /// The server processes whose command line or title holds a text that only one sandbox's processes hold.
+  /// The server processes (and `initdb`, which runs servers) whose command line or title holds a text that only one
+  /// sandbox's processes hold.
   ///
   /// Zombies have neither and are not listed: they have ended.
   static func servers(marked mark: String) -> [Int32] {
@@ -22,7 +23,7 @@ enum ProcessTable {
     private static func isServer(_ process: Int32) -> Bool {
       var path = [CChar](repeating: 0, count: 4096)
       guard proc_pidpath(process, &path, UInt32(path.count)) > 0 else { return false }
-      return String(cString: path).hasSuffix("/postgres")
+      return ["/postgres", "/initdb"].contains { String(cString: path).hasSuffix($0) }
     }
 
     private static func commandLine(_ process: Int32) -> String {
@@ -41,7 +42,7 @@ enum ProcessTable {
     private static func isServer(_ process: Int32) -> Bool {
       // A program that was replaced while it ran is listed as "postgres (deleted)".
       let program = (try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/\(process)/exe")) ?? ""
-      return program.hasSuffix("/postgres") || program.hasSuffix("/postgres (deleted)")
+      return ["/postgres", "/initdb"].contains { program.hasSuffix($0) || program.hasSuffix("\($0) (deleted)") }
     }
 
     private static func commandLine(_ process: Int32) -> String {

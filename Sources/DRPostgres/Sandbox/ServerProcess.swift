@@ -71,7 +71,9 @@ final class ServerProcess: Sendable {
   ) throws {
     // It may not even have become a server yet, with a title to be found by.
     if let started, started.howItEnded == nil { kill(started.processID, SIGKILL) }
-    let file = PostmasterFile(dataFolder: dataFolder).flatMap { $0.socketFolder == runFolder ? $0 : nil }
+    // A caller's data folder may have been started by somebody else since.
+    let isOwn = dataFolder.hasPrefix((runFolder as NSString).deletingLastPathComponent + "/")
+    let file = PostmasterFile(dataFolder: dataFolder).flatMap { isOwn || $0.socketFolder == runFolder ? $0 : nil }
     let deadline = ContinuousClock.now + .seconds(10)
     var processes = ProcessTable.servers(marked: homeName)
     // The postmaster first, so that nothing new is started; its children are found by the title that they share with it.
