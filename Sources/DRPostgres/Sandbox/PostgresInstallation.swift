@@ -19,11 +19,23 @@ package struct PostgresInstallation: Sendable, Hashable {
   package static func find(majorVersion wanted: Int? = nil) async throws -> PostgresInstallation {
     var seen: Set<String> = []
     var found: [PostgresInstallation] = []
+    var obstacle: (any Error)?
     for folder in await candidates() where seen.insert(folder).inserted && isComplete(folder) {
-      guard let version = try? await version(of: folder) else { continue }
+      let version: Int?
+      do {
+        version = try await Self.version(of: folder)
+      } catch is CancellationError {
+        throw CancellationError()
+      } catch {
+        obstacle = error
+        continue
+      }
+      guard let version else { continue }
       if wanted.map({ $0 == version }) ?? true { found.append(Self(binFolder: folder, majorVersion: version)) }
     }
     guard let newest = found.max(by: { $0.majorVersion < $1.majorVersion }) else {
+      // A server that did not answer is not one that is missing.
+      if let obstacle { throw obstacle }
       let name = wanted.map { "-\($0)" } ?? ""
       throw DRError(
         .programFailed, "no PostgreSQL\(wanted.map { " \($0)" } ?? "") server is installed here",
@@ -43,7 +55,7 @@ package struct PostgresInstallation: Sendable, Hashable {
     }
     let path = (ProcessInfo.processInfo.environment["PATH"] ?? "").split(separator: ":").map(String.init)
     for folder in path where FileManager.default.isExecutableFile(atPath: "\(folder)/pg_config") {
-      if let answer = try? await runProgram("\(folder)/pg_config", ["--bindir"], limit: .seconds(10)) {
+      if let answer = try? await runProgram("\(folder)/pg_config", ["--bindir"], limit: .seconds(60)) {
         folders.append(answer.output.trimmingCharacters(in: .whitespacesAndNewlines))
       }
     }
@@ -58,7 +70,7 @@ package struct PostgresInstallation: Sendable, Hashable {
 
   /// `postgres (PostgreSQL) 15.18 (Debian …)`, `… 18beta1`.
   private static func version(of folder: String) async throws -> Int? {
-    let answer = try await runProgram("\(folder)/postgres", ["--version"], limit: .seconds(10))
+    let answer = try await runProgram("\(folder)/postgres", ["--version"], limit: .seconds(60))
     return answer.output.firstMatch(of: /\(PostgreSQL\) (\d+)/).flatMap { Int($0.1) }
   }
 }
