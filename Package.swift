@@ -88,7 +88,8 @@ let package = Package(
     .testTarget(
       name: "DRCoreTests", dependencies: ["DRCore", "DRTestSupport", nioCore, crypto], swiftSettings: settings),
     .testTarget(
-      name: "DRStorageTests", dependencies: ["DRStorage", "DRCore", "DRTestSupport"], swiftSettings: settings),
+      name: "DRStorageTests", dependencies: ["DRStorage", "DRCore", "DRTestSupport", nioCore, logging],
+      swiftSettings: settings),
     .testTarget(
       name: "DRPostgresTests",
       dependencies: ["DRPostgres", "DRStorage", "DRVerify", "DRCore", "DRTestSupport", nioCore, logging, lifecycle],

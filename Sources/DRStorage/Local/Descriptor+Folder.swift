@@ -84,7 +84,11 @@ extension Descriptor {
   /// The folder's entries in no order. Names that are not UTF-8 cannot be a part of a key and are left out.
   func entries() throws(SystemError) -> [Entry] {
     // A descriptor of its own: reading moves its position, and closing the stream closes it.
-    let own = try systemCall("openat") { openat(number, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC) }
+    let own = try allowing(ENOENT) { () throws(SystemError) in
+      try systemCall("openat") { openat(number, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC) }
+    }
+    // Removed since it was opened: it is empty.
+    guard let own else { return [] }
     guard let stream = fdopendir(own) else {
       let error = SystemError("fdopendir")
       close(own)

@@ -74,6 +74,7 @@ final class Descriptor: Sendable {
         #else
           let count = try systemCall("write") { Glibc.write(number, base, rest.count) }
         #endif
+        guard count > 0 else { throw SystemError("write", EIO) }
         rest = UnsafeRawBufferPointer(rebasing: rest.dropFirst(count))
       }
     }

@@ -66,17 +66,24 @@ extension LocalTier {
       (folder, file) = try LocalUpload.start(folders, temporaryName, in: root)
       do {
         if let owner = folder.owner { try file.give(to: owner.user, owner.group) }
-        // Known early, before the body is pulled; what decides is the commit.
-        if try folder.file(name) != nil {
-          if onlyIfAbsent { throw LocalUpload.exists(key) }
-        } else if (try? folder.descriptor.status(name)) != nil {
-          throw DRError(
-            .invalidKey, "'\(key)' is a folder or something else that is no object",
-            advice: "a local tier cannot hold both an object and a key below it", object: key.rawValue)
-        }
+        try checkPlace()
       } catch {
         abandon()
         throw error
+      }
+    }
+
+    /// Says early, before the body is pulled, what the commit would refuse.
+    private func checkPlace() throws {
+      let status = try allowing(ENOENT) { () throws(SystemError) in try folder.descriptor.status(name) }
+      switch status?.kind {
+      case nil: return
+      case .file: if onlyIfAbsent { throw LocalUpload.exists(key) }
+      case .symbolicLink: throw folder.symbolicLink(name)
+      case .folder, .other:
+        throw DRError(
+          .invalidKey, "'\(key)' is a folder or something else that is no object",
+          advice: "a local tier cannot hold both an object and a key below it", object: key.rawValue)
       }
     }
 

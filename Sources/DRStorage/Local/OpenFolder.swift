@@ -63,7 +63,8 @@ struct OpenFolder {
       }
       let created = try folder.descriptor.createFolder(name)
       guard let next = try folder.folder(name) else {
-        if created { throw SystemError("openat", ENOENT) }
+        let found = try allowing(ENOENT) { () throws(SystemError) in try folder.descriptor.status(name) }
+        guard let found, found.kind != .folder else { throw SystemError("openat", ENOENT) }
         throw DRError(
           .invalidKey, "no key can lie below '\(folder.path)\(name)': it is no folder",
           advice: "a local tier cannot hold both an object and a key below it")
