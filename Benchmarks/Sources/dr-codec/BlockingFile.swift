@@ -29,7 +29,10 @@ final class BlockingFile: Sendable {
     let fill: @Sendable () -> Void = { [self] in queue.async { continuation.yield(Result { try self.read() }) } }
     fill()
     return ByteStream {
-      guard let buffer = try await cursor.next()?.get() else { return nil }
+      guard let buffer = try await cursor.next()?.get() else {
+        continuation.finish()
+        return nil
+      }
       fill()
       return buffer
     }

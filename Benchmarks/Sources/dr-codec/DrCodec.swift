@@ -11,7 +11,10 @@ struct DrCodec: AsyncParsableCommand {
     subcommands: [Generate.self, Encode.self, Decode.self, Test.self, Digest.self])
 }
 
-extension Compression.Format: ExpressibleByArgument {}
+@Sendable func parseFormat(_ text: String) throws -> Compression.Format {
+  guard let format = Compression.Format(rawValue: text) else { throw ValidationError("use zstd, gzip or none") }
+  return format
+}
 
 struct Generate: AsyncParsableCommand {
   static let configuration = CommandConfiguration(abstract: "Write mixed rows, the same on every run.")
@@ -33,7 +36,7 @@ struct Generate: AsyncParsableCommand {
 struct Encode: AsyncParsableCommand {
   static let configuration = CommandConfiguration(abstract: "Compress, encrypt and digest a file.")
 
-  @Option(help: "zstd, gzip or none.") var format = Compression.Format.zstd
+  @Option(help: "zstd, gzip or none.", transform: parseFormat) var format = Compression.Format.zstd
   @Option(help: "The level of the format.") var level = 1
   @Option(help: "How many frames are compressed at the same time.") var workers = 2
   @Option(help: "An age public key; may be given several times.") var recipient: [String] = []
@@ -57,7 +60,7 @@ struct Encode: AsyncParsableCommand {
 }
 
 struct Decoder: ParsableArguments {
-  @Option(help: "zstd, gzip or none.") var format = Compression.Format.zstd
+  @Option(help: "zstd, gzip or none.", transform: parseFormat) var format = Compression.Format.zstd
   @Option(help: "How many frames are decompressed at the same time.") var workers = 2
   @Option(help: "A file with age secret keys: the input is encrypted.") var identity: String?
   @Argument(help: "The file to read.") var input: String
