@@ -1,11 +1,5 @@
 // swift-tools-version: 6.2
-import Foundation
 import PackageDescription
-
-// Kernels such as the page checksum are of package access and no concern of the library's users. This package is a part
-// of the project, so it shares the name under which SwiftPM compiled the package above: that of its folder.
-let house = URL(fileURLWithPath: Context.packageDirectory).deletingLastPathComponent().lastPathComponent.lowercased()
-let houseName = String(house.map { $0.isLetter || $0.isNumber ? $0 : "_" })
 
 let settings: [SwiftSetting] = [
   .treatAllWarnings(as: .error),
@@ -14,7 +8,6 @@ let settings: [SwiftSetting] = [
 ]
 
 let core = Target.Dependency.product(name: "DRCore", package: "swift-disaster-recovery")
-let postgres = Target.Dependency.product(name: "DRPostgres", package: "swift-disaster-recovery")
 let nioCore = Target.Dependency.product(name: "NIOCore", package: "swift-nio")
 
 let package = Package(
@@ -28,6 +21,8 @@ let package = Package(
     .package(url: "https://github.com/apple/swift-nio.git", from: "2.101.0"),
   ],
   targets: [
+    // The library's own source files, linked: what they hold is of package access, so another package cannot import it.
+    .target(name: "Kernels", swiftSettings: settings),
     .target(name: "RowData", dependencies: [nioCore], swiftSettings: settings),
     .executableTarget(
       name: "dr-codec",
@@ -37,9 +32,9 @@ let package = Package(
       swiftSettings: settings),
     .executableTarget(
       name: "DataPath",
-      dependencies: ["RowData", core, postgres, nioCore, .product(name: "Benchmark", package: "benchmark")],
+      dependencies: ["Kernels", "RowData", core, nioCore, .product(name: "Benchmark", package: "benchmark")],
       path: "Benchmarks/DataPath",
-      swiftSettings: settings + [.unsafeFlags(["-package-name", houseName])],
+      swiftSettings: settings,
       plugins: [.plugin(name: "BenchmarkPlugin", package: "benchmark")]),
   ]
 )

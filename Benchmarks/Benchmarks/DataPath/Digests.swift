@@ -1,6 +1,6 @@
 import Benchmark
 import DRCore
-import DRPostgres
+import Kernels
 
 func digestBenchmarks() {
   for (name, algorithm) in [("sha256", StreamDigest.Algorithm.sha256), ("md5", .md5)] {
