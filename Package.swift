@@ -99,7 +99,10 @@ let package = Package(
       swiftSettings: settings),
     .testTarget(
       name: "ExampleTests",
-      dependencies: ["ExampleSupport", "DRTestSupport", "dr-drill", "dr-postgres", "dr-wal"],
+      dependencies: [
+        "ExampleSupport", "DRPostgres", "DRStorage", "DRCore", "DRTestSupport", logging, "dr-drill", "dr-postgres",
+        "dr-wal",
+      ],
       swiftSettings: settings),
   ]
 )

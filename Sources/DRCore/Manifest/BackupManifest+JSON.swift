@@ -28,8 +28,6 @@ extension BackupManifest {
     }
     do {
       self = try JSONDecoder().decode(BackupManifest.self, from: json)
-    } catch let error as DRError {
-      throw DRError(error.code, error.message, advice: error.advice, object: object ?? error.object)
     } catch {
       throw BackupManifest.malformed(error, object)
     }
@@ -55,7 +53,7 @@ extension BackupManifest {
         "'\(path(context.codingPath + [key]))' is missing"
       case DecodingError.typeMismatch(_, let context), DecodingError.valueNotFound(_, let context),
         DecodingError.dataCorrupted(let context):
-        "'\(path(context.codingPath))': \(context.debugDescription)"
+        (context.codingPath.isEmpty ? "" : "'\(path(context.codingPath))': ") + context.debugDescription
       default: "\(error)"
       }
     return DRError(
@@ -64,7 +62,9 @@ extension BackupManifest {
   }
 
   private static func path(_ keys: [any CodingKey]) -> String {
-    keys.map { $0.intValue.map { "[\($0)]" } ?? $0.stringValue }.joined(separator: ".")
+    keys.reduce(into: "") { path, key in
+      path += key.intValue.map { "[\($0)]" } ?? (path.isEmpty ? "" : ".") + key.stringValue
+    }
   }
 }
 
@@ -94,6 +94,15 @@ private func encode(unknown fields: [String: JSONValue], to encoder: any Encoder
 }
 
 extension KeyedDecodingContainer {
+  /// A text that a type of ours checks: what it refuses is damage to this field.
+  fileprivate func checked<Value>(_ key: Key, _ parse: (String) throws -> Value) throws -> Value {
+    do {
+      return try parse(decode(String.self, forKey: key))
+    } catch let error as DRError {
+      throw DecodingError.dataCorruptedError(forKey: key, in: self, debugDescription: error.message)
+    }
+  }
+
   fileprivate func moment(_ key: Key) throws -> Date {
     let text = try decode(String.self, forKey: key)
     guard let date = Timestamp.parse(text) else {
@@ -112,9 +121,10 @@ extension KeyedDecodingContainer {
   }
 
   fileprivate func size(_ key: Key) throws -> Int64 {
-    let size = try decode(Int64.self, forKey: key)
-    guard size >= 0 else {
-      throw DecodingError.dataCorruptedError(forKey: key, in: self, debugDescription: "a size below zero")
+    // A number that is no Int64 is refused without a path.
+    guard let size = try? decode(Int64.self, forKey: key), size >= 0 else {
+      _ = try decode(Double.self, forKey: key)
+      throw DecodingError.dataCorruptedError(forKey: key, in: self, debugDescription: "not a size in bytes")
     }
     return size
   }
@@ -129,7 +139,7 @@ extension BackupManifest.Artifact: Codable {
     let container = try decoder.container(keyedBy: Field.self)
     self.init(
       name: try container.decode(String.self, forKey: .name),
-      key: try ObjectKey(container.decode(String.self, forKey: .key)),
+      key: try container.checked(.key) { try ObjectKey($0) },
       rawSize: try container.size(.rawSize), rawSHA256: try container.digest(.rawSHA256),
       storedSize: try container.size(.storedSize), storedSHA256: try container.digest(.storedSHA256),
       compression: try container.decode(Compression.Format.self, forKey: .compression),
@@ -178,8 +188,8 @@ extension BackupManifest: Codable {
   public init(from decoder: any Decoder) throws {
     let container = try decoder.container(keyedBy: Field.self)
     id = try container.decode(String.self, forKey: .id)
-    component = try container.decode(Component.self, forKey: .component)
-    cadence = try container.decode(Cadence.self, forKey: .cadence)
+    component = try container.checked(.component) { try Component(parsing: $0) }
+    cadence = try container.checked(.cadence) { try Cadence(parsing: $0) }
     method = try container.decode(Method.self, forKey: .method)
     parent = try container.decodeIfPresent(String.self, forKey: .parent)
     started = try container.moment(.started)

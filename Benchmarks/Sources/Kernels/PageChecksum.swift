@@ -1,0 +1,1 @@
+../../../Sources/DRPostgres/Pages/PageChecksum.swift
