@@ -95,7 +95,7 @@ let package = Package(
       dependencies: ["DRPostgres", "DRStorage", "DRVerify", "DRCore", "DRTestSupport", nioCore, logging, lifecycle],
       swiftSettings: settings),
     .testTarget(
-      name: "DRVerifyTests", dependencies: ["DRVerify", "DRStorage", "DRCore", "DRTestSupport"],
+      name: "DRVerifyTests", dependencies: ["DRVerify", "DRStorage", "DRCore", "DRTestSupport", nioCore, logging],
       swiftSettings: settings),
     .testTarget(
       name: "ExampleTests",

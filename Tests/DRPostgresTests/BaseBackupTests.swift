@@ -129,7 +129,9 @@ import Testing
         for _ in 0..<3 { try await server.query("SELECT pg_switch_wal(); UPDATE t SET v = v; CHECKPOINT") }
         let error = await #expect(throws: DRError.self) { _ = try await backup.value }
         #expect(error?.code == .sourceFailed)
-        #expect(error?.message.contains("58P01") == true || error?.description.contains("WAL") == true, "\(error?.message ?? "")")
+        #expect(
+          error?.message.contains("58P01") == true || error?.description.contains("WAL") == true,
+          "\(error?.message ?? "")")
         #expect(try await repository.catalog().backups.isEmpty)
       }
     }

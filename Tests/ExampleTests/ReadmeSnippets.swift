@@ -1,14 +1,32 @@
 import DRCore
+import DRPostgres
+import DRStorage
+import Foundation
+import Logging
 
 // The README's Swift blocks, compiled. Each stands between its marks as it stands there, indented.
 
-func compressAndEncrypt(rows: ByteStream) async throws -> EncodedStream.Summary {
+func backUp(publicKey: String, logger: Logger) async throws {
   // README
-  let keys = AgeIdentity.generate()
-  let encoding = Encoding(compression: .zstd(level: 3), recipients: [keys.recipient].compactMap { $0 })
-  let encoded = try encoding.encode(rows)
-  for try await buffer in encoded.stored { print(buffer.readableBytes) }
-  let summary = try encoded.summary()
+  let repository = Repository(tier: try await LocalTier(root: "/backups", creating: true))
+  let source = PostgresBaseBackup(
+    component: try Component(.postgres, "app"), server: PostgresConnectionSettings(host: "db.internal", user: "backup"),
+    requiredWAL: .included)
+  let encoding = Encoding(compression: .zstd(level: 1), recipients: [try AgeRecipient(parsing: publicKey)])
+  let manifest = try await repository.backUp(source, cadence: .daily, encoding: encoding, logger: logger)
+  print(manifest.id, manifest.recoveryPoint.position)
   // README end
-  return summary
+}
+
+func restore(
+  _ repository: Repository, _ manifest: BackupManifest, identity: AgeIdentity, moment: Date, logger: Logger
+) async throws -> RestoreOutcome {
+  // README
+  let reader = repository.reader(for: manifest, decoding: Decoding(identities: [identity]))
+  let restorer = PostgresRestorer(
+    dataFolder: "/var/lib/postgresql/15/restored",
+    recovery: RecoverySettings(restoreCommand: "dr-wal fetch --config /etc/dr.json %f %p"))
+  let outcome = try await restorer.restore(from: reader, to: .time(moment), logger: logger)
+  // README end
+  return outcome
 }
