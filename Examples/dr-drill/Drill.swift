@@ -69,6 +69,8 @@ struct Drill: Sendable {
     var known: [LedgerEntry]
     /// Microseconds since 1970, between two commits.
     var target: Int64
+    /// Of the tables that the ledger's writers do not touch.
+    var rowCounts: PostgresRowCounts
     var targetDate: Date { Date(timeIntervalSince1970: Double(target) / 1_000_000) }
   }
 
@@ -82,6 +84,8 @@ struct Drill: Sendable {
       try await measure("fill it", &report) {
         try await SampleData.fill(server.settings, bytes: command.size.bytes, seed: command.seed, logger: logger)
       }
+      var rowCounts = try await PostgresRowCounts.count(server.settings, logger: logger)
+      rowCounts.databases["postgres"]?["public.ledger"] = nil
       let archive = try await WALArchive.of(
         server.settings, tier: repository.tier, component: settings.component, encoding: encoding, decoding: decoding,
         logger: logger)
@@ -93,7 +97,7 @@ struct Drill: Sendable {
       let follow = Task { try await receiver.follow(logger: logger) { _ in } }
       let writers = LedgerWriters(server.settings, connections: command.connections, logger: logger)
       do {
-        let disaster = try await load(server, archive, writers, &report)
+        let disaster = try await load(server, archive, writers, rowCounts, &report)
         follow.cancel()
         try await follow.value
         return disaster
@@ -106,7 +110,8 @@ struct Drill: Sendable {
   }
 
   private func load(
-    _ server: PostgresSandbox, _ archive: WALArchive, _ writers: LedgerWriters, _ report: inout DrillReport
+    _ server: PostgresSandbox, _ archive: WALArchive, _ writers: LedgerWriters, _ rowCounts: PostgresRowCounts,
+    _ report: inout DrillReport
   ) async throws -> Disaster {
     say("writing a ledger from \(command.connections) connections, and taking a base backup meanwhile")
     try await Task.sleep(for: .seconds(command.seconds))
@@ -144,7 +149,7 @@ struct Drill: Sendable {
     await writers.stop()
     let known = writers.ledger.entries
     say("\(known.count) commits were confirmed before it")
-    return Disaster(killed: killed, known: known, target: target)
+    return Disaster(killed: killed, known: known, target: target, rowCounts: rowCounts)
   }
 
   // MARK: After it
@@ -177,7 +182,7 @@ struct Drill: Sendable {
         "recovery time", rto <= .seconds(command.rtoTarget),
         "\(Format.duration(rto)) from the kill to the first right answer, \(Format.duration(.seconds(command.rtoTarget))) allowed"
       )
-      try await probe(restored, &report)
+      try await probe(restored, disaster, &report)
     }
     try? FileManager.default.removeItem(atPath: place)
   }
@@ -221,9 +226,16 @@ struct Drill: Sendable {
     }
   }
 
-  private func probe(_ restored: PostgresSandbox, _ report: inout DrillReport) async throws {
+  private func probe(
+    _ restored: PostgresSandbox, _ disaster: Disaster, _ report: inout DrillReport
+  ) async throws {
     let harmless = try await restored.harmlessness(logger: logger)
     report.add("the restored server is harmless", harmless)
+    let probes = PostgresProbes.all(restored.settings, rowCounts: disaster.rowCounts)
+    let seen = try await measure("probes: rows, keys, constraints, amcheck, a full dump", &report) {
+      try await probes.verify(logger: logger)
+    }
+    report.add("probes of the restored server", seen)
   }
 
   /// A verifier that was never seen to fail proves nothing: it must notice a copy with one flipped bit.
