@@ -11,7 +11,7 @@ enum ReadmeSession {
   /// there: the README's test command would run this test again.
   private static let script = """
     make() { command make --dry-run --directory "$README_ROOT" "$@" >/dev/null; }
-    trap 'jobs -p | xargs -r kill 2>/dev/null' EXIT
+    trap 'kill $(jobs -p) 2>/dev/null || true; wait' EXIT
     set -o errexit -o pipefail
     for block in "$@"; do
       echo "--- README.md, the block at line ${block##*-}" >&2

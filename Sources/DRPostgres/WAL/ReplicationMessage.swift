@@ -1,6 +1,5 @@
-package import NIOCore
-
 import DRCore
+package import NIOCore
 
 /// A message of the physical replication stream.
 ///

@@ -25,7 +25,8 @@ extension WALArchive {
           timeline: history.timeline(holding: missing), holding: missing, segmentSize: segmentSize)
         throw DRError(
           .timedOut, "the archive did not get the WAL from \(missing) (in \(segment)) up to \(end) within \(limit)",
-          advice: "see that the WAL receiver or the archive_command works; on a standby, end the segment on the primary "
+          advice:
+            "see that the WAL receiver or the archive_command works; on a standby, end the segment on the primary "
             + "with SELECT pg_switch_wal()",
           component: component, object: "\(segment)")
       }

@@ -33,9 +33,11 @@ public struct WALCheck: Verifier {
       foreign: inventory.foreign)
     var commits: [WALSegmentName: Date?] = [:]
     for backup in backups where backup.systemIdentifier == archive.systemIdentifier && backup.method == .basebackup {
-      var (entry, path) = try WALCheck.check(backup, inventory, histories)
-      if let last = path.last {
-        if commits[last] == nil { commits[last] = try await lastCommit(path, in: archive, inventory, logger) }
+      var (entry, lastSegment) = try WALCheck.check(backup, inventory, histories)
+      if let last = lastSegment {
+        if commits[last] == nil {
+          commits[last] = try await lastCommit(last, entry.timelines, in: archive, inventory, logger)
+        }
         entry.throughTime = commits[last] ?? nil
       }
       // The end of the backup itself is reached at least.
@@ -49,7 +51,7 @@ public struct WALCheck: Verifier {
 
   // MARK: By names alone
 
-  static func conflicts(_ inventory: WALInventory) -> [WALCheckReport.Conflict] {
+  package static func conflicts(_ inventory: WALInventory) -> [WALCheckReport.Conflict] {
     let segments = inventory.segments.filter { $0.value > 1 }.map {
       WALCheckReport.Conflict(name: "\($0.key)", contents: $0.value)
     }
@@ -60,15 +62,16 @@ public struct WALCheck: Verifier {
   }
 
   /// - Parameter histories: Those that the archive has one content of.
-  static func check(
+  package static func check(
     _ backup: BackupManifest, _ inventory: WALInventory, _ histories: [UInt32: TimelineHistory]
-  ) throws -> (WALCheckReport.Backup, WALPath) {
+  ) throws -> (report: WALCheckReport.Backup, lastSegment: WALSegmentName?) {
     func malformed() -> DRError {
       DRError(
         .malformedData, "the manifest of backup \(backup.id) does not say where its WAL starts and ends",
         component: backup.component, object: backup.id)
     }
-    guard let start = backup.changesFrom, let from = LSN(start.position), let consistent = LSN(backup.recoveryPoint.position),
+    guard let start = backup.changesFrom, let from = LSN(start.position),
+      let consistent = LSN(backup.recoveryPoint.position),
       let timeline = start.history.flatMap({ UInt32($0) }),
       let endTimeline = backup.recoveryPoint.history.flatMap({ UInt32($0) })
     else { throw malformed() }
@@ -95,7 +98,7 @@ public struct WALCheck: Verifier {
     let entry = WALCheckReport.Backup(
       id: backup.id, isRestorable: path.end >= consistent && !(damaged && !hasOwn), through: path.end, throughTime: nil,
       timelines: path.timelines, gaps: path.gaps, problem: problem)
-    return (entry, path)
+    return (entry, path.last)
   }
 
   // MARK: By content
@@ -104,9 +107,9 @@ public struct WALCheck: Verifier {
   private static let segmentsRead: UInt64 = 16
 
   private func lastCommit(
-    _ path: WALPath, in archive: WALArchive, _ inventory: WALInventory, _ logger: Logger
+    _ last: WALSegmentName, _ timelines: [UInt32], in archive: WALArchive, _ inventory: WALInventory, _ logger: Logger
   ) async throws -> Date? {
-    guard var segment = path.last else { return nil }
+    var segment = last
     for _ in 0..<WALCheck.segmentsRead {
       do {
         let content = try await archive.fetch("\(segment)")
@@ -120,7 +123,7 @@ public struct WALCheck: Verifier {
       }
       guard segment.number > 0 else { break }
       // The newest timeline that has the one before.
-      let before = path.timelines.reversed().map {
+      let before = timelines.reversed().map {
         WALSegmentName(timeline: $0, number: segment.number - 1, segmentSize: archive.segmentSize)
       }.first { $0.timeline <= segment.timeline && inventory.end(of: $0) != nil }
       guard let before else { break }

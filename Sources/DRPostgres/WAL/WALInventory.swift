@@ -1,5 +1,5 @@
 import DRCore
-package import DRStorage
+import DRStorage
 
 /// What an archive holds, by the names of its objects alone.
 package struct WALInventory: Sendable {
@@ -13,11 +13,19 @@ package struct WALInventory: Sendable {
   package private(set) var foreign: [String] = []
   package let segmentSize: WALSegmentSize
 
-  package init(_ infos: [SegmentInfo], segmentSize: WALSegmentSize) {
+  init(_ infos: [SegmentInfo], segmentSize: WALSegmentSize) {
+    self.init(
+      names: infos.filter { !$0.isPartial }.map(\.name), partials: infos.filter(\.isPartial).map(\.name),
+      segmentSize: segmentSize)
+  }
+
+  /// - Parameters:
+  ///   - names: Of what is stored for good, once for each content.
+  ///   - partials: Of segments that are stored in part: with their reach.
+  package init(names: [String], partials: [String], segmentSize: WALSegmentSize) {
     self.segmentSize = segmentSize
-    for info in infos {
-      if info.isPartial { addPartial(info.name) } else { add(info.name) }
-    }
+    for name in names { add(name) }
+    for name in partials { addPartial(name) }
   }
 
   private mutating func add(_ name: String) {

@@ -69,7 +69,8 @@ struct WALPath: Hashable {
     _ number: UInt64, _ chain: [UInt32], _ history: TimelineHistory, _ inventory: WALInventory
   ) -> Found {
     let size = inventory.segmentSize
-    let names = chain.reversed().map { WALSegmentName(timeline: $0, number: number, segmentSize: size) }.filter { name in
+    let names = chain.reversed().map { WALSegmentName(timeline: $0, number: number, segmentSize: size) }.filter {
+      name in
       guard let start = history.start(of: name.timeline) else { return false }
       return size.segment(holding: start) <= number && (history.end(of: name.timeline).map { name.start < $0 } ?? true)
     }

@@ -1,9 +1,9 @@
 /// Where to go on with what an archive holds.
-struct WALResumePoint: Hashable, Sendable {
+package struct WALResumePoint: Hashable, Sendable {
   /// The segment to stream from its start, on the timeline to ask for.
-  var segment: WALSegmentName
+  package var segment: WALSegmentName
   /// The first position that is not in the archive: in that segment, or at its start.
-  var durable: LSN
+  package var durable: LSN
 
   init(segment: WALSegmentName, durable: LSN) {
     self.segment = segment
@@ -11,7 +11,7 @@ struct WALResumePoint: Hashable, Sendable {
   }
 
   /// Finds it on the way to a server's timeline; nil if the archive has nothing that lies on it.
-  init?(_ inventory: WALInventory, to history: TimelineHistory) {
+  package init?(_ inventory: WALInventory, to history: TimelineHistory) {
     let chain = history.ancestors.map(\.timeline) + [history.timeline]
     let known = Set(inventory.segments.keys).union(inventory.partials.keys)
     for (index, timeline) in chain.enumerated().reversed() {
