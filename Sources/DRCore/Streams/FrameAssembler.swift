@@ -7,6 +7,7 @@ package struct FrameAssembler {
   package let frameSize: Int
   private var ready: ByteBuffer?
   private var partial = ByteBuffer()
+  private var sourceEnded = false
 
   package init(frameSize: Int) { self.frameSize = frameSize }
 
@@ -37,7 +38,9 @@ package struct FrameAssembler {
         }
       }
       if ready == nil {
-        guard let buffer = try await source.next() else {
+        // A source that has ended is not asked again: it may not answer twice.
+        guard !sourceEnded, let buffer = try await source.next() else {
+          sourceEnded = true
           guard partial.readableBytes > 0 else { return nil }
           let rest = partial
           partial = ByteBuffer()

@@ -65,6 +65,7 @@ struct WALSession {
         // A slot that nobody follows would fill the server's disk.
         if madeSlot, !options.acceptsGap { try await slot.drop() }
         try refuse(from: stream.durable, to: kept, cause: error)
+        try await slot.drop()
         point = try await newStart(history)
         continue
       }

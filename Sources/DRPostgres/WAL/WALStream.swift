@@ -18,12 +18,18 @@ final class WALStream {
   /// What the connection's thread fills.
   private struct Wire: Sendable {
     var log: WALAssembler
-    /// Where the server's log ends, and its clock then.
+    /// Where the server's log ended when it last sent some of it.
     var serverEnd: LSN
-    var clock: Int64 = 0
+    /// The server's clock when it had nothing after ``WALAssembler/position``; nil while there is more to come.
+    var completeAt: Int64?
+    /// The server's clock at the last keepalive, if no log came since.
+    var lastKeepalive: Int64?
+    /// The server wants an answer; it has given one.
     var isAsked = false
-    /// Bytes since the last look.
+    var isAnswered = false
+    /// Since the last look.
     var taken = 0
+    var messages = 0
 
     mutating func take(_ bytes: UnsafeRawBufferPointer) throws -> CopyControl {
       switch try ReplicationMessage(bytes) {
@@ -31,20 +37,25 @@ final class WALStream {
         let piece = UnsafeRawBufferPointer(rebasing: bytes[ReplicationMessage.dataOffset...])
         try log.append(piece, at: start)
         serverEnd = max(end, log.position)
-        self.clock = clock
+        completeAt = log.position >= end ? clock : nil
+        lastKeepalive = nil
         taken += piece.count
-      case .keepalive(let end, let clock, let replyRequested):
-        serverEnd = end
-        self.clock = clock
+      case .keepalive(let sent, let clock, let replyRequested):
+        // It says how far the server has sent, not how far its log goes: it may come in the middle of a backlog. But between
+        // two answers, of which one is asked for after the other has come, the server sends what it has. So with no log in
+        // between there was none at the first one.
+        if log.position >= max(serverEnd, sent) {
+          if let lastKeepalive { completeAt = max(completeAt ?? lastKeepalive, lastKeepalive) }
+          lastKeepalive = clock
+        }
         isAsked = isAsked || replyRequested
+        isAnswered = true
       }
+      messages += 1
       return taken >= 8 << 20 || isAsked || !log.completed.isEmpty ? .pause : .proceed
     }
 
-    /// The server's clock, if nothing is missing of what the server had then.
-    var clockIfComplete: Date? {
-      clock > 0 && log.position >= serverEnd ? PostgresTime.date(microseconds: clock) : nil
-    }
+    var clockIfComplete: Date? { completeAt.map { PostgresTime.date(microseconds: $0) } }
   }
 
   private let connection: PostgresConnection
@@ -57,8 +68,11 @@ final class WALStream {
   private var job: WALStoreJob?
   /// The first position that is not durable.
   private(set) var durable: LSN
-  /// The server's clock in the last recovery point that was reported.
-  private var reported: Int64 = 0
+  /// The server's clock in the last recovery point that was reported without new log.
+  private var reported: Int64 = .min
+  /// The server's answer is awaited; one at a time.
+  private var isAwaitingAnswer = false
+  private var bytesReceived = 0
   private var lastPartial = ContinuousClock.now
   private var lastStatus = ContinuousClock.now
   private var lastMessage = ContinuousClock.now
@@ -91,7 +105,7 @@ final class WALStream {
     }
     do {
       lastMessage = .now
-      try await sendStatus()
+      try await sendStatus(asking: true)
       try await receive()
     } catch {
       try await storeRest()
@@ -131,11 +145,12 @@ final class WALStream {
         swap(&taking, &wire)
         defer { wire = taking }
         let wait: Duration = job == nil ? min(.seconds(1), options.partialInterval) : .milliseconds(20)
-        let before = taking.clock
         let copied = try await connection.copyAvailable(into: &taking, waiting: wait) { try $0.take($1) }
-        if taking.clock != before || taking.taken > 0 { lastMessage = .now }
+        if taking.messages > 0 { lastMessage = .now }
+        if taking.isAnswered { isAwaitingAnswer = false }
+        bytesReceived += taking.taken
         journal.countReceived(UInt64(taking.taken))
-        taking.taken = 0
+        (taking.messages, taking.taken, taking.isAnswered) = (0, 0, false)
         if copied == .ended { return }
       } else {
         try await Task.sleep(for: .milliseconds(10))
@@ -160,10 +175,10 @@ final class WALStream {
         WALPiece(segment: full.name, bytes: full.bytes, clock: isLast ? wire.clockIfComplete : nil), journal)
     } else if wire.log.position > durable, lastPartial.duration(to: .now) >= options.partialInterval {
       job = WALStoreJob(takePartial(), journal)
-    } else if durable >= wire.log.position, let clock = wire.clockIfComplete, wire.clock >= reported + 1_000_000 {
-      // Nothing new, and the server confirms it: what is durable is as good as of now.
-      reported = wire.clock
-      await journal.report(durable, timeline: wire.log.current.timeline, clock)
+    } else if durable >= wire.log.position, let clock = wire.completeAt, clock > reported {
+      // Nothing new, and the server confirms it: what is durable is as good as of then.
+      reported = clock
+      await journal.report(durable, timeline: wire.log.current.timeline, wire.clockIfComplete)
     }
   }
 
@@ -188,24 +203,28 @@ final class WALStream {
         advice: "the network may have dropped the connection; the receiver connects again")
     }
     let interval = min(options.partialInterval, options.silenceLimit / 3)
-    if durable > acknowledged || wire.isAsked || lastStatus.duration(to: .now) >= interval {
-      try await sendStatus()
+    let isDue = lastStatus.duration(to: .now) >= interval
+    if confirmed > acknowledged || wire.isAsked || isDue {
+      try await sendStatus(asking: isDue && !isAwaitingAnswer)
     }
   }
 
+  /// What the server may be told: nothing before it has sent again what the archive has. A server that cannot do so
+  /// would take its slot back to a position that it no longer has.
+  private var confirmed: LSN { bytesReceived > 0 && wire.log.position >= durable ? durable : LSN(0) }
   private var acknowledged = LSN(0)
 
-  private func sendStatus() async throws {
-    try await connection.sendCopyData(status(replyRequested: true))
-    acknowledged = durable
+  private func sendStatus(asking: Bool) async throws {
+    try await connection.sendCopyData(status(asking: asking))
+    acknowledged = confirmed
     lastStatus = .now
     wire.isAsked = false
+    if asking { isAwaitingAnswer = true }
   }
 
-  private func status(replyRequested: Bool) -> ByteBuffer {
+  private func status(asking: Bool) -> ByteBuffer {
     ReplicationMessage.status(
-      received: max(wire.log.position, durable), durable: durable, clock: PostgresTime.microseconds(Date()),
-      replyRequested: replyRequested)
+      received: wire.log.position, durable: confirmed, clock: PostgresTime.microseconds(Date()), replyRequested: asking)
   }
 
   // MARK: Ending
@@ -252,7 +271,7 @@ final class WALStream {
 
   /// Acknowledges what is durable and ends the stream in good order, as far as the server plays along.
   private func leave() async {
-    let (connection, logger, last, limit) = (connection, logger, status(replyRequested: false), options.shutdownLimit)
+    let (connection, logger, last, limit) = (connection, logger, status(asking: false), options.shutdownLimit)
     await Task {
       do {
         try await withTimeLimit(limit, "the end of the WAL stream") {

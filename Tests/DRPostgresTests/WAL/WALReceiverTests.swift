@@ -105,6 +105,50 @@ import Testing
     }
   }
 
+  /// A recovery point's time is no later than its position allows, also while there is a backlog.
+  @Test func recoveryPointsAreHonest() async throws {
+    try await WALFixture.withServer { server, folder in
+      try await server.query("SELECT pg_create_physical_replication_slot('keeper', true)")
+      let tier = UnreliableTier(try await LocalTier(root: folder + "/repository", creating: true))
+      let archive = try await WALFixture.archive(of: server, tier)
+      let receiver = try WALReceiver(
+        archive: archive, server: server.settings, options: WALFixture.options(), logger: BackupFixture.logger)
+      let start = try await receiver.prepare(logger: BackupFixture.logger)
+      try await WALFixture.write(server, megabytes: 6)
+      try await Task.sleep(for: .seconds(4))
+      let running = try RunningReceiver(archive, server, WALFixture.options { $0.partialInterval = .milliseconds(10) })
+      for _ in 0..<10 {
+        tier.hold(true)
+        try await Task.sleep(for: .milliseconds(150))
+        tier.hold(false)
+        try await Task.sleep(for: .milliseconds(20))
+      }
+      try await WALFixture.write(server, megabytes: 2)
+      let end = try await WALFixture.position(server)
+      try await running.waitUntilDurable(end)
+      try await running.stop().get()
+
+      // The server's own tool says when what was committed.
+      let dump = try await runCommand(
+        server.installation.path("pg_waldump"),
+        ["-p", "\(server.dataFolder)/pg_wal", "-r", "Transaction", "-s", "\(start)", "-e", "\(end)"])
+      let pattern = /lsn: ([0-9A-F]+\/[0-9A-F]+), .* COMMIT (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+) UTC/
+      let commits = String(decoding: dump.output, as: UTF8.self).matches(of: pattern).compactMap { match in
+        LSN(match.1).flatMap { lsn in Timestamp.parse("\(match.2)Z").map { (lsn: lsn, time: $0) } }
+      }
+      #expect(commits.count > 50)
+      let points = running.all
+      #expect(points.count > 3)
+      for point in points {
+        let position = try #require(LSN(point.position))
+        // A commit takes its time a little before it reaches the log.
+        let missed = commits.first { $0.lsn >= position && $0.time < point.time.addingTimeInterval(-3) }
+        #expect(missed == nil, "\(point) does not hold the commit at \(missed.map { "\($0)" } ?? "")")
+      }
+      #expect(zip(points, points.dropFirst()).allSatisfy { $0.time <= $1.time })
+    }
+  }
+
   @Test func acknowledgesOnlyWhatIsDurable() async throws {
     try await WALFixture.withServer { server, folder in
       let tier = UnreliableTier(try await LocalTier(root: folder + "/repository", creating: true))
