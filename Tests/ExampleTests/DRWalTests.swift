@@ -16,6 +16,7 @@ import Testing
     let folder: String
     let server: PostgresSandbox
     let settings: RepositoryConfiguration
+    let system: String
     var program: String { folder + "/bin/dr-wal" }
     var config: String { folder + "/dr.json" }
 
@@ -26,7 +27,7 @@ import Testing
     }
 
     func fetch(_ name: String, to path: String) async throws -> (status: Int32, error: String) {
-      try await run(["fetch", "--config", config, name, path])
+      try await run(["fetch", "--config", config, "--system-identifier", system, name, path])
     }
   }
 
@@ -51,7 +52,8 @@ import Testing
         "archive_mode": "on", "archive_command": "\(folder)/bin/dr-wal push --config \(folder)/dr.json %p",
       ])
       try await PostgresSandbox.withSandbox(options, logger: Self.logger) { server in
-        try await body(Fixture(folder: folder, server: server, settings: settings))
+        let system = try await server.query("SELECT system_identifier FROM pg_control_system()").single
+        try await body(Fixture(folder: folder, server: server, settings: settings, system: try #require(system)))
       }
     }
   }
@@ -84,9 +86,7 @@ import Testing
       // The same content under the same name, as after a crash of the server.
       let copy = "\(fixture.folder)/\(segment)"
       try content.write(to: URL(filePath: copy))
-      let system = try #require(
-        try await fixture.server.query("SELECT system_identifier FROM pg_control_system()").single)
-      let push = ["push", "--config", fixture.config, "--system-identifier", system]
+      let push = ["push", "--config", fixture.config, "--system-identifier", fixture.system]
       #expect(try await fixture.run(push + [copy]).status == 0)
 
       var other = content
