@@ -2,12 +2,13 @@ import Synchronization
 
 /// Transforms a stream of items on several workers at once and gives the results in the order of the items.
 ///
-/// Each worker has a context of its own (a compressor, say), used by one task at a time. A pump reads ahead so far that
-/// the workers stay busy: at most `workers` items are in work and twice as many wait, done or not. Dropping the last
-/// reference ends the pump and its source.
+/// Each worker has a context of its own (a compressor, say) and a thread of its own, so that long work holds no thread of
+/// the cooperative pool. A reader keeps as many items ready as there are workers, as many are in work, and twice as many
+/// results wait: memory is bounded by that. Dropping the last reference ends the reader and its source.
 package final class OrderedWorkers<Item: Sendable, Context: Sendable, Output: Sendable>: Sendable {
+  private let items: BoundedChannel<Item>
   private let results: BoundedChannel<Task<Output, any Error>>
-  private let pump: Task<Void, Never>
+  private let tasks: [Task<Void, Never>]
 
   /// - Parameters:
   ///   - contexts: One for each worker.
@@ -17,29 +18,46 @@ package final class OrderedWorkers<Item: Sendable, Context: Sendable, Output: Se
     contexts: [Context], source: @escaping @Sendable () async throws -> Item?,
     transform: @escaping @Sendable (Item, Context) throws -> Output
   ) {
+    let items = BoundedChannel<Item>(capacity: contexts.count)
     let results = BoundedChannel<Task<Output, any Error>>(capacity: contexts.count * 2)
-    let pool = ContextPool(contexts)
+    let pool = ContextPool(contexts.map { Worker(context: $0, executor: BlockingExecutor(label: "frame.worker")) })
+    self.items = items
     self.results = results
-    pump = Task {
+    // The source's socket is read on while every worker is busy.
+    let reader = Task {
       do {
         while let item = try await source() {
-          let context = await pool.take()
+          guard await items.send(item) else { return }
+          try Task.checkCancellation()
+        }
+        items.finish()
+      } catch {
+        items.finish(throwing: error)
+      }
+    }
+    let dispatcher = Task {
+      do {
+        while let item = try await items.receive() {
+          let worker = await pool.take()
           let task = Task {
-            defer { pool.give(back: context) }
-            return try transform(item, context)
+            defer { pool.give(back: worker) }
+            return try await worker.executor.run { try transform(item, worker.context) }
           }
           guard await results.send(task) else { return }
-          try Task.checkCancellation()
         }
         results.finish()
       } catch {
         results.finish(throwing: error)
       }
     }
+    tasks = [reader, dispatcher]
   }
 
-  deinit {
-    pump.cancel()
+  deinit { stop() }
+
+  private func stop() {
+    for task in tasks { task.cancel() }
+    items.close()
     results.close()
   }
 
@@ -49,9 +67,15 @@ package final class OrderedWorkers<Item: Sendable, Context: Sendable, Output: Se
       guard let task = try await results.receive() else { return nil }
       return try await task.value
     } onCancel: {
-      pump.cancel()
+      stop()
     }
   }
+}
+
+/// A context, and the thread that works with it.
+private struct Worker<Context: Sendable>: Sendable {
+  let context: Context
+  let executor: BlockingExecutor
 }
 
 /// Contexts to borrow; taking waits until one is there.

@@ -52,6 +52,25 @@ import Testing
       logger: BackupFixture.logger)
   }
 
+  @Test func aBaseBackupOfAStandbyRestores() async throws {
+    try await withStandby { primary, standby, folder in
+      try await WALFixture.write(primary, megabytes: 2)
+      _ = try await caughtUp(standby, with: primary)
+      let expected = try await primary.query("SELECT count(*) FROM ledger").single
+      let repository = Repository(tier: try await LocalTier(root: folder + "/backups", creating: true))
+      let manifest = try await BackupFixture.backUp(BackupFixture.source(standby), to: repository)
+      let place = folder + "/restored"
+      _ = try await BackupFixture.restore(manifest, from: repository, to: place)
+      try await BackupFixture.verify(place, standby)
+      let restored = try await PostgresSandbox.start(
+        dataFolder: place, WALFixture.server(), until: .promoted, limit: .seconds(60), logger: BackupFixture.logger)
+      try await PostgresSandbox.with(restored) { restored in
+        let rows = try await restored.query("SELECT count(*) FROM ledger").single
+        #expect(rows == expected)
+      }
+    }
+  }
+
   @Test func aPromotionWhileStreaming() async throws {
     try await withStandby { primary, standby, folder in
       let archive = try await WALFixture.archive(of: standby, LocalTier(root: folder + "/repository", creating: true))
