@@ -57,6 +57,7 @@ struct Drill: Sendable {
     try await recoverToTarget(disaster, &report)
     try await recoverToLatest(disaster, &report)
     try await damagedCopy(disaster, &report)
+    if command.keep { folder.keep() }
     if command.keep { report.notes = KeptRepository.lines(folder, settings, try await repository.catalog()) }
     return report
   }

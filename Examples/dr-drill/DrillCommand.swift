@@ -1,5 +1,6 @@
 import ArgumentParser
 import DRCore
+import Dispatch
 import ExampleSupport
 import Foundation
 import Logging
@@ -57,7 +58,17 @@ struct DrillCommand: AsyncParsableCommand {
   func run() async throws {
     try await reporting {
       let drill = try await Drill(self, logger: ProgramLog.make("dr-drill", verbose: verbose))
-      let report = try await drill.run()
+      let running = Task { try await drill.run() }
+      // Ctrl-C ends the drill in good order: its servers and folders go.
+      let signals = [SIGINT, SIGTERM].map { number in
+        signal(number, SIG_IGN)
+        let source = DispatchSource.makeSignalSource(signal: number)
+        source.setEventHandler { running.cancel() }
+        source.resume()
+        return source
+      }
+      defer { for source in signals { source.cancel() } }
+      let report = try await running.value
       report.print()
       if report.verdict != .passed { throw ExitCode(report.verdict.exitCode) }
     }

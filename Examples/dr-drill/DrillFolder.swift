@@ -18,8 +18,10 @@ struct DrillFolder: Sendable {
 
   init() throws {
     user = try ServerUser.needed()
+    DrillFolder.removeAbandoned()
     path = FileManager.default.temporaryDirectory.path + "/dr-drill-" + UUID().uuidString.prefix(8)
     try DrillFolder.make(path, mode: 0o711)
+    try Data("\(getpid())".utf8).write(to: URL(fileURLWithPath: path + "/" + DrillFolder.owner))
     try DrillFolder.make(repository, mode: 0o700)
     try give(repository)
     try DrillFolder.make(path + "/bin", mode: 0o755)
@@ -42,6 +44,25 @@ struct DrillFolder: Sendable {
         atPath: file, contents: Data(text.utf8), attributes: [.posixPermissions: 0o600])
     else { throw DRError(.notWritable, "a file of the drill cannot be written", object: file) }
     try give(file)
+  }
+
+  /// Keeps the folder when later drills clean up.
+  func keep() { try? FileManager.default.removeItem(atPath: path + "/" + DrillFolder.owner) }
+
+  /// The file that says which process a folder belongs to; a folder that was kept has none.
+  private static let owner = "owner.pid"
+
+  /// Removes what drills that were killed have left.
+  private static func removeAbandoned() {
+    let parent = FileManager.default.temporaryDirectory.path
+    for name in (try? FileManager.default.contentsOfDirectory(atPath: parent)) ?? [] where name.hasPrefix("dr-drill-") {
+      let folder = parent + "/" + name
+      guard let text = try? String(contentsOfFile: folder + "/" + owner, encoding: .utf8), let pid = Int32(text),
+        pid > 0,
+        kill(pid, 0) != 0, errno == ESRCH
+      else { continue }
+      try? FileManager.default.removeItem(atPath: folder)
+    }
   }
 
   func remove() { try? FileManager.default.removeItem(atPath: path) }

@@ -38,7 +38,7 @@ struct Backup: AsyncParsableCommand {
       let connection = try server.connection()
       var encoding = try settings.encoding(compression: try parsed())
       encoding.workers = workers
-      let tier = try await settings.tier(creating: true)
+      let tier = try await settings.tier(creating: false)
       var source = PostgresBaseBackup(component: settings.component, server: connection, requiredWAL: .included)
       if !includeWal {
         let archive = try await WALArchive.of(

@@ -13,6 +13,9 @@ struct CheckWAL: AsyncParsableCommand {
 
   @OptionGroup var repository: RepositoryArguments
 
+  @Flag(help: "Also read, decrypt and digest every segment. Without, names and the ends of the log are looked at.")
+  var readAll = false
+
   func run() async throws {
     try await reporting {
       let settings = try repository.settings()
@@ -28,11 +31,35 @@ struct CheckWAL: AsyncParsableCommand {
           tier: tier, component: settings.component, systemIdentifier: system, decoding: try settings.decoding())
         let check = WALCheck(archive: archive, backups: catalog.backups.filter { $0.systemIdentifier == system })
         let report = await VerificationReport.run("system \(system)", check, logger: repository.logger)
-        for finding in report.findings { print(finding) }
-        print("system \(system): \(report.verdict.rawValue)" + (report.obstacle.map { ": \($0)" } ?? ""))
-        if report.verdict.exitCode > worst.exitCode { worst = report.verdict }
+        var findings = report.findings
+        if readAll { findings += try await unreadable(archive) }
+        let readable = VerificationReport(
+          subject: report.subject, findings: findings, obstacle: report.obstacle, duration: report.duration)
+        for finding in findings { print(finding) }
+        print("system \(system): \(readable.verdict.rawValue)" + (report.obstacle.map { ": \($0)" } ?? ""))
+        if readable.verdict.exitCode > worst.exitCode { worst = readable.verdict }
       }
       if worst != .passed { throw ExitCode(worst.exitCode) }
     }
+  }
+
+  private func unreadable(_ archive: WALArchive) async throws -> [Finding] {
+    var findings: [Finding] = []
+    let names = try await archive.names()
+    for name in names {
+      do {
+        _ = try await archive.fetch(name)
+      } catch let error as DRError where [.corruptData, .truncatedData, .malformedData].contains(error.code) {
+        findings.append(
+          Finding(
+            "wal-digest", .failure, subject: name, evidence: error.message,
+            advice: "push the segment again from the server, or take it from another tier"))
+      }
+    }
+    findings.append(
+      Finding(
+        "wal-read", .passed, subject: archive.systemIdentifier, evidence: "\(names.count) files were read and digested")
+    )
+    return findings
   }
 }

@@ -14,7 +14,8 @@ struct PostgresCommand: AsyncParsableCommand {
     abstract: "Backs up, watches over and restores a PostgreSQL server.",
     discussion: "Exit codes: 0 done, 1 not verified, 2 could not run.",
     subcommands: [
-      Backup.self, ReceiveWAL.self, List.self, Verify.self, CheckWAL.self, Restore.self, Clean.self, Keygen.self,
+      Initialize.self, Backup.self, ReceiveWAL.self, List.self, Verify.self, CheckWAL.self, Restore.self, Clean.self,
+      Keygen.self,
     ])
 }
 
@@ -44,7 +45,7 @@ struct ServerArguments: ParsableArguments {
 
   func connection() throws -> PostgresConnectionSettings {
     let settings = try PostgresConnectionSettings(conninfo: server)
-    guard settings.password == nil else {
+    guard settings.password == nil, settings.otherParameters["sslpassword"] == nil else {
       throw DRError(
         .invalidConfiguration, "a password in an argument list can be read by everybody on this host",
         advice: "put it into ~/.pgpass, PGPASSFILE or PGPASSWORD")

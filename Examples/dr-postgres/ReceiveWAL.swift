@@ -29,7 +29,7 @@ struct ReceiveWAL: AsyncParsableCommand {
     try await reporting {
       let settings = try repository.settings()
       let connection = try server.connection()
-      let tier = try await settings.tier(creating: true)
+      let tier = try await settings.tier(creating: false)
       let archive = try await WALArchive.of(
         connection, tier: tier, component: settings.component, encoding: try settings.encoding(),
         decoding: try settings.decoding(), logger: repository.logger)

@@ -28,6 +28,11 @@ enum Program {
     let arguments = Array(CommandLine.arguments.dropFirst())
     // Whatever is not a push may have been meant as a fetch.
     let codes: ExitCodes = arguments.first == "push" ? .push : .fetch
+    // A command line without its subcommand must not look like a success to a server.
+    guard !arguments.isEmpty else {
+      FileHandle.standardError.write(Data("dr-wal: error: push or fetch is missing; see dr-wal --help\n".utf8))
+      exit(126)
+    }
     do {
       var command = try DRWal.parseAsRoot(arguments)
       if var command = command as? any AsyncParsableCommand {

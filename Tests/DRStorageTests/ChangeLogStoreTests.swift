@@ -274,3 +274,25 @@ struct ChangeLogStoreTests {
     }
   }
 }
+
+/// Whoever hands a segment over removes his own copy after a success.
+@Suite struct ChangeLogHealingTests {
+  @Test("A segment that is handed over again replaces a stored one that was damaged since")
+  func healed() async throws {
+    try await withTemporaryFolder { folder in
+      let store = try ChangeLogStore(
+        tier: try await LocalTier(root: folder + "/tier", creating: true),
+        component: try Component(.postgres, "app"), systemIdentifier: "7")
+      let raw = TestData.rows(200_000)
+      #expect(try await store.put("one", raw) == false)
+      let key = try #require(try await store.segments().first?.key)
+      let file = URL(filePath: "\(folder)/tier/\(key)")
+      for damage in [Data(), try Data(contentsOf: file).prefix(100)] {
+        try damage.write(to: file)
+        await #expect(throws: DRError.self) { _ = try await store.get("one") }
+        #expect(try await store.put("one", raw) == true)
+        #expect(try await store.get("one") == raw)
+      }
+    }
+  }
+}

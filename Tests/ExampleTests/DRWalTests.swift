@@ -106,8 +106,18 @@ import Testing
         ["fetch"], ["fetch", "--no-such-flag"], ["fetch", "--config", "/nowhere.json", segment, place], [],
       ] {
         let status = try await fixture.run(wrong).status
-        #expect(wrong.isEmpty || status >= 126, "\(wrong): \(status)")
+        #expect(status >= 126, "\(wrong): \(status)")
       }
+      // A hole before segments that are there is no end of the log.
+      let next = try await archived(fixture.server)
+      let hole = try #require(
+        try await LocalTier(root: fixture.settings.repository).listAll(prefix: "postgres/wal/")
+          .first { $0.key.lastComponent.hasPrefix(segment) })
+      let hidden = "\(fixture.settings.repository)/\(hole.key)"
+      try FileManager.default.moveItem(atPath: hidden, toPath: fixture.folder + "/hidden")
+      let gap = try await fixture.fetch(segment, to: place)
+      #expect(gap.status >= 126 && gap.error.contains("change-log-gap"), "\(next): \(gap)")
+      try FileManager.default.moveItem(atPath: fixture.folder + "/hidden", toPath: hidden)
       #expect(try await fixture.fetch("../../etc/passwd", to: place).status >= 126)
 
       let objects = try await LocalTier(root: fixture.settings.repository).listAll(prefix: "postgres/wal/")

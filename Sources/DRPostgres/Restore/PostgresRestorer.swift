@@ -98,7 +98,8 @@ public struct PostgresRestorer: Restorer {
     let base = try manifest.artifact("base.tar")
     let writer = try await extract(base, reader, executor, meter) {
       try FolderWriter(
-        root: destination.workPath, owner: owner, holding: [PostgresRestorer.control, "postgresql.auto.conf"],
+        root: destination.workPath, owner: owner,
+        holding: [PostgresRestorer.control, "postgresql.auto.conf", "standby.signal", "recovery.signal"],
         object: base.key.rawValue, link: { try plan.target(of: $0) })
     }
     let verification = try await reader.read(manifest.artifact("backup_manifest")).collect(limit: 1 << 30)
@@ -112,6 +113,7 @@ public struct PostgresRestorer: Restorer {
       let text = RecoverySettings.rewrite(
         settings.map { String(buffer: $0.bytes) } ?? "", adding: lines)
       try writer.put("postgresql.auto.conf", ByteBuffer(string: text), mode: 0o600, owner: settings?.member)
+      // A standby's own standby.signal, which would beat recovery.signal, was held back and is not written.
       // A backup that holds its own WAL and has no archive recovers as after a crash.
       if !withWAL || lines.contains(where: { $0.hasPrefix("restore_command") }) {
         try writer.put("recovery.signal", ByteBuffer(), mode: 0o600, owner: nil)

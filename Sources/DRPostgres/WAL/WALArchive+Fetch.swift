@@ -20,12 +20,27 @@ extension WALArchive {
       }
       // The full one replaces the partial one between two looks.
       if let whole = try await whole(name) { return whole }
+      try await refuseGap(at: segment, name)
     case .partial(let segment):
       if let partial = try await fetchPartial("\(segment)") { return try padded(partial, name) }
     case .history, .backupLabel:
       return try await store.get(name, decoding: decoding)
     }
     throw DRError(.objectNotFound, "the archive has no \(name)", component: component, object: name)
+  }
+
+  /// A segment that is missing with later ones behind it is lost, and not the end of the log: a recovery that took it
+  /// for the end would promote without what came after. (A server asks for no segment before its timeline's fork.)
+  private func refuseGap(at segment: WALSegmentName, _ name: String) async throws {
+    let later = try await store.names(after: name).first { other in
+      guard let parts = WALSegmentName.split(other) else { return false }
+      return parts.timeline == segment.timeline
+    }
+    guard let later else { return }
+    throw DRError(
+      .changeLogGap, "the archive has no \(name), and has the later \(later)",
+      advice: "find the segment on the server or another tier, and push it; to recover up to the gap, give a target "
+        + "before it", component: component, object: name)
   }
 
   private func whole(_ name: String) async throws -> ByteBuffer? {

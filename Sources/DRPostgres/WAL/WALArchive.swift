@@ -62,6 +62,11 @@ public struct WALArchive: Sendable {
       segmentSize: identity.segmentSize, encoding: encoding, decoding: decoding)
   }
 
+  /// The names of the whole segments, histories and labels that are stored.
+  ///
+  /// - Throws: As the tier's `list`.
+  package func names() async throws -> [String] { try await store.names() }
+
   /// What is there, by names alone.
   ///
   /// - Throws: As the tier's `list`.

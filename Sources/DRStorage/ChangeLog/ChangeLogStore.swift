@@ -49,12 +49,18 @@ public struct ChangeLogStore: Sendable {
   public func put(_ name: String, _ raw: ByteBuffer, encoding: Encoding = Encoding()) async throws -> Bool {
     try check(raw, encoding, name)
     let digest = StreamDigest.hex(raw)
-    if try await isStored(name, digest) { return true }
-    let encoded = try encoding.encode(ByteStream(raw))
+    let there = try await stored(name)
+    try refuseOther(there, than: digest, name)
     let key = try key(name, SegmentFileName.stem(name, sha256: digest) + encoding.pathExtension)
+    // One in another encoding is of before the configuration changed.
+    if let first = there.first, first.info.key != key { return true }
+    let wasStored = !there.isEmpty
+    let encoded = try encoding.encode(ByteStream(raw))
     do {
+      // What is there is written anew: it may have been damaged since, a host that only encrypts cannot tell, and whoever
+      // hands the segment over removes his own copy after a success.
       _ = try await tier.put(
-        key, encoded.stored, PutOptions(onlyIfAbsent: true, expectedLength: Int64(raw.readableBytes)))
+        key, encoded.stored, PutOptions(onlyIfAbsent: !wasStored, expectedLength: Int64(raw.readableBytes)))
     } catch let error as DRError where error.code == .objectExists {
       // Another writer was faster, with the same content: the digest is in the key.
     }
@@ -65,7 +71,7 @@ public struct ChangeLogStore: Sendable {
         .tierUnavailable, "the segment was stored and is not listed",
         advice: "look for another process that cleans this tier", component: component, object: key.rawValue)
     }
-    return false
+    return wasStored
   }
 
   /// Reads a segment, checked against its digest.
