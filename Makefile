@@ -24,6 +24,7 @@ help:
 
 drill:
 	Scripts/install-prerequisites drill
+	$(SWIFT) build -c release --product dr-wal
 	$(SWIFT) build -c release --product dr-drill
 	.build/release/dr-drill $(DRILL_FLAGS)
 
