@@ -129,11 +129,11 @@ struct CatalogTests {
       let log = "\(path)/postgres/wal/7301"
       try FileManager.default.createDirectory(atPath: log, withIntermediateDirectories: true)
       for number in 0..<1500 { try Data("x".utf8).write(to: URL(fileURLWithPath: "\(log)/\(number)")) }
-      let counting = FaultTier(tier)
+      let counting = FaultInjectingTier(tier, failing: 0, .before)
       let catalog = try await Repository(tier: counting).catalog()
       #expect(catalog.backups == [backup])
       // Only the metadata folders are listed; the way past the log is one call for each folder.
-      let listed = counting.calls.filter { $0.hasPrefix("list") }
+      let listed = counting.calls.map(\.description).filter { $0.hasPrefix("list") }
       #expect(listed.filter { $0 != "list " } == ["postgres-", "postgres", "zz"].map { "list \($0)/metadata/" })
       #expect(listed.count < 14)
     }
@@ -144,13 +144,13 @@ struct CatalogTests {
     try await withLocalTier { tier, path in
       let repository = Repository(tier: tier)
       _ = try await repository.backUp(MemorySource.sample(try .postgres("app")), cadence: .daily, logger: quiet)
-      let calls = FaultTier(tier)
+      let calls = FaultInjectingTier(tier, failing: 0, .before)
       _ = try await Repository(tier: calls).catalog()
       rename(path, path + ".gone")
       #expect(await code { _ = try await repository.catalog() } == .tierUnavailable)
       rename(path + ".gone", path)
       for call in 1...calls.calls.count {
-        let fault = FaultTier(tier, failing: call, killing: true)
+        let fault = FaultInjectingTier(tier, failing: call, .before, killing: true)
         await #expect(throws: (any Error).self, "call \(call): \(calls.calls[call - 1])") {
           _ = try await Repository(tier: fault).catalog()
         }

@@ -182,9 +182,9 @@ struct ChangeLogStoreTests {
     try await withLocalTier { tier, _ in
       let store = try Self.store(tier)
       try await store.putPartial(Self.name, TestData.rows(50_000, seed: 1))
-      for fault in FaultTier.Fault.allCases {
-        let faulty = try Self.store(FaultTier(tier, failing: 1, fault, killing: true))
-        await #expect(throws: FaultTier.Injected.self) {
+      for fault in FaultInjectingTier.Fault.failing {
+        let faulty = try Self.store(FaultInjectingTier(tier, failing: 1, fault, killing: true))
+        await #expect(throws: DRError.self) {
           try await faulty.putPartial(Self.name, TestData.rows(80_000, seed: 2))
         }
         let expected = fault == .after ? TestData.rows(80_000, seed: 2) : TestData.rows(50_000, seed: 1)
@@ -197,11 +197,11 @@ struct ChangeLogStoreTests {
   @Test("A put that is interrupted anywhere can be repeated")
   func interrupted() async throws {
     for call in 1...3 {
-      for fault in FaultTier.Fault.allCases {
+      for fault in FaultInjectingTier.Fault.failing {
         try await withLocalTier { tier, _ in
           let raw = TestData.rows(100_000)
-          let faulty = try Self.store(FaultTier(tier, failing: call, fault, killing: true))
-          await #expect(throws: FaultTier.Injected.self) { _ = try await faulty.put(Self.name, raw) }
+          let faulty = try Self.store(FaultInjectingTier(tier, failing: call, fault, killing: true))
+          await #expect(throws: DRError.self) { _ = try await faulty.put(Self.name, raw) }
           let store = try Self.store(tier)
           _ = try await store.put(Self.name, raw)
           #expect(try await store.get(Self.name) == raw)

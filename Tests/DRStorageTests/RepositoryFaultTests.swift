@@ -9,7 +9,7 @@ import Testing
 struct RepositoryFaultTests {
   private struct Case: CustomStringConvertible {
     var call: Int
-    var fault: FaultTier.Fault
+    var fault: FaultInjectingTier.Fault
     var killing: Bool
     var description: String { "\(killing ? "killed" : "failing") \(fault) call \(call)" }
   }
@@ -26,7 +26,7 @@ struct RepositoryFaultTests {
       let before = files(in: path)
       clock.advance(86_400)
 
-      let counting = FaultTier(tier)
+      let counting = FaultInjectingTier(tier, failing: 0, .before)
       let undisturbed = try await Repository(tier: counting, now: clock.now).backUp(
         next, cadence: .daily, encoding: smallFrames, logger: quiet)
       let calls = counting.calls
@@ -35,14 +35,14 @@ struct RepositoryFaultTests {
 
       var cases: [Case] = []
       for call in 1...calls.count {
-        for fault in FaultTier.Fault.allCases {
+        for fault in FaultInjectingTier.Fault.failing {
           for killing in [false, true] { cases.append(Case(call: call, fault: fault, killing: killing)) }
         }
       }
       var committed = 0
       for fault in cases {
         let comment = Comment(rawValue: "\(fault): \(calls[fault.call - 1])")
-        let faulty = FaultTier(tier, failing: fault.call, fault.fault, killing: fault.killing)
+        let faulty = FaultInjectingTier(tier, failing: fault.call, fault.fault, killing: fault.killing)
         let backup = try? await Repository(tier: faulty, now: clock.now).backUp(
           next, cadence: .daily, encoding: smallFrames, logger: quiet)
 
@@ -91,11 +91,11 @@ struct RepositoryFaultTests {
       let kept = try await repository.backUp(source, cadence: .daily, logger: quiet)
       let before = files(in: path)
       for call in 1...5 {
-        for fault in FaultTier.Fault.allCases {
+        for fault in FaultInjectingTier.Fault.failing {
           clock.advance(60)
           let backup = try await repository.backUp(source, cadence: .hourly, logger: quiet)
-          let faulty = Repository(tier: FaultTier(tier, failing: call, fault, killing: true))
-          await #expect(throws: FaultTier.Injected.self) { try await faulty.delete(backup, logger: quiet) }
+          let faulty = Repository(tier: FaultInjectingTier(tier, failing: call, fault, killing: true))
+          await #expect(throws: DRError.self) { try await faulty.delete(backup, logger: quiet) }
           let catalog = try await repository.catalog()
           #expect(catalog.unreadable.isEmpty)
           for found in catalog.backups { #expect(try await repository.contents(found) == source.artifacts) }

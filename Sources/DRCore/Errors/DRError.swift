@@ -56,6 +56,18 @@ extension DRError.Code {
   public static let objectNotFound: Self = "object-not-found"
   /// A conditional put found an object already there.
   public static let objectExists: Self = "object-exists"
+  /// A conditional put found another object than the one it was to replace.
+  public static let preconditionFailed: Self = "precondition-failed"
+  /// The object is held by a retention lock or a legal hold.
+  public static let objectLocked: Self = "object-locked"
+  /// The object is in an archive class and must be thawed before it can be read.
+  public static let objectArchived: Self = "object-archived"
+  /// The tier cannot do what was asked of it: it is not among its capabilities.
+  public static let unsupported: Self = "unsupported"
+  /// Another process holds the lease.
+  public static let leaseHeld: Self = "lease-held"
+  /// The lease ended, or was taken over, while work that it guards went on.
+  public static let leaseLost: Self = "lease-lost"
   /// A change-log segment of this name exists with other content.
   public static let segmentConflict: Self = "segment-conflict"
   /// An object key or a file name could escape its folder, or is otherwise unusable.

@@ -34,6 +34,9 @@ final class Descriptor: Sendable {
     var user: uid_t
     var group: gid_t
     var links: UInt64
+    /// Tells this file from every other that had its name: another file, another length, or another moment.
+    var entityTag: String
+    fileprivate var time: timespec
 
     init(_ raw: stat) {
       kind =
@@ -49,10 +52,13 @@ final class Descriptor: Sendable {
       #else
         let time = raw.st_mtim
       #endif
+      self.time = time
       modified = Date(timeIntervalSince1970: Double(time.tv_sec) + Double(time.tv_nsec) / 1e9)
       user = raw.st_uid
       group = raw.st_gid
       links = UInt64(raw.st_nlink)
+      entityTag = [Int64(truncatingIfNeeded: raw.st_ino), size, Int64(time.tv_sec), Int64(time.tv_nsec)]
+        .map { String($0, radix: 16) }.joined(separator: "-")
     }
   }
 
@@ -99,6 +105,22 @@ final class Descriptor: Sendable {
   /// Asks the disk to start on what was written, without waiting: the sync at the end is short then.
   func startWriteback(offset: Int64, count: Int64) {
     _ = Descriptor.syncFileRange?(number, offset, count, 2)  // SYNC_FILE_RANGE_WRITE
+  }
+
+  /// Dates the file a nanosecond after another of the same moment: the clock of a file system may stand still for some
+  /// milliseconds, and a tag must differ from those before. A file from the future (a clock was set back) is no measure.
+  func makeYounger(than other: Status) throws(SystemError) {
+    var raw = stat()
+    try systemCall("fstat") { fstat(number, &raw) }
+    #if canImport(Darwin)
+      let (own, last) = (raw.st_mtimespec, other.time)
+    #else
+      let (own, last) = (raw.st_mtim, other.time)
+    #endif
+    guard (own.tv_sec, own.tv_nsec) <= (last.tv_sec, last.tv_nsec), last.tv_sec - own.tv_sec <= 1 else { return }
+    let wraps = last.tv_nsec >= 999_999_999
+    let next = timespec(tv_sec: last.tv_sec + (wraps ? 1 : 0), tv_nsec: wraps ? 0 : last.tv_nsec + 1)
+    try systemCall("futimens") { futimens(number, [next, next]) }
   }
 
   /// Makes the file's content, or the folder's entries, durable.

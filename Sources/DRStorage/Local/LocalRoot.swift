@@ -84,7 +84,7 @@ struct LocalRoot: Sendable {
         let owner = try folder.status()
         try file.give(to: owner.user, owner.group)
       }
-      try file.write(ByteBuffer(string: randomHex() + "\n"))
+      try file.write(ByteBuffer(string: RandomName.hex() + "\n"))
       try file.sync()
       try allowing(EEXIST) { () throws(SystemError) in try folder.link(temporary, to: marker) }
     } catch {
@@ -111,13 +111,7 @@ struct LocalRoot: Sendable {
   }
 
   /// A name that no object can have.
-  static func temporaryName() -> String { ObjectKey.temporaryPrefix + randomHex() }
-
-  private static func randomHex() -> String {
-    var generator = SystemRandomNumberGenerator()
-    let digits = Array("0123456789abcdef")
-    return String((0..<32).map { _ in digits[Int.random(in: 0..<16, using: &generator)] })
-  }
+  static func temporaryName() -> String { ObjectKey.temporaryPrefix + RandomName.hex() }
 }
 
 extension String {

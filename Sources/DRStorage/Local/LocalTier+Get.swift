@@ -49,9 +49,7 @@ extension LocalTier {
     let root = root
     return try await LocalTier.blocking(name, .reading, object: key.rawValue) {
       let (folders, name) = try LocalTier.split(key)
-      return try root.open().folder(folders)?.file(name).map {
-        ObjectInfo(key: key, size: $0.size, modified: $0.modified)
-      }
+      return try root.open().folder(folders)?.file(name).map { $0.info(key) }
     }
   }
 

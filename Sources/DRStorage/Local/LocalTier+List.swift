@@ -56,7 +56,7 @@ extension LocalTier {
           guard let key = try? ObjectKey(path + entry.name), let status = try folder.file(entry.name) else {
             continue
           }
-          objects.append(ObjectInfo(key: key, size: status.size, modified: status.modified))
+          objects.append(status.info(key))
         case .symbolicLink:
           throw folder.symbolicLink(entry.name)
         case .other:

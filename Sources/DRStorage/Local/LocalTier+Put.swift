@@ -16,6 +16,7 @@ extension LocalTier {
   private static let writebackStep: Int64 = 8 << 20
 
   public func put(_ key: ObjectKey, _ body: ByteStream, _ options: PutOptions) async throws -> ObjectInfo {
+    try checkSupported(options, for: key)
     let executor = BlockingExecutor(label: "disaster-recovery.local-tier.put")
     let root = root
     let upload = try await LocalTier.blocking(name, .writing, object: key.rawValue, on: executor) {
@@ -117,6 +118,7 @@ extension LocalTier {
     }
 
     func commit() throws -> ObjectInfo {
+      if !onlyIfAbsent, let old = try folder.file(name) { try file.makeYounger(than: old) }
       try file.sync()
       let status = try file.status()
       if onlyIfAbsent {
@@ -132,7 +134,7 @@ extension LocalTier {
         try folder.descriptor.rename(temporaryName, to: name)
         try folder.sync()
       }
-      return ObjectInfo(key: key, size: status.size, modified: status.modified)
+      return status.info(key)
     }
 
     private func link() throws {

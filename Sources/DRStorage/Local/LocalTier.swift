@@ -8,6 +8,8 @@ import class Foundation.FileManager
 /// - A put writes a temporary file in the object's folder, syncs it, renames it, and syncs the folder and those above it.
 ///   Killed at any moment, it leaves the previous object and at most a temporary file, which no call shows.
 /// - With ``DRCore/PutOptions/onlyIfAbsent`` the file is linked to its name instead: of two writers one wins.
+/// - It cannot compare and swap: that would need a lock that a stopped process goes on holding. ``Lease`` needs only
+///   ``DRCore/PutOptions/onlyIfAbsent``.
 /// - No symbolic link below the root is followed, neither for reading nor for writing. The root itself may be one.
 /// - The root holds a marker file, `.dr-tier`, compared at each operation: a volume that is not mounted, or another one
 ///   in its place, is `tierUnavailable`, never an absent object.
@@ -74,5 +76,11 @@ public struct LocalTier: StorageTier {
       throw DRError(.invalidKey, "this name belongs to the tier itself", object: key.rawValue)
     }
     return (key.components.dropLast(), key.lastComponent)
+  }
+}
+
+extension Descriptor.Status {
+  func info(_ key: ObjectKey) -> ObjectInfo {
+    ObjectInfo(key: key, size: size, modified: modified, entityTag: entityTag)
   }
 }

@@ -14,12 +14,15 @@ struct BackupMarker: Codable, Sendable {
   var started: String
   /// The last sign of life, ISO 8601. For people: what counts is the object's age on the tier's clock.
   var alive: String
+  /// Random, so that no two writers ever write the same bytes: a put whose answer was lost can be told from another's.
+  var writer: String?
 
   init(id: String, component: Component, started: Date, alive: Date) {
     self.id = id
     self.component = component
     self.started = Timestamp.format(started)
     self.alive = Timestamp.format(alive)
+    writer = RandomName.hex()
   }
 
   func encoded() throws -> ByteBuffer {
