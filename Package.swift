@@ -55,9 +55,10 @@ let package = Package(
       resources: [.embedInCode("Manifest/Schema/backup-manifest.schema.json")],
       swiftSettings: settings),
     .target(name: "DRStorage", dependencies: ["DRCore", nioCore, logging], swiftSettings: settings),
+    .target(name: "DRSandbox", dependencies: ["DRCore", logging, subprocess], swiftSettings: settings),
     .target(
       name: "DRPostgres",
-      dependencies: ["DRCore", "DRStorage", "CLibPQ", nioCore, logging, metrics, lifecycle, subprocess],
+      dependencies: ["DRCore", "DRStorage", "DRSandbox", "CLibPQ", nioCore, logging, metrics, lifecycle],
       swiftSettings: settings),
     .target(name: "DRVerify", dependencies: ["DRCore", "DRStorage", nioCore, logging], swiftSettings: settings),
 
@@ -77,7 +78,7 @@ let package = Package(
     .executableTarget(
       name: "dr-drill",
       dependencies: [
-        "ExampleSupport", "DRCore", "DRStorage", "DRPostgres", "DRVerify", logging, lifecycle, arguments,
+        "ExampleSupport", "DRCore", "DRStorage", "DRSandbox", "DRPostgres", "DRVerify", logging, lifecycle, arguments,
       ],
       path: "Examples/dr-drill", swiftSettings: settings),
 
@@ -100,8 +101,8 @@ let package = Package(
     .testTarget(
       name: "ExampleTests",
       dependencies: [
-        "ExampleSupport", "DRPostgres", "DRStorage", "DRCore", "DRTestSupport", logging, "dr-drill", "dr-postgres",
-        "dr-wal",
+        "ExampleSupport", "DRPostgres", "DRSandbox", "DRStorage", "DRCore", "DRTestSupport", logging, "dr-drill",
+        "dr-postgres", "dr-wal",
       ],
       swiftSettings: settings),
   ]

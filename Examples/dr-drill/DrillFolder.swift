@@ -1,5 +1,6 @@
 import DRCore
 import DRPostgres
+import DRSandbox
 import ExampleSupport
 import Foundation
 
@@ -17,7 +18,7 @@ struct DrillFolder: Sendable {
   var identity: String { path + "/identity.txt" }
 
   init() throws {
-    user = try ServerUser.needed()
+    user = try ServerUser.needed("postgres")
     DrillFolder.removeAbandoned()
     path = FileManager.default.temporaryDirectory.path + "/dr-drill-" + UUID().uuidString.prefix(8)
     try DrillFolder.make(path, mode: 0o711)

@@ -1,5 +1,6 @@
 import DRCore
 import DRPostgres
+import DRSandbox
 import DRStorage
 import DRTestSupport
 import ExampleSupport
@@ -34,7 +35,7 @@ import Testing
   private func withFixture(_ body: (Fixture) async throws -> Void) async throws {
     try await withTemporaryFolder { folder in
       chmod(folder, 0o711)
-      let user = try ServerUser.needed()
+      let user = try ServerUser.needed("postgres")
       let settings = RepositoryConfiguration(
         repository: folder + "/repository", component: try Component(.postgres, "test"))
       for path in [folder + "/bin", settings.repository] {

@@ -1,4 +1,5 @@
 import DRCore
+import DRSandbox
 
 extension PostgresProbe {
   /// Tables and indexes are whole, and every row is in every index that must have it: `pg_amcheck` with heapallindexed

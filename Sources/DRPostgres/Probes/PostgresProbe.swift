@@ -1,4 +1,5 @@
 package import DRCore
+import DRSandbox
 import Logging
 
 /// One check of a running database.

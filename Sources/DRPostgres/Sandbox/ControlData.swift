@@ -1,4 +1,5 @@
 import DRCore
+import DRSandbox
 
 /// What `pg_controldata` says of a data folder: `name: value` lines, in English under `LC_ALL=C`.
 struct ControlData {

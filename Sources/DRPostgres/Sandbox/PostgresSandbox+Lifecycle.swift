@@ -1,4 +1,5 @@
 import DRCore
+import DRSandbox
 import Foundation
 
 extension PostgresSandbox {
@@ -111,8 +112,8 @@ extension PostgresSandbox {
   }
 
   private func killServer() throws {
-    try ServerProcess.killAll(
-      homeName: home.name, runFolder: home.runFolder, dataFolder: dataFolder, started: process)
+    try PostgresSandbox.killServer(
+      SandboxHome.Remains(name: home.name, runFolder: home.runFolder, dataFolder: dataFolder), started: process)
   }
 
   /// Makes the data folder what the server insists on: its user's, and nobody else's.
@@ -223,33 +224,24 @@ extension PostgresSandbox {
 }
 
 extension PostgresSandbox {
+  static let kind = SandboxHome.Kind(prefix: "drpg-") { try killServer($0) }
+
+  /// Kills every process of a sandbox's server and removes the shared memory that this leaves. `initdb` runs servers too.
+  private static func killServer(_ home: SandboxHome.Remains, started: ServerProcess? = nil) throws {
+    // A caller's data folder may have been started by somebody else since.
+    let isOwn = home.dataFolder.hasPrefix((home.runFolder as NSString).deletingLastPathComponent + "/")
+    let file = PostmasterFile(dataFolder: home.dataFolder)
+      .flatMap { isOwn || $0.socketFolder == home.runFolder ? $0 : nil }
+    try ServerProcess.killAll(
+      ["postgres", "initdb"], marked: home.name, first: file?.processID, started: started)
+    file?.removeSharedMemory()
+  }
+
   /// The version that a data folder belongs to.
   static func majorVersion(ofDataFolder folder: String) throws -> Int {
     guard let text = try? String(contentsOfFile: "\(folder)/PG_VERSION", encoding: .utf8),
       let version = Int(text.trimmingCharacters(in: .whitespacesAndNewlines))
     else { throw DRError(.invalidConfiguration, "this is no PostgreSQL data folder", object: folder) }
     return version
-  }
-
-  /// A TCP port that is free now.
-  static func freePort() throws -> UInt16 {
-    #if canImport(Darwin)
-      let type = SOCK_STREAM
-    #else
-      let type = Int32(SOCK_STREAM.rawValue)
-    #endif
-    let descriptor = socket(AF_INET, type, 0)
-    defer { if descriptor >= 0 { close(descriptor) } }
-    var address = sockaddr_in()
-    address.sin_family = sa_family_t(AF_INET)
-    address.sin_addr.s_addr = UInt32(0x7f00_0001).bigEndian
-    var length = socklen_t(MemoryLayout<sockaddr_in>.size)
-    let bound = withUnsafeMutablePointer(to: &address) { pointer in
-      pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-        descriptor >= 0 && bind(descriptor, $0, length) == 0 && getsockname(descriptor, $0, &length) == 0
-      }
-    }
-    guard bound else { throw DRError(.invalidConfiguration, "no free port: \(lastError())") }
-    return UInt16(bigEndian: address.sin_port)
   }
 }

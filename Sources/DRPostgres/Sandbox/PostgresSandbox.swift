@@ -1,4 +1,5 @@
 import DRCore
+package import DRSandbox
 import Foundation
 public import Logging
 
@@ -125,23 +126,23 @@ public actor PostgresSandbox {
   /// - Throws: ``DRError`` with `invalidConfiguration` if sandboxes cannot be there.
   @discardableResult
   public static func removeAbandoned(in parentFolder: String? = nil, logger: Logger) async throws -> [String] {
-    let parent = try SandboxHome.parent(parentFolder, user: .needed())
+    let parent = try SandboxHome.parent(parentFolder, user: .needed("postgres"))
     return try await BlockingExecutor(label: "postgres.sandbox.abandoned").run {
-      SandboxHome.removeAbandoned(under: parent, logger: logger)
+      SandboxHome.removeAbandoned(kind, under: parent, logger: logger)
     }
   }
 
   private static func make(
     _ options: Options, dataFolder: String?, isHarmless: Bool, logger: Logger
   ) async throws -> PostgresSandbox {
-    let user = try ServerUser.needed()
+    let user = try ServerUser.needed("postgres")
     let parent = try SandboxHome.parent(options.parentFolder, user: user)
     try await removeAbandoned(in: parent, logger: logger)
     let version = try options.majorVersion ?? dataFolder.map { try majorVersion(ofDataFolder: $0) }
     let installation = try await PostgresInstallation.find(majorVersion: version)
     let port = try freePort()
     let home = try await BlockingExecutor(label: "postgres.sandbox.home").run {
-      try SandboxHome(under: parent, dataFolder: dataFolder, user: user)
+      try SandboxHome(kind, under: parent, dataFolder: dataFolder, user: user)
     }
     return PostgresSandbox(
       home: home, dataFolder: dataFolder, installation: installation, user: user, options: options,

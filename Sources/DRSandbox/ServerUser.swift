@@ -1,22 +1,22 @@
 import DRCore
 import Foundation
 
-/// The unprivileged user that a server runs as when this process is root: `initdb` and `postgres` refuse root.
+/// The unprivileged user that a server runs as when this process is root: some refuse root, none needs it.
 package struct ServerUser: Sendable, Hashable {
   package let name: String
   package let userID: UInt32
   package let groupID: UInt32
 
-  /// `postgres` if there is such a user, else `nobody`; nil when this process is not root and a server runs as the same
-  /// user.
+  /// The server's own user if there is such a one, else `nobody`; nil when this process is not root and a server runs as
+  /// the same user.
   ///
   /// - Throws: ``DRError`` with `invalidConfiguration` when there is neither.
-  package static func needed() throws -> ServerUser? {
+  package static func needed(_ name: String) throws -> ServerUser? {
     guard geteuid() == 0 else { return nil }
-    guard let user = find("postgres") ?? find("nobody") else {
+    guard let user = find(name) ?? find("nobody") else {
       throw DRError(
-        .invalidConfiguration, "PostgreSQL does not run as root, and there is no user 'postgres' or 'nobody'",
-        advice: "run as another user, or create the user postgres")
+        .invalidConfiguration, "a server does not run as root here, and there is no user '\(name)' or 'nobody'",
+        advice: "run as another user, or create the user \(name)")
     }
     return user
   }
@@ -57,6 +57,3 @@ package struct ServerUser: Sendable, Hashable {
     return obstacle
   }
 }
-
-/// What `errno` says.
-func lastError() -> String { String(cString: strerror(errno)) }

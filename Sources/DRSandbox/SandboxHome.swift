@@ -1,26 +1,50 @@
 import DRCore
 import Foundation
-import Logging
+package import Logging
 
 /// The folder of one sandbox, and the claim to it.
 ///
-///     drpg-k3F9xQ/          0700, or 0711 when the server runs as another user
+///     drpg-k3F9xQ/          its kind's prefix; 0700, or 0711 when the server runs as another user
 ///       owner.json          locked (`flock`) for as long as the process that made it lives
 ///       data/               the data folder, unless it is the caller's
 ///       run/                0700, the server's: socket, log, configuration
 ///
 /// The kernel drops the lock when the process ends in whatever way. So a home whose lock can be had is abandoned, and
 /// nothing depends on process numbers, which are used again. The name is in the command line or the title of each of the
-/// server's processes (as `cluster_name`), which is how they are found.
-final class SandboxHome: Sendable {
-  static let prefix = "drpg-"
+/// server's processes, which is how they are found.
+package final class SandboxHome: Sendable {
+  /// What the homes of one kind of server have in common.
+  package struct Kind: Sendable {
+    /// What their names start with, for example `drpg-`.
+    package var prefix: String
+    /// Ends every process of an abandoned sandbox's server.
+    package var endServers: @Sendable (Remains) throws -> Void
 
-  let path: String
+    package init(prefix: String, endServers: @escaping @Sendable (Remains) throws -> Void) {
+      self.prefix = prefix
+      self.endServers = endServers
+    }
+  }
+
+  /// An abandoned home.
+  package struct Remains: Sendable {
+    package var name: String
+    package var runFolder: String
+    package var dataFolder: String
+
+    package init(name: String, runFolder: String, dataFolder: String) {
+      self.name = name
+      self.runFolder = runFolder
+      self.dataFolder = dataFolder
+    }
+  }
+
+  package let path: String
   private let lock: Int32
 
-  var name: String { (path as NSString).lastPathComponent }
-  var runFolder: String { "\(path)/run" }
-  var ownDataFolder: String { "\(path)/data" }
+  package var name: String { (path as NSString).lastPathComponent }
+  package var runFolder: String { "\(path)/run" }
+  package var ownDataFolder: String { "\(path)/data" }
 
   /// What the file says to the person who finds it; only `dataFolder` is read.
   private struct Owner: Codable {
@@ -33,8 +57,8 @@ final class SandboxHome: Sendable {
   ///
   /// - Parameter dataFolder: The caller's data folder; nil: the home's own.
   /// - Throws: ``DRError``: `notWritable`, `invalidConfiguration`.
-  init(under parent: String, dataFolder: String?, user: ServerUser?) throws {
-    var template = Array("\(parent)/\(Self.prefix)XXXXXX".utf8CString)
+  package init(_ kind: Kind, under parent: String, dataFolder: String? = nil, user: ServerUser?) throws {
+    var template = Array("\(parent)/\(kind.prefix)XXXXXX".utf8CString)
     guard let made = mkdtemp(&template) else {
       throw DRError(.notWritable, "no sandbox folder can be made: \(lastError())", object: parent)
     }
@@ -72,7 +96,7 @@ final class SandboxHome: Sendable {
   deinit { if lock >= 0 { close(lock) } }
 
   /// Where a home can be: short enough for a socket in it, and to be entered by the server's user.
-  static func parent(_ wanted: String?, user: ServerUser?) throws -> String {
+  package static func parent(_ wanted: String?, user: ServerUser?) throws -> String {
     let choices = wanted.map { [$0] } ?? [ProcessInfo.processInfo.environment["TMPDIR"] ?? "", "/tmp"]
     for choice in choices where choice.hasPrefix("/") {
       let folder = choice.count > 1 && choice.hasSuffix("/") ? String(choice.dropLast()) : choice
@@ -92,14 +116,14 @@ final class SandboxHome: Sendable {
   /// by laying out a folder.
   ///
   /// - Returns: The homes that were removed.
-  static func removeAbandoned(under parent: String, logger: Logger) -> [String] {
+  package static func removeAbandoned(_ kind: Kind, under parent: String, logger: Logger) -> [String] {
     let names = (try? FileManager.default.contentsOfDirectory(atPath: parent)) ?? []
-    return names.filter { $0.hasPrefix(prefix) }.compactMap { name in
+    return names.filter { $0.hasPrefix(kind.prefix) }.compactMap { name in
       let home = "\(parent)/\(name)"
       guard isMine(home, S_IFDIR), let dataFolder = abandonedDataFolder(home) else { return nil }
       defer { if dataFolder.lock >= 0 { close(dataFolder.lock) } }
       do {
-        try ServerProcess.killAll(homeName: name, runFolder: "\(home)/run", dataFolder: dataFolder.path)
+        try kind.endServers(Remains(name: name, runFolder: "\(home)/run", dataFolder: dataFolder.path))
         try FileManager.default.removeItem(atPath: home)
         logger.info("removed an abandoned sandbox", metadata: ["sandbox.folder": "\(home)"])
         return home

@@ -2,20 +2,20 @@ import DRCore
 import Foundation
 import Subprocess
 
-/// A postmaster that this process started and will reap.
-final class ServerProcess: Sendable {
-  let processID: Int32
+/// A server that this process started and will reap.
+package final class ServerProcess: Sendable {
+  package let processID: Int32
   private let end = MutableBox<String?>(nil)
 
   private init(processID: Int32) { self.processID = processID }
 
   /// How it ended; nil while it runs.
-  var howItEnded: String? { end.value }
+  package var howItEnded: String? { end.value }
 
   /// Starts a program that goes on until it is told to stop; what it writes goes to a file.
   ///
   /// - Throws: ``DRError`` with `programFailed`.
-  static func start(
+  package static func start(
     _ path: String, _ arguments: [String], as user: ServerUser?, environment: [String: String], logFile: String
   ) async throws -> ServerProcess {
     let log = open(logFile, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0o600)
@@ -52,7 +52,7 @@ final class ServerProcess: Sendable {
   /// Waits for its end.
   ///
   /// - Returns: Whether it ended within the limit.
-  func waitForEnd(limit: Duration) async -> Bool {
+  package func waitForEnd(limit: Duration) async -> Bool {
     let deadline = ContinuousClock.now + limit
     while end.value == nil {
       guard ContinuousClock.now < deadline else { return false }
@@ -62,36 +62,35 @@ final class ServerProcess: Sendable {
     return true
   }
 
-  /// Kills every process of a sandbox's server, and what these started, as a power cut would; removes the shared memory
-  /// that this leaves.
+  /// Kills every process of a sandbox's server, and what these started, as a power cut would.
   ///
+  /// - Parameters:
+  ///   - programs: The last components of the paths of the programs that the server consists of.
+  ///   - mark: A text that the command line or the title of each of its processes holds, and no other process's.
+  ///   - first: Killed before the others, so that it starts nothing new.
+  ///   - started: Killed whether it is marked or not.
   /// - Throws: ``DRError`` with `timedOut` if some are still there after ten seconds.
-  static func killAll(
-    homeName: String, runFolder: String, dataFolder: String, started: ServerProcess? = nil
+  package static func killAll(
+    _ programs: [String], marked mark: String, first: Int32? = nil, started: ServerProcess? = nil
   ) throws {
     // It may not even have become a server yet, with a title to be found by.
     if let started, started.howItEnded == nil { kill(started.processID, SIGKILL) }
-    // A caller's data folder may have been started by somebody else since.
-    let isOwn = dataFolder.hasPrefix((runFolder as NSString).deletingLastPathComponent + "/")
-    let file = PostmasterFile(dataFolder: dataFolder).flatMap { isOwn || $0.socketFolder == runFolder ? $0 : nil }
     let deadline = ContinuousClock.now + .seconds(10)
-    var processes = ProcessTable.servers(marked: homeName)
-    // The postmaster first, so that nothing new is started; its children are found by the title that they share with it.
-    if let postmaster = file?.processID, processes.contains(postmaster) { kill(postmaster, SIGKILL) }
+    var processes = ProcessTable.processes(of: programs, marked: mark)
+    if let first, processes.contains(first) { kill(first, SIGKILL) }
     while !processes.isEmpty {
       for process in processes {
-        // Each child leads a session of its own: this takes a restore_command that it runs with it.
+        // One that leads a session of its own takes with it the programs that it runs.
         kill(-process, SIGKILL)
         kill(process, SIGKILL)
       }
       guard ContinuousClock.now < deadline else {
         throw DRError(
           .timedOut, "server processes did not end when killed: \(processes.map(String.init).joined(separator: ", "))",
-          object: dataFolder)
+          object: mark)
       }
       usleep(10_000)
-      processes = ProcessTable.servers(marked: homeName)
+      processes = ProcessTable.processes(of: programs, marked: mark)
     }
-    file?.removeSharedMemory()
   }
 }

@@ -1,14 +1,15 @@
 import Foundation
 
 /// The processes of this machine, as far as a sandbox must know them.
-enum ProcessTable {
-  /// The server processes (and `initdb`, which runs servers) whose command line or title holds a text that only one
-  /// sandbox's processes hold.
+package enum ProcessTable {
+  /// The processes of some programs whose command line or title holds a text that only one sandbox's processes hold.
   ///
   /// Zombies have neither and are not listed: they have ended.
-  static func servers(marked mark: String) -> [Int32] {
+  ///
+  /// - Parameter programs: The last components of their paths.
+  package static func processes(of programs: [String], marked mark: String) -> [Int32] {
     all().filter { process in
-      isServer(process) && commandLine(process).contains(mark)
+      runs(programs, process) && commandLine(process).contains(mark)
     }
   }
 
@@ -20,10 +21,11 @@ enum ProcessTable {
       return Array(processes.prefix(Int(max(count, 0))))
     }
 
-    private static func isServer(_ process: Int32) -> Bool {
+    private static func runs(_ programs: [String], _ process: Int32) -> Bool {
       var path = [CChar](repeating: 0, count: 4096)
       guard proc_pidpath(process, &path, UInt32(path.count)) > 0 else { return false }
-      return ["/postgres", "/initdb"].contains { String(cString: path).hasSuffix($0) }
+      let program = String(cString: path)
+      return programs.contains { program.hasSuffix("/\($0)") }
     }
 
     private static func commandLine(_ process: Int32) -> String {
@@ -39,10 +41,10 @@ enum ProcessTable {
       ((try? FileManager.default.contentsOfDirectory(atPath: "/proc")) ?? []).compactMap { Int32($0) }
     }
 
-    private static func isServer(_ process: Int32) -> Bool {
+    private static func runs(_ programs: [String], _ process: Int32) -> Bool {
       // A program that was replaced while it ran is listed as "postgres (deleted)".
       let program = (try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/\(process)/exe")) ?? ""
-      return ["/postgres", "/initdb"].contains { program.hasSuffix($0) || program.hasSuffix("\($0) (deleted)") }
+      return programs.contains { program.hasSuffix("/\($0)") || program.hasSuffix("/\($0) (deleted)") }
     }
 
     private static func commandLine(_ process: Int32) -> String {

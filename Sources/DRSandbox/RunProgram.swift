@@ -1,0 +1,84 @@
+import DRCore
+import Foundation
+import Subprocess
+
+/// What a program wrote and how it ended.
+package struct ProgramResult: Sendable {
+  /// The exit status; a signal is 128 plus its number, as a shell says it.
+  package var status: Int32
+  package var output: String
+  package var error: String
+}
+
+/// Runs a program to its end and collects its text.
+///
+/// - Parameter environment: Over this process's own, without the variables that steer a database's clients and with
+///   `LC_ALL=C`.
+/// - Throws: ``DRError``: `programFailed` if it cannot be run or writes more than 16 MiB, `timedOut`;
+///   `CancellationError`. In each case it and its children have been ended. A status other than 0 is returned.
+package func runProgram(
+  _ path: String, _ arguments: [String], as user: ServerUser? = nil, environment: [String: String] = [:],
+  limit: Duration
+) async throws -> ProgramResult {
+  let configuration = programConfiguration(path, arguments, as: user, environment: environment)
+  do {
+    return try await withTimeLimit(limit, "the program \(path)") {
+      let result = try await Subprocess.run(
+        configuration, output: .string(limit: 16 << 20), error: .string(limit: 16 << 20))
+      return ProgramResult(
+        status: result.terminationStatus.shellStatus, output: result.standardOutput,
+        error: result.standardError)
+    }
+  } catch let error as SubprocessError {
+    try Task.checkCancellation()
+    throw DRError(.programFailed, "the program \(path) could not be run", cause: error)
+  }
+}
+
+func programConfiguration(
+  _ path: String, _ arguments: [String], as user: ServerUser?, environment: [String: String]
+) -> Configuration {
+  var variables: [Environment.Key: String?] = [:]
+  let steering = ["PG", "REDISCLI_", "RABBITMQ_", "ERL_"]
+  for name in ProcessInfo.processInfo.environment.keys where steering.contains(where: name.hasPrefix) {
+    if let key = Environment.Key(rawValue: name) { variables[key] = .some(nil) }
+  }
+  for (name, value) in ["LC_ALL": "C"].merging(environment, uniquingKeysWith: { $1 }) {
+    if let key = Environment.Key(rawValue: name) { variables[key] = .some(value) }
+  }
+  var options = PlatformOptions()
+  options.createSession = true
+  options.teardownSequence = [.gracefulShutDown(toProcessGroup: true, allowedDurationToNextStep: .seconds(5))]
+  var (executable, arguments) = (path, arguments)
+  if let user {
+    // swift-subprocess 1.0 can be told a user, but on Linux it then calls glibc's `setgroups` in a child that glibc has
+    // not forked: if a thread was just being started, the child waits for that thread for ever (seen under load). There a
+    // program changes the user, in the same process: `setpriv` of util-linux, which every Linux system has.
+    #if canImport(Darwin)
+      options.userID = user.userID
+      options.groupID = user.groupID
+      options.supplementaryGroups = []
+    #else
+      let identity = ["--reuid=\(user.userID)", "--regid=\(user.groupID)", "--clear-groups"]
+      (executable, arguments) = ("/usr/bin/setpriv", identity + ["--", path] + arguments)
+    #endif
+  }
+  return Configuration(
+    executable: .path(.init(executable)), arguments: Arguments(arguments),
+    environment: .inherit.updating(variables),
+    // Another user may not be able to enter this process's own folder.
+    workingDirectory: user == nil ? nil : .init("/"), platformOptions: options)
+}
+
+extension TerminationStatus {
+  /// As a shell says it: a signal is 128 plus its number.
+  var shellStatus: Int32 {
+    switch self {
+    case .exited(let code): code
+    case .signaled(let signal): 128 + signal
+    }
+  }
+}
+
+/// What `errno` says.
+package func lastError() -> String { String(cString: strerror(errno)) }
