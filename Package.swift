@@ -10,6 +10,8 @@ let settings: [SwiftSetting] = [
 ]
 
 let nioCore = Target.Dependency.product(name: "NIOCore", package: "swift-nio")
+let nioPosix = Target.Dependency.product(name: "NIOPosix", package: "swift-nio")
+let nioSSL = Target.Dependency.product(name: "NIOSSL", package: "swift-nio-ssl")
 let crypto = Target.Dependency.product(name: "Crypto", package: "swift-crypto")
 let cryptoExtras = Target.Dependency.product(name: "CryptoExtras", package: "swift-crypto")
 let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
@@ -25,6 +27,7 @@ let package = Package(
     .library(name: "DRCore", targets: ["DRCore"]),
     .library(name: "DRStorage", targets: ["DRStorage"]),
     .library(name: "DRPostgres", targets: ["DRPostgres"]),
+    .library(name: "DRRedis", targets: ["DRRedis"]),
     .library(name: "DRVerify", targets: ["DRVerify"]),
     .executable(name: "dr-drill", targets: ["dr-drill"]),
     .executable(name: "dr-postgres", targets: ["dr-postgres"]),
@@ -32,6 +35,7 @@ let package = Package(
   ],
   dependencies: [
     .package(url: "https://github.com/apple/swift-nio.git", from: "2.101.0"),
+    .package(url: "https://github.com/apple/swift-nio-ssl.git", from: "2.34.0"),
     .package(url: "https://github.com/apple/swift-crypto.git", from: "4.5.0"),
     .package(url: "https://github.com/apple/swift-log.git", from: "1.16.0"),
     .package(url: "https://github.com/apple/swift-metrics.git", from: "2.13.0"),
@@ -59,6 +63,12 @@ let package = Package(
     .target(
       name: "DRPostgres",
       dependencies: ["DRCore", "DRStorage", "DRSandbox", "CLibPQ", nioCore, logging, metrics, lifecycle],
+      swiftSettings: settings),
+    .target(
+      name: "DRRedis",
+      dependencies: [
+        "DRCore", "DRStorage", nioCore, nioPosix, nioSSL, logging, metrics, lifecycle, subprocess,
+      ],
       swiftSettings: settings),
     .target(name: "DRVerify", dependencies: ["DRCore", "DRStorage", nioCore, logging], swiftSettings: settings),
 
@@ -94,6 +104,10 @@ let package = Package(
     .testTarget(
       name: "DRPostgresTests",
       dependencies: ["DRPostgres", "DRStorage", "DRVerify", "DRCore", "DRTestSupport", nioCore, logging, lifecycle],
+      swiftSettings: settings),
+    .testTarget(
+      name: "DRRedisTests",
+      dependencies: ["DRRedis", "DRStorage", "DRCore", "DRTestSupport", nioCore, nioPosix, logging, lifecycle],
       swiftSettings: settings),
     .testTarget(
       name: "DRVerifyTests", dependencies: ["DRVerify", "DRStorage", "DRCore", "DRTestSupport", nioCore, logging],

@@ -1,0 +1,106 @@
+import DRCore
+import DRTestSupport
+import Foundation
+
+/// A redis-server of a test's own, on a Unix socket in a temporary folder, spoken to by `redis-cli`.
+struct LocalRedis {
+  let folder: String
+
+  private var socket: String { "\(folder)/redis.sock" }
+  var dump: String { "\(folder)/dump.rdb" }
+
+  /// Starts a server, gives it, and ends it whatever happens.
+  static func with<R>(
+    _ arguments: [String] = [], in given: String? = nil, _ body: (LocalRedis) async throws -> R
+  ) async throws -> R {
+    guard given == nil else { return try await LocalRedis(folder: given ?? "").run(arguments, body) }
+    return try await withTemporaryFolder { try await LocalRedis(folder: $0).run(arguments, body) }
+  }
+
+  private func run<R>(_ arguments: [String], _ body: (LocalRedis) async throws -> R) async throws -> R {
+    let start = try await runCommand(
+      "redis-server",
+      [
+        "--port", "0", "--unixsocket", socket, "--dir", folder, "--daemonize", "yes", "--save", "",
+        "--pidfile", "\(folder)/redis.pid", "--logfile", "\(folder)/redis.log", "--enable-debug-command", "yes",
+      ] + arguments)
+    guard start.status == 0 else {
+      throw DRError(.programFailed, "redis-server: \(start.error)\(String(decoding: start.output, as: UTF8.self))")
+    }
+    do {
+      try await untilReady()
+      let result = try await body(self)
+      await stop()
+      return result
+    } catch {
+      await stop()
+      throw error
+    }
+  }
+
+  private func untilReady() async throws {
+    try await withTimeLimit(.seconds(30), "the start of redis-server in \(folder)") {
+      while try await runCommand("redis-cli", ["-s", socket, "ping"]).output != Array("PONG\n".utf8) {
+        try await Task.sleep(for: .milliseconds(20))
+      }
+    }
+  }
+
+  private func stop() async {
+    let process = (try? String(contentsOfFile: "\(folder)/redis.pid", encoding: .utf8)).flatMap {
+      Int32($0.trimmingCharacters(in: .whitespacesAndNewlines))
+    }
+    _ = try? await runCommand("redis-cli", ["-s", socket, "shutdown", "nosave"], timeLimit: .seconds(10))
+    guard let process, process > 1 else { return }
+    for _ in 0..<500 where kill(process, 0) == 0 { try? await Task.sleep(for: .milliseconds(10)) }
+    if kill(process, 0) == 0 { kill(process, SIGKILL) }
+  }
+
+  /// Runs one command. An error reply is returned as text.
+  func command(_ arguments: String..., database: Int = 0) async throws -> String {
+    let result = try await runCommand("redis-cli", ["-s", socket, "-n", "\(database)"] + arguments)
+    return String(decoding: result.output, as: UTF8.self).trimmingCharacters(in: .newlines)
+  }
+
+  /// Runs many commands, one a line, as `redis-cli` reads them. Gives each answer's lines.
+  ///
+  /// - Throws: ``DRError`` for an error reply.
+  @discardableResult
+  func script(_ lines: [String], database: Int = 0) async throws -> [String] {
+    let result = try await runCommand(
+      "redis-cli", ["-s", socket, "-n", "\(database)"], input: Array((lines.joined(separator: "\n") + "\n").utf8))
+    let answers = String(decoding: result.output, as: UTF8.self).split(
+      separator: "\n", omittingEmptySubsequences: false
+    ).map(String.init)
+    if let error = answers.first(where: { $0.hasPrefix("ERR ") || $0.hasPrefix("WRONGTYPE") }) {
+      throw DRError(.programFailed, "redis-cli: \(error)")
+    }
+    return answers
+  }
+
+  /// Sends raw bytes of the protocol and gives what `redis-cli --pipe` says.
+  func pipe(_ bytes: [UInt8]) async throws -> String {
+    let result = try await runCommand("redis-cli", ["-s", socket, "--pipe"], input: bytes)
+    return String(decoding: result.output, as: UTF8.self) + result.error
+  }
+
+  /// How many keys of a type a database has.
+  func count(_ type: String, database: Int) async throws -> Int {
+    let script = """
+      local cursor, number = '0', 0
+      repeat
+        local page = redis.call('SCAN', cursor, 'COUNT', 1000, 'TYPE', ARGV[1])
+        cursor, number = page[1], number + #page[2]
+      until cursor == '0'
+      return number
+      """
+    return Int(try await command("eval", script, "0", type, database: database)) ?? -1
+  }
+
+  /// Saves, and gives the bytes of the file.
+  func save() async throws -> [UInt8] {
+    let answer = try await command("save")
+    guard answer == "OK" else { throw DRError(.programFailed, "SAVE: \(answer)") }
+    return try [UInt8](Data(contentsOf: URL(filePath: dump)))
+  }
+}

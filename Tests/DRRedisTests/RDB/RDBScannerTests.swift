@@ -1,0 +1,75 @@
+import DRCore
+import DRRedis
+import DRTestSupport
+import Foundation
+import NIOCore
+import Testing
+
+struct RDBScannerTests {
+  static func scan(
+    _ pieces: [ByteBuffer], _ options: RDBScanner.Options = RDBScanner.Options(checksValues: true)
+  ) throws -> RDBSummary {
+    var scanner = RDBScanner(object: "test.rdb", options: options)
+    for piece in pieces { try scanner.scan(piece) }
+    return try scanner.finish()
+  }
+
+  @Test("CRC64 has its check value, and the same value for every way of cutting")
+  func crc64() {
+    #expect(Array("123456789".utf8).withUnsafeBytes { CRC64.of($0) } == 0xe9c6_d914_c4b8_d9ca)
+    let buffer = TestData.rows(10_000)
+    let whole = buffer.withUnsafeReadableBytes { CRC64.of($0) }
+    for seed in 0..<20 {
+      var crc = CRC64()
+      for piece in TestData.pieces(of: buffer, upTo: 1 + Int(seed) * 17, seed: UInt64(seed)) {
+        piece.withUnsafeReadableBytes { crc.update($0) }
+      }
+      #expect(crc.value == whole)
+    }
+  }
+
+  @Test("A file of every type and encoding has the counts that the server states, wherever it is cut")
+  func everyType() async throws {
+    try await LocalRedis.with { server in
+      try await SampleKeys.fill(server)
+      let bytes = try await server.save()
+      let whole = try RDBScannerTests.scan([ByteBuffer(bytes: bytes)])
+      try await RDBScannerTests.compare(whole, with: server)
+      try RDBScannerTests.cut(bytes, expecting: whole)
+      let judge = try await runCommand("redis-check-rdb", [server.dump])
+      #expect(judge.status == 0)
+    }
+  }
+
+  private static func compare(_ summary: RDBSummary, with server: LocalRedis) async throws {
+    let keyspace = try await server.command("info", "keyspace")
+    for (number, keys) in summary.keysPerDatabase {
+      #expect(keyspace.contains("db\(number):keys=\(keys),expires=\(summary.expiriesPerDatabase[number] ?? 0),"))
+    }
+    #expect(keyspace.components(separatedBy: "db").count - 1 == summary.keysPerDatabase.count)
+    #expect(summary.checksum == .verified)
+    #expect(summary.functions == 2)
+    #expect(summary.version == 10)
+    #expect(summary.uncheckedValues == 0)
+    let version = try #require(summary.aux["redis-ver"])
+    #expect(try await server.command("info", "server").contains("redis_version:\(version)"))
+    // Every encoding that this version writes.
+    #expect(Set(summary.keysByEncoding.keys) == [0, 2, 4, 5, 11, 16, 17, 18, 19])
+    #expect(summary.largestKeys.count == 10)
+    #expect(summary.largestKeys.first?.name == "long")
+    for type in ["string", "list", "set", "zset", "hash", "stream"] {
+      var counted = 0
+      for number in summary.keysPerDatabase.keys { counted += try await server.count(type, database: number) }
+      #expect(summary.keysByType[type] == counted)
+    }
+  }
+
+  private static func cut(_ bytes: [UInt8], expecting whole: RDBSummary) throws {
+    let buffer = ByteBuffer(bytes: bytes)
+    for seed in 1...40 {
+      let pieces = TestData.pieces(of: buffer, upTo: [1, 2, 7, 30, 64, 65, 200, 5000][seed % 8], seed: UInt64(seed))
+      #expect(try RDBScannerTests.scan(pieces) == whole)
+      #expect(try RDBScannerTests.scan(pieces, RDBScanner.Options()) == whole)
+    }
+  }
+}
