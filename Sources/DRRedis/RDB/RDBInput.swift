@@ -107,6 +107,29 @@ struct RDBInput: Sendable {
     return try parser.keyBytes.withUnsafeBytes(body)
   }
 
+  /// The current key in its plain form, cut if it is longer than what is kept of keys.
+  ///
+  /// - Throws: ``DRError`` with `malformedData` if it is compressed and not sound.
+  func key() throws -> ByteBuffer {
+    let header = parser.keyHeader
+    if header.form == .raw {
+      if let range = parser.keyRange,
+        let slice = current.getSlice(at: current.readerIndex + range.lowerBound, length: range.count)
+      {
+        return slice
+      }
+      return ByteBuffer(bytes: parser.keyBytes)
+    }
+    // A key that was cut can only be shown.
+    if header.length > UInt64(parser.options.keyLimit) {
+      return ByteBuffer(string: withKey { RDBString.text($0, header, limit: 256) })
+    }
+    guard let bytes = withKey({ RDBString.bytes($0, header) }) else {
+      throw parser.malformed("a key that does not decompress", at: position)
+    }
+    return ByteBuffer(bytes: bytes)
+  }
+
   /// The bytes of the value that was just read, if they were kept.
   func value() -> ByteBuffer? {
     guard parser.keepsValue else { return nil }

@@ -267,7 +267,8 @@ struct RDBParser: Sendable {
     let digits = magic.dropFirst(5)
     guard text.hasPrefix("REDIS"), digits.allSatisfy({ (0x30...0x39).contains($0) }) else {
       throw DRError(
-        .malformedData, "not an RDB file: it does not start with REDIS and a version", advice: "see what this file is",
+        .malformedData, "not an RDB file: no REDIS and no version, while reading the version at offset 0",
+        advice: "see what this file is",
         object: object)
     }
     let version = digits.reduce(0) { $0 * 10 + Int($1 - 0x30) }

@@ -97,6 +97,22 @@ struct LocalRedis {
     return Int(try await command("eval", script, "0", type, database: database)) ?? -1
   }
 
+  /// Each key as `name type expiry payload`: the name and what DUMP gives without its footer in hexadecimal digits, the
+  /// expiry in milliseconds or -1.
+  func listing(database: Int) async throws -> [String] {
+    let script = """
+      local function hex(s) return (s:gsub('.', function(c) return string.format('%02x', c:byte()) end)) end
+      local lines = {}
+      for _, key in ipairs(redis.call('KEYS', '*')) do
+        local kind, dump = redis.call('TYPE', key).ok, redis.call('DUMP', key)
+        lines[#lines + 1] = string.format(
+          '%s %s %.0f %s', hex(key), kind, redis.call('PEXPIRETIME', key), hex(dump:sub(1, -11)))
+      end
+      return lines
+      """
+    return try await command("eval", script, "0", database: database).split(separator: "\n").map(String.init)
+  }
+
   /// Saves, and gives the bytes of the file.
   func save() async throws -> [UInt8] {
     let answer = try await command("save")
