@@ -6,12 +6,16 @@ import Foundation
 /// What the drill measured and saw.
 struct DrillReport: Sendable {
   struct Check: Sendable {
+    /// The kind of the system, for example `postgres`.
+    var system: String
     var name: String
     var passed: Bool
     var detail: String
   }
 
   struct Phase: Sendable {
+    /// The kind of the system; nil for the platform.
+    var system: String?
     var name: String
     var duration: Duration
     /// Whether it is a part of the recovery time.
@@ -25,17 +29,16 @@ struct DrillReport: Sendable {
 
   var verdict: Verdict { checks.isEmpty ? .couldNotVerify : checks.allSatisfy(\.passed) ? .passed : .failed }
 
-  mutating func check(_ name: String, _ passed: Bool, _ detail: String) {
-    checks.append(Check(name: name, passed: passed, detail: detail))
-  }
-
   func print() {
     Swift.print("\nPhases (* counts towards the recovery time)")
     for phase in phases {
-      Swift.print("  \(phase.counts ? "*" : " ") \(pad(phase.name, 46))\(Format.duration(phase.duration))")
+      let name = pad(phase.system ?? "", 10) + pad(phase.name, 46)
+      Swift.print("  \(phase.counts ? "*" : " ") \(name)\(Format.duration(phase.duration))")
     }
     Swift.print("\nChecks")
-    for check in checks { Swift.print("  \(check.passed ? "ok    " : "FAILED") \(check.name): \(check.detail)") }
+    for check in checks {
+      Swift.print("  \(check.passed ? "ok    " : "FAILED") \(pad(check.system, 10))\(check.name): \(check.detail)")
+    }
     let failed = checks.filter { !$0.passed }.count
     Swift.print(
       "\nVerdict: \(verdict.rawValue)"

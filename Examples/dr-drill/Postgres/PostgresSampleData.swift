@@ -2,7 +2,7 @@ import DRPostgres
 import Logging
 
 /// Rows like a platform's: agents, and what they did.
-enum SampleData {
+enum PostgresSampleData {
   private static let schema = """
     CREATE TABLE agents (
       id bigserial PRIMARY KEY, name text NOT NULL, config jsonb NOT NULL,

@@ -4,7 +4,7 @@ import Foundation
 import Logging
 
 /// Connections that commit one ledger row after another, until they are told to stop or the server dies.
-final class LedgerWriters: Sendable {
+final class PostgresLedger: Sendable {
   let ledger = Ledger()
   private let gate = Gate()
   private let tasks: [Task<Void, any Error>]
@@ -61,49 +61,6 @@ final class LedgerWriters: Sendable {
         let committed = row[2].flatMap({ Int64($0) })
       else { return nil }
       return LedgerEntry(writer: writer, sequence: sequence, committed: committed)
-    }
-  }
-}
-
-/// Lets many through, or closes and waits until nobody is inside.
-private actor Gate {
-  private var isClosed = false
-  private var inside = 0
-  private var waiting: [CheckedContinuation<Void, Never>] = []
-  private var closer: CheckedContinuation<Void, Never>?
-
-  nonisolated func pass(_ body: @Sendable () async throws -> Void) async throws {
-    await enter()
-    do {
-      try await body()
-      await leave()
-    } catch {
-      await leave()
-      throw error
-    }
-  }
-
-  func close() async {
-    isClosed = true
-    if inside > 0 { await withCheckedContinuation { closer = $0 } }
-  }
-
-  func open() {
-    isClosed = false
-    for continuation in waiting { continuation.resume() }
-    waiting = []
-  }
-
-  private func enter() async {
-    while isClosed { await withCheckedContinuation { waiting.append($0) } }
-    inside += 1
-  }
-
-  private func leave() {
-    inside -= 1
-    if inside == 0, let closer {
-      self.closer = nil
-      closer.resume()
     }
   }
 }

@@ -1,0 +1,131 @@
+import DRCore
+import DRStorage
+import DRVerify
+import ExampleSupport
+import Foundation
+import Logging
+import Synchronization
+
+/// What the systems of one drill share: its options, its folder, its repository, and the report that they write.
+final class DrillRun: Sendable {
+  let command: DrillCommand
+  let folder: DrillFolder
+  let repository: Repository
+  let encoding: Encoding
+  let decoding: Decoding
+  let logger: Logger
+  private let recipients: [String]?
+
+  private struct State {
+    var report = DrillReport()
+    var disaster: ContinuousClock.Instant?
+  }
+
+  private let state = Mutex(State())
+
+  init(_ command: DrillCommand, logger: Logger) async throws {
+    self.command = command
+    self.logger = logger
+    folder = try DrillFolder()
+    if command.encrypt {
+      let identity = AgeIdentity.generate()
+      try folder.write((identity.secretText() ?? "") + "\n", to: folder.identity)
+      recipients = identity.recipient.map { ["\($0)"] }
+    } else {
+      recipients = nil
+    }
+    let settings = RepositoryConfiguration(
+      repository: folder.repository, component: try Component(.postgres, "drill"), recipients: recipients,
+      identityFile: recipients == nil ? nil : folder.identity)
+    repository = Repository(tier: try await settings.tier(creating: true))
+    encoding = try settings.encoding()
+    decoding = try settings.decoding()
+  }
+
+  var isEncrypted: Bool { recipients != nil }
+
+  /// How another program reaches the repository.
+  func settings(for component: Component) -> RepositoryConfiguration {
+    RepositoryConfiguration(
+      repository: folder.repository, component: component, recipients: recipients,
+      identityFile: isEncrypted ? folder.identity : nil)
+  }
+
+  func say(_ text: String) { print("dr-drill: \(text)") }
+
+  /// - Parameter counts: Whether the phase is a part of the recovery time.
+  func measure<Result>(
+    _ system: (any DrillSystem)? = nil, _ name: String, counts: Bool = false,
+    isolation: isolated (any Actor)? = #isolation, _ body: () async throws -> Result
+  ) async throws -> Result {
+    let start = ContinuousClock.now
+    let result = try await body()
+    let phase = DrillReport.Phase(
+      system: system?.component.kind.rawValue, name: name, duration: start.duration(to: .now), counts: counts)
+    state.withLock { $0.report.phases.append(phase) }
+    return result
+  }
+
+  func check(_ system: any DrillSystem, _ name: String, _ passed: Bool, _ detail: String) {
+    let kind = system.component.kind.rawValue
+    state.withLock {
+      $0.report.checks.append(DrillReport.Check(system: kind, name: name, passed: passed, detail: detail))
+    }
+  }
+
+  /// One check of several findings: passed if none is a failure and at least one passed.
+  func check(_ system: any DrillSystem, _ name: String, _ findings: [Finding]) {
+    let failures = findings.filter { $0.severity == .failure }
+    let passed = findings.filter { $0.severity == .passed }.count
+    check(
+      system, name, failures.isEmpty && passed > 0,
+      failures.first.map { "\($0)" }
+        ?? (findings.count == 1 ? findings[0].evidence : "\(passed) passed, \(findings.count - passed) notices"))
+  }
+
+  // MARK: The clock of the disaster
+
+  func disasterStrikes() { state.withLock { $0.disaster = .now } }
+
+  /// The first right answer of a restored system: checks the time that it took from the disaster.
+  func answered(_ system: any DrillSystem) {
+    guard let disaster = state.withLock({ $0.disaster }) else { return }
+    let taken = disaster.duration(to: .now)
+    let allowed = command.rtoTarget.map { Duration.seconds($0) } ?? DrillTargets.of(system.component.kind).rto
+    check(
+      system, "recovery time", taken <= allowed,
+      "\(Format.duration(taken)) from the kill to the first right answer, \(Format.duration(allowed)) allowed")
+  }
+
+  /// Checks what was lost of a system that was restored to the latest.
+  ///
+  /// - Parameter what: For people, for example `3 of 5000 commits`.
+  func lost(_ time: Duration, _ what: String, _ system: any DrillSystem) {
+    let allowed = command.rpoTarget.map { Duration.seconds($0) } ?? DrillTargets.of(system.component.kind).rpo
+    check(
+      system, "data loss", time <= allowed,
+      "\(Format.duration(time)) and \(what) lost, \(Format.duration(allowed)) allowed")
+  }
+
+  /// A repository that reads one bit of an artifact wrong; which one, the seed says.
+  func damaged(_ artifact: BackupManifest.Artifact) -> Repository {
+    let offset = Int64(command.seed &* 0x9E37_79B9_7F4A_7C15 % UInt64(max(1, artifact.storedSize)))
+    return Repository(tier: DamagedTier(repository.tier, damaging: artifact.key, at: offset))
+  }
+
+  var report: DrillReport { state.withLock { $0.report } }
+
+  func note(_ lines: [String]) { state.withLock { $0.report.notes += lines } }
+}
+
+/// The plan's objectives for the systems that a drill destroys.
+enum DrillTargets {
+  static func of(_ kind: Component.Kind) -> Objective {
+    switch kind {
+    case .redis: Objective(rto: .seconds(30 * 60), rpo: .seconds(15 * 60), priority: .high)
+    case .rabbitmq: Objective(rto: .seconds(45 * 60), rpo: .seconds(3600), priority: .high)
+    case .config: Objective(rto: .seconds(15 * 60), rpo: .seconds(60), priority: .critical)
+    default: Objective(rto: .seconds(3600), rpo: .seconds(3600), priority: .critical)
+    }
+  }
+}
