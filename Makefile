@@ -12,12 +12,12 @@ BENCH_FLAGS ?=
 
 SOURCES := Sources Tests Examples Benchmarks Package.swift
 
-.PHONY: help drill test build lint format bench bench-swift bench-tools bench-postgres clean
+.PHONY: help drill test build lint format bench bench-swift bench-tools bench-postgres bench-s3 clean
 
 help:
 	@echo 'make drill     destroy a throw-away PostgreSQL under load, bring it back, prove it (DRILL_FLAGS)'
 	@echo 'make test      lint and all tests, against real servers and stock tools (TEST_FLAGS)'
-	@echo 'make bench     benchmarks, and paired runs against stock tools and pgBackRest (BENCH_FLAGS)'
+	@echo 'make bench     benchmarks, and paired runs against stock tools, pgBackRest, rclone and aws (BENCH_FLAGS)'
 	@echo 'make format    format the sources            make lint    check their format'
 	@echo 'make build     the libraries and programs    make clean   remove what was built'
 	@echo 'drill, test and bench say what they install and install it if it is missing.'
@@ -44,7 +44,7 @@ lint:
 format:
 	$(SWIFT) format --in-place --recursive $(SOURCES)
 
-bench: bench-swift bench-tools bench-postgres
+bench: bench-swift bench-tools bench-postgres bench-s3
 
 bench-swift:
 	Scripts/install-prerequisites build
@@ -59,6 +59,12 @@ bench-postgres:
 	Scripts/install-prerequisites bench
 	$(SWIFT) build -c release --product dr-postgres
 	Benchmarks/compare-postgres $(BENCH_FLAGS)
+
+bench-s3:
+	Scripts/install-prerequisites bench
+	$(SWIFT) build -c release --product dr-tier
+	Benchmarks/compare-s3 $(BENCH_FLAGS)
+	Benchmarks/compare-local $(BENCH_FLAGS)
 
 clean:
 	$(SWIFT) package clean

@@ -11,7 +11,9 @@ let settings: [SwiftSetting] = [
 
 let nioCore = Target.Dependency.product(name: "NIOCore", package: "swift-nio")
 let nioPosix = Target.Dependency.product(name: "NIOPosix", package: "swift-nio")
+let nioHTTP1 = Target.Dependency.product(name: "NIOHTTP1", package: "swift-nio")
 let nioSSL = Target.Dependency.product(name: "NIOSSL", package: "swift-nio-ssl")
+let httpClient = Target.Dependency.product(name: "AsyncHTTPClient", package: "async-http-client")
 let crypto = Target.Dependency.product(name: "Crypto", package: "swift-crypto")
 let cryptoExtras = Target.Dependency.product(name: "CryptoExtras", package: "swift-crypto")
 let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
@@ -32,10 +34,12 @@ let package = Package(
     .executable(name: "dr-drill", targets: ["dr-drill"]),
     .executable(name: "dr-postgres", targets: ["dr-postgres"]),
     .executable(name: "dr-wal", targets: ["dr-wal"]),
+    .executable(name: "dr-tier", targets: ["dr-tier"]),
   ],
   dependencies: [
     .package(url: "https://github.com/apple/swift-nio.git", from: "2.101.0"),
     .package(url: "https://github.com/apple/swift-nio-ssl.git", from: "2.34.0"),
+    .package(url: "https://github.com/swift-server/async-http-client.git", from: "1.37.0"),
     .package(url: "https://github.com/apple/swift-crypto.git", from: "4.5.0"),
     .package(url: "https://github.com/apple/swift-log.git", from: "1.16.0"),
     .package(url: "https://github.com/apple/swift-metrics.git", from: "2.13.0"),
@@ -58,7 +62,10 @@ let package = Package(
       dependencies: ["CZlib", "CZstd", "CDeflate", nioCore, crypto, cryptoExtras, logging],
       resources: [.embedInCode("Manifest/Schema/backup-manifest.schema.json")],
       swiftSettings: settings),
-    .target(name: "DRStorage", dependencies: ["DRCore", nioCore, logging], swiftSettings: settings),
+    .target(
+      name: "DRStorage",
+      dependencies: ["DRCore", nioCore, nioPosix, nioHTTP1, nioSSL, httpClient, crypto, logging],
+      swiftSettings: settings),
     .target(name: "DRSandbox", dependencies: ["DRCore", logging, subprocess], swiftSettings: settings),
     .target(
       name: "DRPostgres",
@@ -80,6 +87,9 @@ let package = Package(
       name: "dr-wal", dependencies: ["ExampleSupport", "DRCore", "DRStorage", "DRPostgres", logging, arguments],
       path: "Examples/dr-wal", swiftSettings: settings),
     .executableTarget(
+      name: "dr-tier", dependencies: ["ExampleSupport", "DRCore", "DRStorage", nioCore, arguments],
+      path: "Examples/dr-tier", swiftSettings: settings),
+    .executableTarget(
       name: "dr-postgres",
       dependencies: [
         "ExampleSupport", "DRCore", "DRStorage", "DRPostgres", "DRVerify", logging, lifecycle, arguments,
@@ -94,12 +104,16 @@ let package = Package(
 
     // Tests
     .target(
-      name: "DRTestSupport", dependencies: ["DRCore", "DRStorage", nioCore, logging, subprocess],
+      name: "DRTestSupport",
+      dependencies: ["DRCore", "DRStorage", nioCore, nioPosix, nioHTTP1, httpClient, logging, subprocess],
       path: "Tests/DRTestSupport", swiftSettings: settings),
     .testTarget(
       name: "DRCoreTests", dependencies: ["DRCore", "DRTestSupport", nioCore, crypto], swiftSettings: settings),
     .testTarget(
-      name: "DRStorageTests", dependencies: ["DRStorage", "DRCore", "DRTestSupport", nioCore, logging],
+      name: "DRStorageTests",
+      dependencies: [
+        "DRStorage", "DRCore", "DRTestSupport", nioCore, nioPosix, nioHTTP1, httpClient, crypto, logging,
+      ],
       swiftSettings: settings),
     .testTarget(
       name: "DRPostgresTests",
@@ -115,8 +129,8 @@ let package = Package(
     .testTarget(
       name: "ExampleTests",
       dependencies: [
-        "ExampleSupport", "DRPostgres", "DRSandbox", "DRStorage", "DRCore", "DRTestSupport", logging, "dr-drill",
-        "dr-postgres", "dr-wal",
+        "ExampleSupport", "DRPostgres", "DRSandbox", "DRStorage", "DRCore", "DRTestSupport", nioCore, logging,
+        "dr-drill", "dr-postgres", "dr-tier", "dr-wal",
       ],
       swiftSettings: settings),
   ]

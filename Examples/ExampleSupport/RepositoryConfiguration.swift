@@ -12,19 +12,27 @@ import Foundation
 ///       "identityFile": "/etc/dr/identity.txt"
 ///     }
 ///
+/// The repository may be in a bucket: `s3://bucket/prefix`, with what ``S3Settings`` says in a field `s3`.
+///
 /// `recipients` and `identityFile` may be left out: then nothing is encrypted, or nothing encrypted can be opened. A
 /// backup host needs only the recipients. A field that is not known is an error.
 public struct RepositoryConfiguration: Codable, Sendable {
-  /// The folder of the local tier; absolute.
+  /// The folder of the local tier, absolute; or `s3://bucket/prefix`.
   public var repository: String
   public var component: Component
   /// age public keys.
   public var recipients: [String]?
   /// A file of age identities, as `age-keygen` writes it.
   public var identityFile: String?
+  /// For a repository in a bucket.
+  public var s3: S3Settings?
 
-  public init(repository: String, component: Component, recipients: [String]? = nil, identityFile: String? = nil) {
+  public init(
+    repository: String, component: Component, recipients: [String]? = nil, identityFile: String? = nil,
+    s3: S3Settings? = nil
+  ) {
     self.repository = repository
+    self.s3 = s3
     self.component = component
     self.recipients = recipients
     self.identityFile = identityFile
@@ -37,7 +45,7 @@ public struct RepositoryConfiguration: Codable, Sendable {
     func refuse(_ what: String, _ cause: (any Error)? = nil) -> DRError {
       DRError(
         .invalidConfiguration, "the configuration file \(what)",
-        advice: "it is a JSON object with repository, component, recipients and identityFile", object: file,
+        advice: "it is a JSON object with repository, component, recipients, identityFile and s3", object: file,
         cause: cause
       )
     }
@@ -56,18 +64,20 @@ public struct RepositoryConfiguration: Codable, Sendable {
     } catch {
       throw refuse("is not right", error)
     }
-    let known: Set = ["repository", "component", "recipients", "identityFile"]
-    if let unknown = fields.keys.first(where: { !known.contains($0) }) {
-      throw refuse("has a field '\(unknown.prefix(40))' that is not known")
+    let known: Set = ["repository", "component", "recipients", "identityFile", "s3"]
+    var unknown = fields.keys.filter { !known.contains($0) }
+    if case .object(let s3)? = fields["s3"] { unknown += s3.keys.filter { !S3Settings.fields.contains($0) } }
+    if let unknown = unknown.first { throw refuse("has a field '\(unknown.prefix(40))' that is not known") }
+    guard repository.hasPrefix("/") || TierPlace.isBucket(repository) else {
+      throw refuse("must name the repository's folder by an absolute path, or a bucket as s3://bucket/prefix")
     }
-    guard repository.hasPrefix("/") else { throw refuse("must name the repository's folder by an absolute path") }
   }
 
   /// Opens the tier.
   ///
-  /// - Parameter creating: Make the folder if there is none: when something is stored.
-  public func tier(creating: Bool) async throws -> LocalTier {
-    try await LocalTier(root: repository, creating: creating)
+  /// - Parameter creating: Make the folder if there is none: when something is stored. A bucket is never made.
+  public func tier(creating: Bool) async throws -> any StorageTier {
+    try await TierPlace.open(repository, creating: creating, s3: s3)
   }
 
   public func encoding(compression: Compression = .zstd()) throws -> Encoding {

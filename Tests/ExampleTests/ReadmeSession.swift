@@ -40,12 +40,16 @@ enum ReadmeSession {
             ["setpriv", "--reuid=\(user.userID)", "--regid=\(user.groupID)", "--clear-groups", "--"] + command
         }
         let settings = server.settings
+        let store = try await S3TestServer.shared(.swift)
+        let bucket = try await store.withBucket { $0 }
         let result = try await runCommand(
           "/usr/bin/env", command,
           environment: [
             "PATH": programs, "HOME": home, "TMPDIR": "/tmp", "README_ROOT": Readme.root,
             "PGHOST": settings.host ?? "", "PGPORT": settings.port.map { "\($0)" } ?? "",
-            "PGUSER": settings.user ?? "", "PGDATABASE": settings.database ?? "",
+            "PGUSER": settings.user ?? "", "PGDATABASE": settings.database ?? "", "BUCKET": bucket,
+            "AWS_ENDPOINT_URL": store.endpoint, "AWS_ACCESS_KEY_ID": store.credentials.accessKeyID,
+            "AWS_SECRET_ACCESS_KEY": store.credentials.secretAccessKey,
           ], workingDirectory: home, timeLimit: limit)
         let left = processes(in: folder)
         let said = result.error + String(decoding: result.output, as: UTF8.self)
@@ -58,7 +62,7 @@ enum ReadmeSession {
   private static func install(into folder: String, _ postgres: PostgresInstallation) throws -> String {
     let bin = "\(folder)/bin"
     try FileManager.default.createDirectory(atPath: bin, withIntermediateDirectories: false)
-    for program in ["dr-drill", "dr-postgres", "dr-wal"] {
+    for program in ["dr-drill", "dr-postgres", "dr-tier", "dr-wal"] {
       let built = Bundle.main.bundleURL.appending(path: program).path
       let other = "\(Readme.root)/.build/release/\(program)"
       let source = FileManager.default.isExecutableFile(atPath: built) ? built : other

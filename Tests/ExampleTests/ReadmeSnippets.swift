@@ -3,6 +3,7 @@ import DRPostgres
 import DRStorage
 import Foundation
 import Logging
+import NIOCore
 
 // The README's Swift blocks, compiled. Each stands between its marks as it stands there, indented.
 
@@ -29,4 +30,14 @@ func restore(
   let outcome = try await restorer.restore(from: reader, to: .time(moment), logger: logger)
   // README end
   return outcome
+}
+
+func keepInBucket(sealed: ByteBuffer) async throws {
+  // README
+  var configuration = S3Configuration(bucket: "company-backups", prefix: "app", region: "eu-central-1")
+  configuration.encryption = .kms(key: "alias/backup", bucketKey: true)
+  let tier = try await S3Tier(configuration)
+  let lock = RetentionLock(.compliance, until: .now + 90 * 86_400)
+  _ = try await tier.put(ObjectKey("keys/identity.age"), ByteStream(sealed), PutOptions(onlyIfAbsent: true, lock: lock))
+  // README end
 }

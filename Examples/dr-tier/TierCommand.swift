@@ -1,0 +1,59 @@
+import ArgumentParser
+import DRCore
+import DRStorage
+import ExampleSupport
+import Foundation
+
+/// Looks into a tier, and moves objects to and from it.
+@main
+struct TierCommand: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "dr-tier",
+    abstract: "Puts, gets, lists and thaws the objects of a tier: a folder, or a bucket.",
+    discussion: """
+      A bucket is written s3://bucket/prefix. Endpoint, region, certificates and credentials are found as the AWS tools \
+      find them: AWS_ENDPOINT_URL, AWS_REGION, AWS_CA_BUNDLE, AWS_ACCESS_KEY_ID, AWS_PROFILE, ~/.aws, container, instance.
+      Exit codes: 0 done, 2 could not run.
+      """,
+    subcommands: [Initialize.self, Put.self, Get.self, ListObjects.self, Thaw.self, Features.self])
+}
+
+/// Which tier is meant.
+struct TierArguments: ParsableArguments {
+  @Option(name: .customLong("tier"), help: "The tier: an absolute path, or s3://bucket/prefix.")
+  var place: String
+
+  @Option(help: "How many objects are under way at once.")
+  var concurrency = 16
+
+  func validate() throws {
+    guard (1...256).contains(concurrency) else { throw ValidationError("the concurrency is 1 to 256") }
+  }
+
+  func open() async throws -> any StorageTier { try await TierPlace.open(place, creating: false) }
+}
+
+/// Makes a tier in a folder.
+struct Initialize: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "init", abstract: "Makes the folder of a tier, if it is not there. A bucket is only looked at.")
+
+  @OptionGroup var tier: TierArguments
+
+  func run() async throws {
+    try await reporting { print("the tier is \(try await TierPlace.open(tier.place, creating: true).name)") }
+  }
+}
+
+/// Runs the body for each item, a number of them at once; the first error ends all.
+func forEach<Item: Sendable>(
+  _ items: [Item], atOnce: Int, _ body: @escaping @Sendable (Item) async throws -> Void
+) async throws {
+  try await withThrowingTaskGroup(of: Void.self) { group in
+    for (index, item) in items.enumerated() {
+      if index >= atOnce { try await group.next() }
+      group.addTask { try await body(item) }
+    }
+    try await group.waitForAll()
+  }
+}

@@ -1,0 +1,225 @@
+import DRCore
+import NIOCore
+
+/// Tries out what a server does. A server that takes a header and ignores it is found out: only what was refused when it
+/// had to be, and carried out when it could be, counts.
+struct S3Probe {
+  let client: S3Client
+  let tier: String
+  let prefix: String
+
+  /// - Throws: ``DRCore/DRError`` if the bucket is not there or cannot be looked at.
+  func checkBucket() async throws {
+    do {
+      _ = try await client.send(S3Request(.HEAD))
+    } catch var failure as S3Failure {
+      if failure.status == 404 { failure.code = "NoSuchBucket" }
+      if failure.status == 301 { failure.code = "PermanentRedirect" }
+      // Who may read objects and not the bucket is let through.
+      if failure.status == 403 { return }
+      throw failure.translated(tier, key: nil, writing: false)
+    }
+  }
+
+  /// Object Lock and versions, which belong to the bucket.
+  func bucketFeatures(_ known: S3Features) async throws -> S3Features {
+    var features = known
+    async let versioning = ask("versioning", "VersioningConfiguration", "BucketVersioningConfiguration")
+    async let lock = ask("object-lock", "ObjectLockConfiguration")
+    features.versions = try await versioning?.text("Status") == "Enabled"
+    features.objectLock = try await lock?.text("ObjectLockEnabled") == "Enabled"
+    return features
+  }
+
+  private func ask(_ what: String, _ roots: String...) async throws -> XMLElement? {
+    do {
+      let answer = try await client.send(S3Request(.GET, query: [(what, "")]))
+      return roots.lazy.compactMap { try? answer.document($0) }.first
+    } catch let failure as S3Failure {
+      try refuseToGuess(failure)
+      return nil
+    } catch let error as DRError where error.code == .malformedData {
+      return nil
+    }
+  }
+
+  func features() async throws -> S3Features {
+    var features = try await bucketFeatures(S3Features())
+    // Locked by the bucket's default, a probe's object could not be removed again.
+    if features.objectLock, try await ask("object-lock", "ObjectLockConfiguration")?["Rule"] != nil { return features }
+    let own = "\(prefix)\(ObjectKey.temporaryPrefix)probe-\(S3PutID.make())"
+    let created = MutableBox<[(key: String, version: String?)]>([])
+    do {
+      if try await put("\(own)-a", "1", [], created) == nil { return features }
+      features = try await tryOut(own, features, created)
+    } catch {
+      await remove(created.value)
+      throw error
+    }
+    await remove(created.value)
+    return features
+  }
+
+  private typealias Created = MutableBox<[(key: String, version: String?)]>
+
+  private func tryOut(_ own: String, _ known: S3Features, _ created: Created) async throws -> S3Features {
+    var features = known
+    let first = "\(own)-a"
+    let wrongDigest = S3Digest.base64(hex: String(repeating: "0", count: 64))
+    let rightDigest = S3Digest.base64(hex: S3Digest.sha256([ByteBuffer(string: "2")]))
+
+    // Refused for the one that is there, taken for one that is not.
+    async let refusedIfThere = isRefused(first, "2", [("if-none-match", "*")], 412, created)
+    async let takenIfAbsent = put(
+      "\(own)-b", "2", [("if-none-match", "*"), ("x-amz-checksum-sha256", rightDigest)], created)
+    async let refusedForDigest = isRefused("\(own)-c", "3", [("x-amz-checksum-sha256", wrongDigest)], 400, created)
+    async let refusedForSignature = isRefusedForBody("\(own)-d", created)
+    async let refusedForMD5 = isRefused("\(own)-e", "3", [("content-md5", "AAAAAAAAAAAAAAAAAAAAAA==")], 400, created)
+    async let completion = conditionalCompletion(first, created)
+    async let archived = archive("\(own)-f", created)
+    async let won = winners("\(own)-i", created)
+    async let swaps = compareAndSwap("\(own)-h", created, bare: false)
+    async let swapsBare = compareAndSwap("\(own)-j", created, bare: true)
+    async let infrequent = put("\(own)-g", "4", [("x-amz-storage-class", "STANDARD_IA")], created)
+
+    let taken = try await takenIfAbsent
+    features.conditionalPut = try await refusedIfThere && taken != nil
+    // Some look first and write then: of several writers at once, all win.
+    features.conditionalPut = try await won == 1 && features.conditionalPut
+    features.conditionalCompletion = try await completion && features.conditionalPut
+    let digest = try await refusedForDigest
+    let (signature, md5) = (try await refusedForSignature, try await refusedForMD5)
+    features.checksum = digest && taken != nil ? .sha256 : signature ? .signature : md5 ? .md5 : .md5
+    features.archive = try await archived
+    if try await infrequent != nil {
+      let kept = try? await client.send(S3Request(.HEAD, "\(own)-g"))
+      features.storageClasses = kept?.header("x-amz-storage-class") == "STANDARD_IA"
+    }
+    features.storageClasses = features.storageClasses || features.archive
+    let (quoted, unquoted) = (try await swaps, try await swapsBare)
+    features.compareAndSwap = quoted || unquoted
+    features.bareTags = unquoted && !quoted
+    return features
+  }
+
+  /// How many of several writers may write only if absent, all at once.
+  private func winners(_ key: String, _ created: Created) async throws -> Int {
+    try await withThrowingTaskGroup(of: Bool.self) { group in
+      for writer in 0..<12 {
+        group.addTask { try await put(key, "\(writer)", [("if-none-match", "*")], created) != nil }
+      }
+      return try await group.reduce(0) { $0 + ($1 ? 1 : 0) }
+    }
+  }
+
+  /// Refused for another tag, taken for the right one.
+  private func compareAndSwap(_ key: String, _ created: Created, bare: Bool) async throws -> Bool {
+    guard let tag = try await put(key, "1", [], created)?.header("etag") else { return false }
+    let old = bare ? S3Tier.bare(tag) : tag
+    let wrong = bare ? String(repeating: "0", count: 32) : "\"\(String(repeating: "0", count: 32))\""
+    guard try await isRefused(key, "2", [("if-match", wrong)], 412, created) else { return false }
+    guard try await put(key, "3", [("if-match", old)], created) != nil else { return false }
+    return try await isRefused(key, "4", [("if-match", old)], 412, created)
+  }
+
+  /// A completion over an object that is there.
+  private func conditionalCompletion(_ key: String, _ created: Created) async throws -> Bool {
+    let upload: String
+    do {
+      let answer = try await client.send(S3Request(.POST, key, query: [("uploads", "")]))
+      upload = try answer.document("InitiateMultipartUploadResult").text("UploadId") ?? ""
+    } catch is S3Failure { return false }
+    var isRefused = false
+    do {
+      var part = S3Request(.PUT, key, query: [("partNumber", "1"), ("uploadId", upload)])
+      part.body = S3Body([ByteBuffer(string: "5")])
+      let tag = try await client.send(part).header("etag") ?? ""
+      var complete = S3Request(.POST, key, query: [("uploadId", upload)])
+      complete.headers = [("if-none-match", "*")]
+      complete.body = S3Body(
+        S3Upload.completion([S3Upload.Part(number: 1, size: 1, tag: tag, sha256: "", isChecked: false)]))
+      complete.mayFailInBody = true
+      let answer = try await client.send(complete)
+      created.withLock { $0.append((key, answer.header("x-amz-version-id"))) }
+    } catch let failure as S3Failure { isRefused = failure.isPreconditionFailed }
+    _ = try? await client.send(S3Request(.DELETE, key, query: [("uploadId", upload)]))
+    return isRefused
+  }
+
+  /// Put into an archive class, an object must be refused to a reader.
+  private func archive(_ key: String, _ created: Created) async throws -> Bool {
+    guard try await put(key, "6", [("x-amz-storage-class", "GLACIER")], created) != nil else { return false }
+    do {
+      _ = try await client.send(S3Request(.GET, key))
+      return false
+    } catch let failure as S3Failure { return failure.code == "InvalidObjectState" }
+  }
+
+  /// A body that is not the one that was signed.
+  private func isRefusedForBody(_ key: String, _ created: Created) async throws -> Bool {
+    var request = S3Request(.PUT, key)
+    request.body = S3Body(forged: ByteBuffer(string: "7"))
+    request.isAttempt = true
+    do {
+      let answer = try await client.send(request)
+      created.withLock { $0.append((key, answer.header("x-amz-version-id"))) }
+      return false
+    } catch let failure as S3Failure { return failure.status == 400 || failure.status == 403 }
+  }
+
+  private func isRefused(
+    _ key: String, _ text: String, _ headers: [(name: String, value: String)], _ status: Int, _ created: Created
+  ) async throws -> Bool {
+    do {
+      _ = try await attempt(key, text, headers, created)
+      return false
+    } catch let failure as S3Failure {
+      try refuseToGuess(failure)
+      return failure.status == status && failure.code != "NotImplemented"
+    }
+  }
+
+  /// Nil if it was refused.
+  private func put(
+    _ key: String, _ text: String, _ headers: [(name: String, value: String)], _ created: Created
+  ) async throws -> S3Response? {
+    do {
+      return try await attempt(key, text, headers, created)
+    } catch let failure as S3Failure {
+      try refuseToGuess(failure)
+      return nil
+    }
+  }
+
+  /// What the network did, or a server that is overloaded, says nothing of what the server can do.
+  private func refuseToGuess(_ failure: S3Failure) throws {
+    if failure.status == nil || failure.isSlowDown || failure.status == 500 {
+      throw failure.translated(tier, key: nil, writing: true)
+    }
+  }
+
+  private func attempt(
+    _ key: String, _ text: String, _ headers: [(name: String, value: String)], _ created: Created
+  ) async throws -> S3Response {
+    var request = S3Request(.PUT, key)
+    request.headers = headers
+    request.body = S3Body([ByteBuffer(string: text)])
+    request.isAttempt = true
+    let answer = try await client.send(request)
+    created.withLock { $0.append((key, answer.header("x-amz-version-id"))) }
+    return answer
+  }
+
+  /// Best effort: what stays is hidden by its name, and removed with the abandoned uploads.
+  private func remove(_ created: [(key: String, version: String?)]) async {
+    let client = client
+    await Task {
+      await withTaskGroup(of: Void.self) { group in
+        for (key, version) in created {
+          let query = version.map { [(name: "versionId", value: $0)] } ?? []
+          group.addTask { _ = try? await client.send(S3Request(.DELETE, key, query: query)) }
+        }
+      }
+    }.value
+  }
+}
