@@ -124,7 +124,9 @@ public final class InMemoryTier: StorageTier {
         object: key.rawValue)
     }
     let rest = MutableBox(slice)
-    return ByteStream { rest.withLock { $0.readSlice(length: min(1 << 20, $0.readableBytes)) } }
+    return ByteStream {
+      rest.withLock { $0.readableBytes > 0 ? $0.readSlice(length: min(1 << 20, $0.readableBytes)) : nil }
+    }
   }
 
   public func head(_ key: ObjectKey) async throws -> ObjectInfo? {
