@@ -46,7 +46,8 @@ public struct RetryingTier: StorageTier {
     let info = try await retrying { try await tier.head(key) }
     guard let info else { throw DRError(.objectNotFound, "there is no such object", object: key.rawValue) }
     let wanted = range ?? 0..<info.size
-    let first = try await retrying { try await tier.get(key, range: wanted) }
+    // The whole is asked for as such: the size may be that of an object which has been replaced since.
+    let first = try await retrying { try await tier.get(key, range: range) }
     let state = MutableBox((stream: first, offset: wanted.lowerBound, attempts: Attempts(start: elapsed())))
     return ByteStream {
       while true {
