@@ -97,14 +97,31 @@ public struct RepositoryConfiguration: Codable, Sendable {
     return Decoding(identities: try AgeIdentity.parseFile(text))
   }
 
-  /// The newest backup that can reach a target, of the newest system if several have lived here.
-  public func backup(in repository: Repository, for target: RecoveryTarget) async throws -> BackupManifest {
+  /// The archive that holds the WAL of a backup's cluster, or nil if the manifest does not name the cluster.
+  public func archive(of backup: BackupManifest, in tier: any StorageTier) throws -> WALArchive? {
+    try backup.systemIdentifier.map {
+      try WALArchive(tier: tier, component: component, systemIdentifier: $0, decoding: try decoding())
+    }
+  }
+
+  /// The newest backup that can reach a target, of the newest system if several have lived here: of those that lead to
+  /// the timeline, if any does.
+  public func backup(
+    in repository: Repository, for target: RecoveryTarget, following timeline: RecoverySettings.Timeline? = nil
+  ) async throws -> BackupManifest {
     let catalog = try await repository.catalog(of: component)
     for broken in catalog.unreadable {
       FileHandle.standardError.write(Data("warning: \(broken.id) cannot be read: \(broken.error)\n".utf8))
     }
-    let system = catalog.latest(for: component)?.systemIdentifier
-    return try catalog.backup(of: component, for: target, systemIdentifier: system) { point, position in
+    let latest = catalog.latest(for: component)
+    var chosen = catalog
+    if let latest, let archive = try archive(of: latest, in: repository.tier) {
+      let leading = try await RecoveryCheck(archive: archive, timeline: timeline)
+        .leading(catalog.backups.filter { $0.component == component }, to: target)
+      if !leading.isEmpty { chosen = Catalog(leading, unreadable: catalog.unreadable) }
+    }
+    return try chosen.backup(of: component, for: target, systemIdentifier: latest?.systemIdentifier) {
+      point, position in
       guard let wanted = LSN(position), let end = LSN(point.position) else {
         throw DRError(.invalidConfiguration, "'\(position.prefix(40))' is no LSN", advice: "write it as 0/3000148")
       }

@@ -45,20 +45,27 @@ struct Restore: AsyncParsableCommand {
   @Option(help: "The restore_command; dr-wal beside this program unless said.")
   var restoreCommand: String?
 
+  @Flag(help: "Restore although the WAL in the archive is not seen to reach the target. The server finds out later.")
+  var skipWalCheck = false
+
   func run() async throws {
     try await reporting {
       let settings = try repository.settings()
       let repository = Repository(tier: try await settings.tier(creating: false))
       let target = try target()
+      let timeline = try followed()
       let manifest =
         if let backup {
           try await repository.catalog(of: settings.component).backup(id: backup, of: settings.component)
         } else {
-          try await settings.backup(in: repository, for: target)
+          try await settings.backup(in: repository, for: target, following: timeline)
         }
-      let recovery = RecoverySettings(restoreCommand: fetchCommand(manifest), timeline: try followed())
+      let recovery = RecoverySettings(restoreCommand: fetchCommand(manifest), timeline: timeline)
+      // WAL that another command gets from elsewhere is not ours to look at.
+      let archive =
+        skipWalCheck || restoreCommand != nil ? nil : try settings.archive(of: manifest, in: repository.tier)
       let restorer = PostgresRestorer(
-        dataFolder: URL(fileURLWithPath: to).path, recovery: recovery, tablespaces: try mapping(),
+        dataFolder: URL(fileURLWithPath: to).path, recovery: recovery, archive: archive, tablespaces: try mapping(),
         replacesExisting: replace, owner: owner, progress: ProgressBar("restore").handler)
       let outcome = try await restorer.restore(
         from: repository.reader(for: manifest, decoding: try settings.decoding()), to: target,

@@ -92,14 +92,14 @@ final class FolderWriter: @unchecked Sendable {
   func finish() throws { try reader.finish() }
 
   /// Writes a file that was kept back, or one that was not in the archive; it is durable when this returns.
-  func put(_ path: String, _ content: ByteBuffer, mode: UInt32, owner member: TarMember?) throws {
+  func put(_ path: String, _ content: ByteBuffer, mode: UInt32) throws {
     let (parent, name) = try parent(of: path)
     let temporary = name + ".dr-tmp"
     let descriptor = openat(parent, temporary, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0o600)
     guard descriptor >= 0 else { throw FileError.make("create", path) }
     defer { close(descriptor) }
     try FolderWriter.writeAll(descriptor, content, path)
-    try settle(descriptor, mode: mode, member, path)
+    try settle(descriptor, mode: mode, path)
     guard fsync(descriptor) == 0 else { throw FileError.make("fsync", path) }
     guard renameat(parent, temporary, parent, name) == 0 else { throw FileError.make("rename", path) }
     guard fsync(parent) == 0 else { throw FileError.make("fsync", path) }
@@ -117,7 +117,7 @@ final class FolderWriter: @unchecked Sendable {
     let descriptor = openat(parent, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0o600)
     guard descriptor >= 0 else { throw FileError.make("create", member.path) }
     current = (descriptor, member.path, 0, 0)
-    try settle(descriptor, mode: member.mode, member, member.path)
+    try settle(descriptor, mode: member.mode, member.path)
   }
 
   private func append(_ slice: ByteBuffer) throws {
@@ -132,11 +132,11 @@ final class FolderWriter: @unchecked Sendable {
     current = file
   }
 
-  private func settle(_ descriptor: Int32, mode: UInt32, _ member: TarMember?, _ path: String) throws {
+  private func settle(_ descriptor: Int32, mode: UInt32, _ path: String) throws {
     // Never more than a server accepts of its own files.
     guard fchmod(descriptor, mode_t(mode & 0o640 | 0o600)) == 0 else { throw FileError.make("chmod", path) }
-    if let ids = owner?.ids(of: member) {
-      guard fchown(descriptor, ids.user, ids.group) == 0 else { throw FileError.make("chown", path) }
+    if let owner {
+      guard fchown(descriptor, owner.user, owner.group) == 0 else { throw FileError.make("chown", path) }
     }
   }
 
@@ -148,8 +148,8 @@ final class FolderWriter: @unchecked Sendable {
     }
     let (parent, name) = try parent(of: member.path)
     guard symlinkat(target, parent, name) == 0 else { throw FileError.make("symlink", member.path) }
-    if let ids = owner?.ids(of: member) {
-      guard fchownat(parent, name, ids.user, ids.group, AT_SYMLINK_NOFOLLOW) == 0 else {
+    if let owner {
+      guard fchownat(parent, name, owner.user, owner.group, AT_SYMLINK_NOFOLLOW) == 0 else {
         throw FileError.make("chown", member.path)
       }
     }
@@ -176,8 +176,8 @@ final class FolderWriter: @unchecked Sendable {
     if let mode {
       guard fchmod(descriptor, mode_t(mode & 0o750 | 0o700)) == 0 else { throw FileError.make("chmod", path) }
     }
-    if let ids = owner?.fixed {
-      guard fchown(descriptor, ids.user, ids.group) == 0 else { throw FileError.make("chown", path) }
+    if let owner {
+      guard fchown(descriptor, owner.user, owner.group) == 0 else { throw FileError.make("chown", path) }
     }
     return descriptor
   }

@@ -15,6 +15,9 @@ public struct PostgresRestorer: Restorer {
   /// The data folder to write; absolute.
   public var dataFolder: String
   public var recovery: RecoverySettings
+  /// Where the restore command gets its WAL from. If it is given, nothing is written before ``RecoveryCheck`` has seen that
+  /// the target is reached. Without it only the server finds out, at the end of its recovery.
+  public var archive: WALArchive?
   /// Where to put each tablespace, by its folder on the server that was backed up; absolute. One that is not named here
   /// goes to where it was, if that is absent or empty.
   public var tablespaces: [String: String]
@@ -25,11 +28,12 @@ public struct PostgresRestorer: Restorer {
   public var progress: ProgressHandler?
 
   public init(
-    dataFolder: String, recovery: RecoverySettings, tablespaces: [String: String] = [:],
+    dataFolder: String, recovery: RecoverySettings, archive: WALArchive? = nil, tablespaces: [String: String] = [:],
     replacesExisting: Bool = false, owner: String? = nil, progress: ProgressHandler? = nil
   ) {
     self.dataFolder = dataFolder
     self.recovery = recovery
+    self.archive = archive
     self.tablespaces = tablespaces
     self.replacesExisting = replacesExisting
     self.owner = owner
@@ -44,6 +48,10 @@ public struct PostgresRestorer: Restorer {
     do {
       try check(manifest, target)
       let lines = try recovery.lines(for: target)
+      if let archive {
+        let check = RecoveryCheck(archive: archive, timeline: recovery.timeline, inclusive: recovery.inclusive)
+        try await check.check(manifest, reaches: target, logger: logger)
+      }
       let owner = try fileOwner()
       let plan = try TablespacePlan(manifest, mapping: tablespaces)
       let executor = BlockingExecutor(label: "postgres.restore")
@@ -105,21 +113,21 @@ public struct PostgresRestorer: Restorer {
     let verification = try await reader.read(manifest.artifact("backup_manifest")).collect(limit: 1 << 30)
     let withWAL = manifest.properties["walIncluded"] == .bool(true)
     try await executor.run {
-      try writer.put("backup_manifest", verification, mode: 0o600, owner: nil)
+      try writer.put("backup_manifest", verification, mode: 0o600)
       guard let control = writer.held[PostgresRestorer.control] else {
         throw DRError(.corruptData, "the backup has no \(PostgresRestorer.control)", advice: "choose another backup")
       }
       let settings = writer.held["postgresql.auto.conf"]
       let text = RecoverySettings.rewrite(
         settings.map { String(buffer: $0.bytes) } ?? "", adding: lines)
-      try writer.put("postgresql.auto.conf", ByteBuffer(string: text), mode: 0o600, owner: settings?.member)
+      try writer.put("postgresql.auto.conf", ByteBuffer(string: text), mode: 0o600)
       // A standby's own standby.signal, which would beat recovery.signal, was held back and is not written.
       // A backup that holds its own WAL and has no archive recovers as after a crash.
       if !withWAL || lines.contains(where: { $0.hasPrefix("restore_command") }) {
-        try writer.put("recovery.signal", ByteBuffer(), mode: 0o600, owner: nil)
+        try writer.put("recovery.signal", ByteBuffer(), mode: 0o600)
       }
       try writer.sync()
-      try writer.put(PostgresRestorer.control, control.bytes, mode: control.member.mode, owner: control.member)
+      try writer.put(PostgresRestorer.control, control.bytes, mode: control.member.mode)
       if let aside = try destination.commit(now: Date()) {
         logger.notice("the former data folder was kept", metadata: ["restore.former": "\(aside)"])
       }
@@ -173,14 +181,14 @@ public struct PostgresRestorer: Restorer {
   private func fileOwner() throws -> FileOwner? {
     guard geteuid() == 0 else { return nil }
     if let owner {
-      guard let ids = FileOwner.user(owner) else {
+      guard let user = FileOwner(named: owner) else {
         throw DRError(.invalidConfiguration, "there is no user '\(owner.prefix(64))'")
       }
-      return FileOwner(fixed: ids)
+      return user
     }
     var folder = dataFolder
     repeat {
-      if let ids = FileOwner.ids(of: folder) { return FileOwner(fixed: ids) }
+      if let owner = FileOwner(of: folder) { return owner }
       folder = (folder as NSString).deletingLastPathComponent
     } while folder.count > 1
     return nil

@@ -43,7 +43,7 @@ struct RestoreDestination: Sendable {
       created = true
       try RestoreDestination.create(workPath)
     }
-    if let owner, chown(workPath, owner.fixed.user, owner.fixed.group) != 0 {
+    if let owner, chown(workPath, owner.user, owner.group) != 0 {
       throw FileError.make("chown", workPath)
     }
   }

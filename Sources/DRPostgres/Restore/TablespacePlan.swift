@@ -57,7 +57,7 @@ struct TablespacePlan: Sendable {
         }
         created.withLock { $0.append(folder) }
       }
-      if let owner, chown(folder, owner.fixed.user, owner.fixed.group) != 0 { throw FileError.make("chown", folder) }
+      if let owner, chown(folder, owner.user, owner.group) != 0 { throw FileError.make("chown", folder) }
     }
   }
 

@@ -74,12 +74,42 @@ public struct WALArchive: Sendable {
     WALInventory(try await store.segments(), segmentSize: segmentSize)
   }
 
-  /// The name of the newest segment that is there, full or in part; nil if there is none.
-  func anySegment() async throws -> String? {
-    try await store.segments().last { info in
+  /// This archive with the size of segments that the newest sound one of them says; as it is, if there is none that can
+  /// be opened.
+  func withStoredSegmentSize() async throws -> WALArchive {
+    var archive = self
+    for name in try await segmentNames().suffix(8).reversed() {
+      do {
+        let content = try await fetch(name)
+        archive.segmentSize = try content.withUnsafeReadableBytes { try WALSegmentHeader($0, object: name) }.segmentSize
+        return archive
+      } catch let error as DRError where WALArchive.unreadable.contains(error.code) {
+        continue
+      }
+    }
+    return archive
+  }
+
+  /// What says of one segment that it is of no use, and nothing of the others.
+  static let unreadable: Set<DRError.Code> = [
+    .corruptData, .malformedData, .truncatedData, .segmentConflict, .objectNotFound, .noMatchingIdentity,
+  ]
+
+  /// The names of the segments that are there, full or in part.
+  private func segmentNames() async throws -> [String] {
+    try await store.segments().compactMap { info in
       let name = info.isPartial ? WALPartialName(parsing: info.name)?.segment : info.name
-      return name.map { WALSegmentName.split($0) != nil } ?? false
-    }.map { WALPartialName(parsing: $0.name)?.segment ?? $0.name }
+      return name.flatMap { WALSegmentName.split($0) == nil ? nil : $0 }
+    }
+  }
+
+  /// The histories of which there is one content.
+  func histories(_ inventory: WALInventory) async throws -> [UInt32: TimelineHistory] {
+    var histories: [UInt32: TimelineHistory] = [:]
+    for (timeline, contents) in inventory.histories where contents == 1 {
+      histories[timeline] = try await history(of: timeline)
+    }
+    return histories
   }
 
   /// The history of a timeline. Timeline 1 has an empty one.

@@ -21,13 +21,9 @@ public struct WALCheck: Verifier {
 
   /// - Throws: ``DRError`` when it could not look: `tierUnavailable`, or a history that cannot be read.
   public func report(logger: Logger) async throws -> WALCheckReport {
-    var archive = archive
-    if let size = try await storedSegmentSize() { archive.segmentSize = size }
+    let archive = try await archive.withStoredSegmentSize()
     let inventory = try await archive.inventory()
-    var histories: [UInt32: TimelineHistory] = [:]
-    for (timeline, contents) in inventory.histories where contents == 1 {
-      histories[timeline] = try await archive.history(of: timeline)
-    }
+    let histories = try await archive.histories(inventory)
     var report = WALCheckReport(
       systemIdentifier: archive.systemIdentifier, backups: [], conflicts: WALCheck.conflicts(inventory),
       foreign: inventory.foreign)
@@ -65,20 +61,10 @@ public struct WALCheck: Verifier {
   package static func check(
     _ backup: BackupManifest, _ inventory: WALInventory, _ histories: [UInt32: TimelineHistory]
   ) throws -> (report: WALCheckReport.Backup, lastSegment: WALSegmentName?) {
-    func malformed() -> DRError {
-      DRError(
-        .malformedData, "the manifest of backup \(backup.id) does not say where its WAL starts and ends",
-        component: backup.component, object: backup.id)
-    }
-    guard let start = backup.changesFrom, let from = LSN(start.position),
-      let consistent = LSN(backup.recoveryPoint.position),
-      let timeline = start.history.flatMap({ UInt32($0) }),
-      let endTimeline = backup.recoveryPoint.history.flatMap({ UInt32($0) })
-    else { throw malformed() }
+    let extent = try BackupExtent(backup)
+    let (consistent, endTimeline) = (extent.consistent, extent.endTimeline)
 
-    // As the server finds the latest timeline: counting up for as long as there is a history.
-    var latest = endTimeline
-    while latest < .max, inventory.histories[latest + 1] != nil { latest += 1 }
+    let latest = inventory.latestTimeline(from: endTimeline)
     var history = latest == 1 ? TimelineHistory(root: 1) : histories[latest] ?? TimelineHistory(root: latest)
     var problem: String?
     if latest != endTimeline, !history.continues(from: consistent, on: endTimeline) {
@@ -86,19 +72,17 @@ public struct WALCheck: Verifier {
         "timeline \(latest) does not come from this backup, so that a recovery to the latest timeline fails: name timeline \(endTimeline)"
       history = histories[endTimeline] ?? TimelineHistory(root: endTimeline)
     }
-    // A backup with its own WAL needs the archive only behind its end.
-    let hasOwn = backup.properties["walIncluded"] == .bool(true)
-    var path = WALPath(
-      inventory, from: hasOwn ? consistent : from, on: hasOwn ? endTimeline : timeline, to: history)
-    path.end = max(path.end, hasOwn ? consistent : from)
+    let hasOwn = extent.includesWAL
+    var path = WALPath(inventory, from: extent.firstNeeded, on: extent.firstTimeline, to: history)
+    path.end = max(path.end, extent.firstNeeded)
     let damaged = inventory.segments.contains { name, contents in
-      contents > 1 && path.timelines.contains(name.timeline) && name.start < consistent && name.end > from
+      contents > 1 && path.timelines.contains(name.timeline) && name.start < consistent && name.end > extent.start
     }
     if damaged, !hasOwn { problem = "a segment that it needs has two different contents" }
     let entry = WALCheckReport.Backup(
       id: backup.id, isRestorable: path.end >= consistent && !(damaged && !hasOwn), through: path.end, throughTime: nil,
       timelines: path.timelines, gaps: path.gaps, problem: problem)
-    return (entry, path.last)
+    return (entry, path.segments.last)
   }
 
   // MARK: By content
@@ -130,14 +114,5 @@ public struct WALCheck: Verifier {
       segment = before
     }
     return nil
-  }
-
-  /// The size of the archive's segments, as one of them says it; nil if there is none, or none that can be opened.
-  private func storedSegmentSize() async throws -> WALSegmentSize? {
-    guard let name = try await archive.anySegment() else { return nil }
-    do {
-      let content = try await archive.fetch(name)
-      return try content.withUnsafeReadableBytes { try WALSegmentHeader($0, object: name) }.segmentSize
-    } catch let error as DRError where error.code == .noMatchingIdentity { return nil }
   }
 }

@@ -59,6 +59,20 @@ package struct WALInventory: Sendable {
 
   package var isEmpty: Bool { segments.isEmpty && partials.isEmpty }
 
+  /// The latest timeline, as a server finds it: counting up for as long as there is a history.
+  func latestTimeline(from timeline: UInt32) -> UInt32 {
+    var latest = timeline
+    while latest < .max, histories[latest + 1] != nil { latest += 1 }
+    return latest
+  }
+
+  /// What there would be without the segments that have two contents: a recovery stops at those.
+  func withoutConflicts() -> WALInventory {
+    var inventory = self
+    inventory.segments = segments.filter { $0.value == 1 }
+    return inventory
+  }
+
   /// The first position that is not there of a segment: its end, where it is full.
   func end(of segment: WALSegmentName) -> LSN? {
     if segments[segment] != nil { return segment.end }

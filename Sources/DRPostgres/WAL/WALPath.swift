@@ -10,24 +10,27 @@ struct WALPath: Hashable {
   var timelines: [UInt32]
   /// The first position that the recovery cannot read.
   var end: LSN
-  /// The last segment that it reads, as far as it is stored.
-  var last: WALSegmentName?
+  /// The segments that it reads, in order; the last one as far as it is stored.
+  var segments: [WALSegmentName] = []
   /// Everything that is missing up to the last segment that there is, also behind the end.
   var gaps: [WALGap]
 
   /// - Parameters:
   ///   - start: Where the recovery starts to read.
   ///   - history: Of the timeline that it goes to.
-  init(_ inventory: WALInventory, from start: LSN, on timeline: UInt32, to history: TimelineHistory) {
+  ///   - unusable: Segments that are there and of no use, and that the inventory leaves out: a gap, even as the last ones.
+  init(
+    _ inventory: WALInventory, from start: LSN, on timeline: UInt32, to history: TimelineHistory,
+    unusable: [WALSegmentName] = []
+  ) {
     let size = inventory.segmentSize
     let chain = (history.ancestors.map(\.timeline) + [history.timeline]).filter { $0 >= timeline }
     timelines = chain
     gaps = []
     end = start
-    last = nil
 
     var isBroken = false
-    let known = Array(inventory.segments.keys) + inventory.partials.keys
+    let known = Array(inventory.segments.keys) + inventory.partials.keys + unusable
     let final = known.filter { name in
       chain.contains(name.timeline) && history.end(of: name.timeline).map { name.start < $0 } ?? true
     }.map(\.number).max()
@@ -41,7 +44,7 @@ struct WALPath: Hashable {
       }
       if !isBroken, let reach = found.reach, reach > end {
         end = reach
-        last = found.name
+        if let name = found.name { segments.append(name) }
       }
       if !found.isWhole {
         isBroken = true

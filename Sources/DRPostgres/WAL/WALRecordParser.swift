@@ -19,6 +19,9 @@ struct WALRecordHeader {
   /// XLOG_SWITCH of resource manager XLOG.
   var isSwitch: Bool { resourceManager == 0 && info & 0xF0 == 0x40 }
 
+  /// XLOG_RESTORE_POINT of resource manager XLOG.
+  var isRestorePoint: Bool { resourceManager == 0 && info & 0xF0 == 0x70 }
+
   /// Commit, abort, and the same of a prepared transaction, of resource manager XACT.
   var endsTransaction: Bool { resourceManager == 1 && [0x00, 0x20, 0x30, 0x40].contains(info & 0x70) }
 }
@@ -26,8 +29,9 @@ struct WALRecordHeader {
 /// Takes a record in pieces, as pages cut it; keeps its start, and its checksum.
 struct WALRecordParser {
   /// As much of a record as is kept: the header, all block headers that a transaction's end has (origin 3, top-level
-  /// transaction 5, main data 5) and the time that its main data starts with.
-  private static let kept = WALRecordHeader.size + 3 + 5 + 5 + 8
+  /// transaction 5, main data 5), and the start of its main data: a time, which a restore point's name follows
+  /// (`xl_restore_point`, 64 bytes with its NUL).
+  private static let kept = WALRecordHeader.size + 3 + 5 + 5 + 8 + 64
 
   private let total: Int
   private var start: [UInt8] = []
@@ -61,10 +65,21 @@ struct WALRecordParser {
 
   /// When the transaction that this record ends did so, in microseconds since 2000; nil for other records.
   var transactionTime: Int64? {
-    guard let header, header.endsTransaction else { return nil }
+    guard let header, header.endsTransaction, let data = mainData(8) else { return nil }
+    return data.withUnsafeBytes { Int64(littleEndian: $0.loadUnaligned(as: Int64.self)) }
+  }
+
+  /// What the restore point is called that this record sets; nil for other records.
+  var restorePoint: String? {
+    guard let header, header.isRestorePoint, let data = mainData(8 + 64) else { return nil }
+    return String(decoding: data.dropFirst(8).prefix { $0 != 0 }, as: UTF8.self)
+  }
+
+  /// So many bytes of a record's main data, which comes after the headers; nil if there are fewer.
+  private func mainData(_ count: Int) -> ArraySlice<UInt8>? {
     var offset = WALRecordHeader.size
     while offset < start.count {
-      // Block references have ids up to 32; a transaction's end has none.
+      // Block references have ids up to 32; the records that are looked at here have none.
       let mainData: Int
       switch start[offset] {
       case 253:
@@ -77,11 +92,15 @@ struct WALRecordParser {
       case 254: mainData = offset + 5
       default: return nil
       }
-      guard mainData + 8 <= min(start.count, total) else { return nil }
-      return start.withUnsafeBytes {
-        Int64(littleEndian: $0.loadUnaligned(fromByteOffset: mainData, as: Int64.self))
-      }
+      guard mainData + count <= min(start.count, total) else { return nil }
+      return start[mainData..<mainData + count]
     }
     return nil
   }
+}
+
+/// A record whose end lies in the next segment.
+package struct WALUnfinishedRecord {
+  var parser: WALRecordParser
+  var start: LSN
 }

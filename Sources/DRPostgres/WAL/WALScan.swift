@@ -16,6 +16,18 @@ public struct WALScan: Hashable, Sendable {
   public var timeline: UInt32?
   /// The commit or abort with the latest position: its own time, and the position after its record.
   public var lastTransaction: Transaction?
+  /// The newest time of any commit or abort: a later one in the log may have taken its time earlier.
+  public var newestTime: Date?
+  /// Where the last whole, valid record starts: the last position that a recovery can be told to stop at.
+  public var lastRecord: LSN?
+  /// What `pg_create_restore_point` has named, in order.
+  public var restorePoints: [RestorePoint] = []
+
+  public struct RestorePoint: Hashable, Sendable {
+    public var name: String
+    /// Where its record starts.
+    public var start: LSN
+  }
 
   public struct Transaction: Hashable, Sendable {
     public var time: Date

@@ -15,6 +15,9 @@ public struct WALScanner {
   private var magic: UInt16 = 0
   private var timeline: UInt32 = 1
   private var result: WALScan
+  /// A record that started in the segment before, and one that goes on in the next.
+  private var carried: WALUnfinishedRecord?
+  private(set) var unfinished: WALUnfinishedRecord?
   /// Where the record before starts, once one was read.
   private var previous: LSN?
 
@@ -24,9 +27,17 @@ public struct WALScanner {
   ///   - bytes: The segment from its start; it may end early or in zeroes.
   ///   - name: Which segment this should be. Bytes of another segment hold no valid log at all.
   public static func scan(_ bytes: UnsafeRawBufferPointer, as name: WALSegmentName) -> WALScan {
+    scan(bytes, as: name, after: nil).scan
+  }
+
+  /// As above, for segments that are scanned one after the other: a record that lies across two is seen too.
+  package static func scan(
+    _ bytes: UnsafeRawBufferPointer, as name: WALSegmentName, after record: WALUnfinishedRecord?
+  ) -> (scan: WALScan, unfinished: WALUnfinishedRecord?) {
     var scanner = WALScanner(bytes, name)
+    scanner.carried = record
     scanner.run(name)
-    return scanner.result
+    return (scanner.result, scanner.unfinished)
   }
 
   private init(_ bytes: UnsafeRawBufferPointer, _ name: WALSegmentName) {
@@ -49,21 +60,28 @@ public struct WALScanner {
     while record() {}
   }
 
-  /// Skips the rest of a record that started in an earlier segment. Its checksum cannot be verified here.
+  /// Skips the rest of a record that started in an earlier segment. Unless its start is known, its checksum cannot be
+  /// verified here.
   private mutating func skip(_ count: Int) -> Bool {
     var remaining = count
     guard remaining > 0 else { return false }
     while true {
       let here = min(remaining, roomOnPage)
       guard offset + here <= bytes.count else { return false }
+      carried?.parser.append(UnsafeRawBufferPointer(rebasing: bytes[offset..<offset + here]))
       offset += here
       remaining -= here
-      if remaining == 0 { return finishRecord() }
+      if remaining == 0 {
+        guard finishRecord() else { return false }
+        if let carried, carried.parser.isValid { note(carried.parser, at: carried.start) }
+        return true
+      }
       switch nextPage(remaining: remaining) {
       case .continued: continue
       case .restarted: return true
       case .segmentEnd:
         result.isComplete = true
+        unfinished = carried
         return false
       case .broken: return false
       }
@@ -108,6 +126,7 @@ public struct WALScanner {
       case .restarted: return true
       case .segmentEnd:
         result.isComplete = true
+        unfinished = WALUnfinishedRecord(parser: parser, start: recordStart)
         return false
       case .broken: return false
       }
@@ -115,9 +134,7 @@ public struct WALScanner {
     guard let header = parser.header, parser.isValid else { return false }
     previous = recordStart
     guard finishRecord() else { return false }
-    if let time = parser.transactionTime {
-      result.lastTransaction = WALScan.Transaction(time: PostgresTime.date(microseconds: time), end: result.end)
-    }
+    note(parser, at: recordStart)
     if header.isSwitch {
       // Nothing follows in this segment: the server leaves zeroes and goes on with the next.
       result.end = LSN(start.rawValue + UInt64(size))
@@ -125,6 +142,16 @@ public struct WALScanner {
       return false
     }
     return true
+  }
+
+  /// Takes note of what a whole, valid record says; the log reaches to its end.
+  private mutating func note(_ record: WALRecordParser, at start: LSN) {
+    result.lastRecord = start
+    if let time = record.transactionTime.map({ PostgresTime.date(microseconds: $0) }) {
+      result.lastTransaction = WALScan.Transaction(time: time, end: result.end)
+      result.newestTime = max(result.newestTime ?? time, time)
+    }
+    if let name = record.restorePoint { result.restorePoints.append(WALScan.RestorePoint(name: name, start: start)) }
   }
 
   /// Whether the record can follow the one before. Only the first record of a segment cannot tell.

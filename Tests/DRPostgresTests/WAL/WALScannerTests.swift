@@ -60,6 +60,36 @@ import Testing
     }
   }
 
+  @Test func recordsThatLieAcrossTwoSegmentsAreSeen() throws {
+    var crossed = 0
+    for distance in stride(from: 160, through: 0, by: -8) {
+      var writer = WALWriter(size: size, number: 3, identifier: identifier)
+      while size.bytes - writer.offset > 9000 { writer.record(payload: 4000) }
+      // 29 bytes of headers before the payload, and padding to the next multiple of eight behind it.
+      let room = size.bytes - writer.offset - distance - 29
+      writer.record(payload: (writer.offset % 8192 + room + 29 > 8192 ? room - 24 : room) & ~7 | 3)
+      let before = writer.offset
+      let point = writer.restorePoint("noon", microseconds: 7)
+      let commit = writer.commit(microseconds: 848_723_201_428_614)
+      writer.record(payload: 10)
+      var found: [WALScan.RestorePoint] = []
+      var times: [Date] = []
+      var carried: WALUnfinishedRecord?
+      for number in [UInt64(3), 4] {
+        let name = WALSegmentName(timeline: 1, number: number, segmentSize: size)
+        let (scan, rest) = writer.segment(number).withUnsafeBytes { WALScanner.scan($0, as: name, after: carried) }
+        carried = rest
+        found += scan.restorePoints
+        if let time = scan.newestTime { times.append(time) }
+        if number == 4, writer.offset > size.bytes { #expect(scan.end == LSN(UInt64(3 << 20 + writer.offset))) }
+      }
+      #expect(found == [WALScan.RestorePoint(name: "noon", start: point)], "\(distance)")
+      #expect(times.map(PostgresTime.microseconds) == [848_723_201_428_614], "\(distance)")
+      if before < size.bytes, commit > LSN(4 << 20) { crossed += 1 }
+    }
+    #expect(crossed > 10)
+  }
+
   @Test func aSwitchEndsTheSegment() throws {
     var writer = WALWriter(size: size, number: 3, identifier: identifier)
     writer.record(payload: 100)

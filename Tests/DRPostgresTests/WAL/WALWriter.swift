@@ -49,6 +49,15 @@ struct WALWriter {
     return LSN(start + UInt64(bytes.count))
   }
 
+  /// What `pg_create_restore_point` writes. Returns where it starts.
+  mutating func restorePoint(_ name: String, microseconds: Int64) -> LSN {
+    var body: [UInt8] = [255, 72]
+    append(UInt64(bitPattern: microseconds), to: &body)
+    body += Array(name.utf8) + [UInt8](repeating: 0, count: 64 - name.utf8.count)
+    write(body, info: 0x70, resourceManager: 0)
+    return LSN(previous)
+  }
+
   private mutating func write(_ body: [UInt8], info: UInt8, resourceManager: UInt8) {
     startPageIfNeeded(remaining: 0)
     let position = start + UInt64(bytes.count)
