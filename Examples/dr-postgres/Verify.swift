@@ -33,8 +33,17 @@ struct Verify: AsyncParsableCommand {
           manifest, in: repository, level: level, decoding: try settings.decoding(),
           progress: ProgressBar("verify").handler), logger: self.repository.logger)
       for finding in report.findings { print(finding) }
+      // The newest backup may be one whose manifest is damaged: what was verified is an older one then.
+      let damaged = backup == nil ? catalog.unreadable : []
+      for broken in damaged {
+        print(
+          Finding(
+            "manifest-readable", .failure, subject: broken.key.rawValue, evidence: "\(broken.error.message)",
+            advice: broken.error.advice))
+      }
       print("\(manifest.id): \(report.verdict.rawValue)" + (report.obstacle.map { ": \($0)" } ?? ""))
       if report.verdict != .passed { throw ExitCode(report.verdict.exitCode) }
+      if !damaged.isEmpty { throw ExitCode(Verdict.failed.exitCode) }
     }
   }
 }

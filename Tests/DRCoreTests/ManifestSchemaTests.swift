@@ -39,11 +39,17 @@ struct ManifestSchemaTests {
       parent: "backup_20261122_020000")
   }
 
+  /// Without the digest of the text.
   static func tree(_ manifest: BackupManifest) throws -> JSONValue {
-    try JSONDecoder().decode(JSONValue.self, from: manifest.json())
+    try JSONDecoder().decode(JSONValue.self, from: manifest.json()).replacing(["sha256"], with: nil)
   }
 
-  static func data(_ value: JSONValue) throws -> Data { try JSONEncoder().encode(value) }
+  /// With the digest of the text.
+  static func data(_ value: JSONValue) throws -> Data {
+    let encoder = JSONEncoder()
+    encoder.outputFormatting = [.sortedKeys, .prettyPrinted, .withoutEscapingSlashes]
+    return try BackupManifest.sealed(encoder.encode(value))
+  }
 
   static func refusal(_ json: Data) -> DRError? {
     do {
@@ -62,6 +68,8 @@ struct ManifestSchemaTests {
     var extended = try Self.full()
     extended.unknownFields = ["signature": "MEUCIQ", "nested": ["a": [1, .null, true]]]
     extended.artifacts[0].unknownFields = ["pages": 131072, "weather": .null]
+    extended.recoveryPoint.unknownFields = ["epoch": 7]
+    extended.leftOut[0].unknownFields = ["bytes": 12]
     let manifests = [try Self.minimal(), try Self.full(), extended]
     let texts = try manifests.map { try $0.json() }
     #expect(try await SchemaJudge.verdicts(on: texts) == [nil, nil, nil])
@@ -76,7 +84,7 @@ struct ManifestSchemaTests {
   func complete() throws {
     let schema = try JSONDecoder().decode(JSONValue.self, from: BackupManifest.jsonSchema)
     let definitions = try #require(schema["$defs"])
-    let written = try Self.tree(Self.full())
+    let written = try JSONDecoder().decode(JSONValue.self, from: Self.full().json())
     for (definition, value) in [
       (schema, written), (definitions["artifact"], written["artifacts"]?[0]),
       (definitions["recoveryPoint"], written["changesFrom"]),
@@ -160,8 +168,10 @@ struct ManifestSchemaTests {
       "text": "ü \u{1F512} \" \\ / \n \u{1} \u{2028}",
       "": "no name", "list": [[], [:], ["deep": [1, "2", .null]]],
     ]
-    let original = try Self.tree(Self.full()).replacing(["future"], with: strange)
-      .replacing(["artifacts", "0", "future"], with: strange).replacing(["formatVersion"], with: "1.0")
+    var original = try Self.tree(Self.full())
+    for path in [[], ["artifacts", "0"], ["recoveryPoint"], ["changesFrom"], ["leftOut", "0"]] {
+      original = original.replacing(path + ["future"], with: strange)
+    }
     let read = try BackupManifest(json: Self.data(original))
     #expect(try Self.tree(read) == original)
     #expect(try Self.tree(BackupManifest(json: read.json())) == original)
@@ -184,9 +194,57 @@ struct ManifestSchemaTests {
     }
   }
 
+  @Test("A flipped bit, a lost or an added byte anywhere in a manifest is found; one without a digest still opens")
+  func everyByte() throws {
+    let whole = try Self.full().json()
+    for offset in whole.indices {
+      for bit in 0..<8 {
+        var damaged = whole
+        damaged[offset] ^= 1 << bit
+        let refused = try #require(Self.refusal(damaged), "bit \(bit) of byte \(offset)")
+        #expect(refused.object == "here" && [.corruptData, .malformedData].contains(refused.code), "\(refused)")
+      }
+      #expect(Self.refusal(whole[..<offset] + whole[(offset + 1)...]) != nil, "without byte \(offset)")
+      #expect(Self.refusal(whole[..<offset] + [0x20] + whole[offset...]) != nil, "a space before byte \(offset)")
+      #expect(Self.refusal(whole.prefix(offset)) != nil, "cut before byte \(offset)")
+    }
+    #expect(Self.refusal(whole) == nil)
+    var changed = whole
+    changed[whole.count / 2] ^= 1
+    #expect(Self.refusal(changed)?.code == .corruptData)
+
+    // As version 1.0 wrote it.
+    let encoder = JSONEncoder()
+    encoder.outputFormatting = [.sortedKeys, .prettyPrinted, .withoutEscapingSlashes]
+    let old = try Self.tree(Self.full()).replacing(["formatVersion"], with: "1.0")
+    let read = try BackupManifest(json: encoder.encode(old) + Data("\n".utf8))
+    #expect(try read == Self.full())
+    // Its version alone does not excuse a later one.
+    let stripped = try encoder.encode(Self.tree(Self.full()))
+    #expect(Self.refusal(stripped)?.message.contains("does not end with its own digest") == true)
+  }
+
+  @Test("sed and sha256sum check the digest of a manifest")
+  func stockTools() async throws {
+    try await withTemporaryFolder { folder in
+      let file = folder + "/manifest.json"
+      let json = try Self.full().json()
+      try json.write(to: URL(filePath: file))
+      let result = try await runCommand("sh", ["-c", #"sed '/^  "sha256"/,$d' "$0" | sha256sum"#, file])
+      let digest = String(decoding: result.output, as: UTF8.self).prefix(64)
+      let value = try JSONDecoder().decode(JSONValue.self, from: json)
+      #expect(result.status == 0 && value["sha256"]?.string == String(digest))
+    }
+  }
+
   @Test("Damaged text is read or refused, never worse")
   func mutations() throws {
-    let originals = try [Self.minimal().json(), Self.full().json()]
+    // Without their digest, which would find each of them.
+    let encoder = JSONEncoder()
+    encoder.outputFormatting = [.sortedKeys, .prettyPrinted, .withoutEscapingSlashes]
+    let originals = try [Self.minimal(), Self.full()].map {
+      try encoder.encode(Self.tree($0).replacing(["formatVersion"], with: "1.0"))
+    }
     let fragments = [
       "{", "}", "[", "]", "\"", ":", ",", "null", "1e999", "-0", "\\u0000", "\\ud800", "\u{FEFF}",
       "99999999999999999999",

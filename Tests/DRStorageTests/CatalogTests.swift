@@ -89,9 +89,11 @@ struct CatalogTests {
         URL(fileURLWithPath: "\(path)/postgres/metadata/\(backup.id).json")
       }
       let good = try String(contentsOf: url(backups[1]), encoding: .utf8)
-      let future = good.replacingOccurrences(of: "\"formatVersion\" : \"1.0\"", with: "\"formatVersion\" : \"2.0\"")
-      #expect(future != good)
-      try future.write(to: url(backups[1]), atomically: false, encoding: .utf8)
+      let unsealed = try #require(good.firstRange(of: ",\n  \"sha256\""))
+      let future = good[..<unsealed.lowerBound].replacingOccurrences(
+        of: "\"formatVersion\" : \"\(BackupManifest.formatVersion)\"", with: "\"formatVersion\" : \"2.0\"")
+      #expect(future.contains("2.0"))
+      try BackupManifest.sealed(Data((future + "\n}").utf8)).write(to: url(backups[1]))
       try String(good.dropLast(200)).write(to: url(backups[2]), atomically: false, encoding: .utf8)
       // A copy under another name is not another backup.
       try FileManager.default.copyItem(
@@ -114,6 +116,28 @@ struct CatalogTests {
       let outcome = try await Repository(tier: tier).cleanInterrupted(olderThan: .zero, logger: quiet)
       #expect(outcome.backups.isEmpty)
       #expect(files(in: path) == before)
+    }
+  }
+
+  @Test("A flipped byte anywhere in a stored manifest is found, and the manifest named")
+  func everyByteOfAManifest() async throws {
+    try await withLocalTier { tier, path in
+      let repository = Repository(tier: tier, now: TestClock().now)
+      let backup = try await repository.backUp(
+        MemorySource.sample(try .postgres("app")), cadence: .daily, logger: quiet)
+      let key = "postgres/metadata/\(backup.id).json"
+      let file = URL(fileURLWithPath: "\(path)/\(key)")
+      let whole = try Data(contentsOf: file)
+      for offset in whole.indices {
+        var damaged = whole
+        damaged[offset] ^= 1 << (offset % 8)
+        try damaged.write(to: file)
+        let catalog = try await repository.catalog()
+        #expect(catalog.backups.isEmpty, "byte \(offset)")
+        #expect(catalog.unreadable.map(\.key.rawValue) == [key] && catalog.unreadable.first?.error.object == key)
+      }
+      try whole.write(to: file)
+      #expect(try await repository.catalog().backups == [backup])
     }
   }
 

@@ -6,9 +6,16 @@ extension BackupManifest {
 
   /// Reads a manifest.
   ///
-  /// - Throws: ``DRError``: `unsupportedVersion` for a later major version, `malformedData` for anything that does not
-  ///   follow the format, naming the field.
+  /// - Throws: ``DRError``: `corruptData` if its own digest differs, or is missing from format 1.1 on;
+  ///   `unsupportedVersion` for a later major version; `malformedData` for anything that does not follow the format,
+  ///   naming the field.
   public init(json: Data, object: String? = nil) throws {
+    let seal = ManifestSeal(json)
+    if let seal, !seal.isRight {
+      throw DRError(
+        .corruptData, "the manifest is damaged: its SHA-256 is \(seal.actual), and it states \(seal.stated)",
+        advice: "restore the file from another tier", object: object)
+    }
     struct Version: Decodable { var formatVersion: String }
     let version: String
     do {
@@ -26,6 +33,12 @@ extension BackupManifest {
         .unsupportedVersion, "the manifest has format \(version), this library reads 1.x",
         advice: "use a later version of the library to read this backup", object: object)
     }
+    guard seal != nil || version == BackupManifest.lastVersionWithoutDigest else {
+      throw DRError(
+        .corruptData, "the manifest does not end with its own digest, as one of format \(version) does",
+        advice: "it was cut, damaged or written anew by another program: restore the file from another tier",
+        object: object)
+    }
     do {
       self = try JSONDecoder().decode(BackupManifest.self, from: json)
     } catch {
@@ -33,38 +46,35 @@ extension BackupManifest {
     }
   }
 
-  /// Writes the manifest: sorted keys and line breaks, so that people can read and compare it.
+  /// Writes the manifest: sorted keys and line breaks, so that people can read and compare it, and at the end the SHA-256
+  /// of all that comes before (`sed '/^  "sha256"/,$d' MANIFEST | sha256sum`).
   ///
   /// - Throws: ``DRError`` with `malformedData` for a number that JSON cannot hold.
   public func json() throws -> Data {
     let encoder = JSONEncoder()
     encoder.outputFormatting = [.sortedKeys, .prettyPrinted, .withoutEscapingSlashes]
     do {
-      return try encoder.encode(self) + Data("\n".utf8)
+      return try BackupManifest.sealed(encoder.encode(self))
     } catch {
       throw DRError(.malformedData, "the manifest \(id) cannot be written as JSON", cause: error)
     }
   }
 
-  private static func malformed(_ error: any Error, _ object: String?) -> DRError {
-    let what =
-      switch error {
-      case DecodingError.keyNotFound(let key, let context):
-        "'\(path(context.codingPath + [key]))' is missing"
-      case DecodingError.typeMismatch(_, let context), DecodingError.valueNotFound(_, let context),
-        DecodingError.dataCorrupted(let context):
-        (context.codingPath.isEmpty ? "" : "'\(path(context.codingPath))': ") + context.debugDescription
-      default: "\(error)"
-      }
-    return DRError(
-      .malformedData, "this is not a backup manifest: \(what)",
-      advice: "if the file is damaged, restore it from another tier", object: object)
+  /// A JSON object, written with line breaks, with its digest at its end.
+  package static func sealed(_ json: Data) throws -> Data {
+    guard let sealed = ManifestSeal.sealing(json) else {
+      throw DRError(.malformedData, "this is no JSON object with line breaks: it cannot carry its digest")
+    }
+    return sealed
   }
 
-  private static func path(_ keys: [any CodingKey]) -> String {
-    keys.reduce(into: "") { path, key in
-      path += key.intValue.map { "[\($0)]" } ?? (path.isEmpty ? "" : ".") + key.stringValue
-    }
+  /// Manifests of this version carry no digest of themselves.
+  private static let lastVersionWithoutDigest = "1.0"
+
+  private static func malformed(_ error: any Error, _ object: String?) -> DRError {
+    return DRError(
+      .malformedData, "this is not a backup manifest: \(DRError.text(of: error))",
+      advice: "if the file is damaged, restore it from another tier", object: object)
   }
 }
 
@@ -162,16 +172,18 @@ extension BackupManifest.Artifact: Codable {
 }
 
 extension RecoveryPoint {
-  private enum Field: String, CodingKey { case time, position, history }
+  private enum Field: String, CodingKey, CaseIterable { case time, position, history }
 
   public init(from decoder: any Decoder) throws {
     let container = try decoder.container(keyedBy: Field.self)
     self.init(
       time: try container.moment(.time), position: try container.decode(String.self, forKey: .position),
       history: try container.decodeIfPresent(String.self, forKey: .history))
+    unknownFields = try DRCore.unknownFields(in: decoder, known: Field.allCases.map(\.rawValue))
   }
 
   public func encode(to encoder: any Encoder) throws {
+    try DRCore.encode(unknown: unknownFields, to: encoder)
     var container = encoder.container(keyedBy: Field.self)
     try container.encode(Timestamp.format(time), forKey: .time)
     try container.encode(position, forKey: .position)
@@ -179,10 +191,31 @@ extension RecoveryPoint {
   }
 }
 
+extension BackupManifest.Omission: Codable {
+  private enum Field: String, CodingKey, CaseIterable { case what, reason }
+
+  public init(from decoder: any Decoder) throws {
+    let container = try decoder.container(keyedBy: Field.self)
+    self.init(
+      what: try container.decode(String.self, forKey: .what), reason: try container.decode(String.self, forKey: .reason)
+    )
+    unknownFields = try DRCore.unknownFields(in: decoder, known: Field.allCases.map(\.rawValue))
+  }
+
+  public func encode(to encoder: any Encoder) throws {
+    try DRCore.encode(unknown: unknownFields, to: encoder)
+    var container = encoder.container(keyedBy: Field.self)
+    try container.encode(what, forKey: .what)
+    try container.encode(reason, forKey: .reason)
+  }
+}
+
 extension BackupManifest: Codable {
   private enum Field: String, CodingKey, CaseIterable {
     case formatVersion, id, component, cadence, method, parent, started, ended, recoveryPoint, changesFrom
     case serverVersion, systemIdentifier, artifacts, leftOut, properties, libraryVersion
+    /// Of the text, not of the value: see ``ManifestSeal``.
+    case sha256
   }
 
   public init(from decoder: any Decoder) throws {

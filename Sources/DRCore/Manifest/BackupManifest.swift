@@ -2,11 +2,12 @@ public import struct Foundation.Date
 
 /// The one record that makes a backup exist: written last, removed first.
 ///
-/// Stored as JSON after `backup-manifest.schema.json` (see ``jsonSchema``). Fields that this version does not know
-/// survive a round trip; a manifest of a later major version is refused.
+/// Stored as JSON after `backup-manifest.schema.json` (see ``jsonSchema``), with a digest of itself at its end, so that a
+/// flipped byte anywhere in it is found. Fields that this version does not know survive a round trip; a manifest of a
+/// later major version is refused.
 public struct BackupManifest: Hashable, Sendable {
   /// The version of the format that this library writes, `major.minor`.
-  public static let formatVersion = "1.0"
+  public static let formatVersion = "1.1"
 
   /// How the backup was captured.
   public struct Method: RawRepresentable, Hashable, Sendable, Codable {
@@ -59,9 +60,11 @@ public struct BackupManifest: Hashable, Sendable {
   }
 
   /// Something that was there and was not captured.
-  public struct Omission: Hashable, Sendable, Codable {
+  public struct Omission: Hashable, Sendable {
     public var what: String
     public var reason: String
+    /// Fields that this version does not know.
+    public var unknownFields: [String: JSONValue] = [:]
 
     public init(what: String, reason: String) {
       self.what = what

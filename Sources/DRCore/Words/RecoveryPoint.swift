@@ -9,6 +9,8 @@ public struct RecoveryPoint: Hashable, Sendable, Codable {
   /// The history that the position belongs to, where the system has one: the timeline for PostgreSQL (`1`), the
   /// replication ID for Redis. Positions of different histories cannot be compared.
   public var history: String?
+  /// Fields of a stored one that this version does not know.
+  public var unknownFields: [String: JSONValue] = [:]
 
   public init(time: Date, position: String, history: String? = nil) {
     self.time = time
