@@ -7,7 +7,7 @@ import Synchronization
 public final class ProgressBar: Sendable {
   private let label: String
   private let isTerminal = isatty(STDERR_FILENO) == 1
-  private let lastLine = Mutex<Duration?>(nil)
+  private let lastLine = Mutex<(elapsed: Duration, isWaiting: Bool)?>(nil)
 
   public init(_ label: String) { self.label = label }
 
@@ -20,8 +20,11 @@ public final class ProgressBar: Sendable {
       return
     }
     let due = lastLine.withLock { last in
-      if !progress.finished, let last, progress.elapsed - last < .seconds(5) { return false }
-      last = progress.elapsed
+      let isWaiting = progress.waitingFor != nil
+      if !progress.finished, let last, last.isWaiting == isWaiting, progress.elapsed - last.elapsed < .seconds(5) {
+        return false
+      }
+      last = (progress.elapsed, isWaiting)
       return true
     }
     if due { write(line(progress) + "\n") }
@@ -37,6 +40,9 @@ public final class ProgressBar: Sendable {
   }
 
   private func line(_ progress: TransferProgress) -> String {
+    if let what = progress.waitingFor {
+      return "\(label) \(Format.bytes(progress.done)), waiting for \(what), \(Format.duration(progress.elapsed)) so far"
+    }
     var text = "\(label) \(Format.bytes(progress.done))"
     if !progress.finished {
       if let total = progress.total { text += " of about \(Format.bytes(total))" }

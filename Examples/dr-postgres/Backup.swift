@@ -34,21 +34,19 @@ struct Backup: AsyncParsableCommand {
 
   func run() async throws {
     try await reporting {
-      let settings = try repository.settings()
-      let connection = try server.connection()
-      var encoding = try settings.encoding(compression: try parsed())
+      let protected = try await ProtectedServer(repository, server)
+      var encoding = try protected.settings.encoding(compression: try parsed())
       encoding.workers = workers
-      let tier = try await settings.tier(creating: false)
-      var source = PostgresBaseBackup(component: settings.component, server: connection, requiredWAL: .included)
+      var source = PostgresBaseBackup(
+        component: protected.settings.component, server: protected.connection, requiredWAL: .included)
       if !includeWal {
-        let archive = try await WALArchive.of(
-          connection, tier: tier, component: settings.component, encoding: encoding, logger: repository.logger)
+        let archive = try await protected.archive(encoding: encoding)
         source.requiredWAL = .archived(archive, within: .seconds(walTimeout))
       }
       source.maximumRate = maxRate
       source.damagedPages = recordDamagedPages ? .record : .fail
       source.progress = ProgressBar("backup").handler
-      let manifest = try await Repository(tier: tier).backUp(
+      let manifest = try await Repository(tier: protected.tier).backUp(
         source, cadence: try Cadence(parsing: cadence), encoding: encoding, logger: repository.logger)
       print(
         "\(manifest.id) committed: \(Format.bytes(manifest.rawSize)) stored as \(Format.bytes(manifest.storedSize)), "

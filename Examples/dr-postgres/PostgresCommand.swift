@@ -53,3 +53,24 @@ struct ServerArguments: ParsableArguments {
     return settings
   }
 }
+
+/// A repository, and the server that is backed up into it.
+struct ProtectedServer {
+  let settings: RepositoryConfiguration
+  let connection: PostgresConnectionSettings
+  let tier: LocalTier
+  private let logger: Logger
+
+  init(_ repository: RepositoryArguments, _ server: ServerArguments) async throws {
+    settings = try repository.settings()
+    connection = try server.connection()
+    tier = try await settings.tier(creating: false)
+    logger = repository.logger
+  }
+
+  /// The archive of the server's WAL.
+  func archive(encoding: Encoding, decoding: Decoding = Decoding()) async throws -> WALArchive {
+    try await WALArchive.of(
+      connection, tier: tier, component: settings.component, encoding: encoding, decoding: decoding, logger: logger)
+  }
+}

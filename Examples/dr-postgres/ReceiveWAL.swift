@@ -27,18 +27,15 @@ struct ReceiveWAL: AsyncParsableCommand {
 
   func run() async throws {
     try await reporting {
-      let settings = try repository.settings()
-      let connection = try server.connection()
-      let tier = try await settings.tier(creating: false)
-      let archive = try await WALArchive.of(
-        connection, tier: tier, component: settings.component, encoding: try settings.encoding(),
-        decoding: try settings.decoding(), logger: repository.logger)
+      let protected = try await ProtectedServer(repository, server)
+      let archive = try await protected.archive(
+        encoding: try protected.settings.encoding(), decoding: try protected.settings.decoding())
       var options = WALReceiver.Options(slot: slot)
       options.partialInterval = .seconds(partialInterval)
       options.acceptsGap = acceptGap
       let verbose = repository.verbose
       let receiver = try WALReceiver(
-        archive: archive, server: connection, options: options, logger: repository.logger
+        archive: archive, server: protected.connection, options: options, logger: repository.logger
       ) { point in
         if verbose { print("durable through \(point.position), \(Timestamp.format(point.time))") }
       }

@@ -29,4 +29,24 @@ struct ProgressTests {
     #expect(reports.map(\.finished) == [false, true])
     #expect(reports.map(\.subject) == ["one", "two"])
   }
+
+  @Test("What is waited for is reported at once, and no longer once bytes move; a length that is not known is none")
+  func waiting() {
+    let seen = Mutex<[TransferProgress]>([])
+    let meter = ProgressMeter("one", total: 0, every: .seconds(3600)) { progress in
+      seen.withLock { $0.append(progress) }
+    }
+    meter.expect(50)
+    meter.add(10)
+    meter.addStored(4)
+    meter.wait(for: "Godot")
+    meter.wait(for: "Godot still")
+    meter.add(1)
+    meter.expect(nil)
+    meter.expect(5)
+    meter.finish()
+    let reports = seen.withLock { $0 }
+    #expect(reports.map(\.waitingFor) == [nil, "Godot", nil])
+    #expect(reports.map(\.total) == [50, 50, nil] && reports.map(\.stored) == [nil, 4, 4])
+  }
 }

@@ -21,7 +21,7 @@ struct RepositoryTests {
       let repository = Repository(tier: tier, now: clock.now)
       var source = MemorySource.sample(try .postgres("app"))
       source.artifacts["empty"] = ByteBuffer()
-      let progress = MutableBox<[BackupProgress]>([])
+      let progress = MutableBox<[TransferProgress]>([])
       let backup = try await repository.backUp(source, cadence: .daily, encoding: encoding, logger: quiet) { seen in
         progress.withLock { $0.append(seen) }
       }
@@ -51,9 +51,9 @@ struct RepositoryTests {
       for outside in [0..<Int64(300_001), -1..<4] {
         #expect(await code { _ = try await reader.read(artifact, range: outside) } == .invalidConfiguration)
       }
-      let last = try #require(progress.value.max { ($0.rawBytes, $0.storedBytes) < ($1.rawBytes, $1.storedBytes) })
-      #expect(last.rawBytes == backup.rawSize && last.storedBytes == backup.storedSize)
-      #expect(last.expectedRawBytes == backup.rawSize)
+      let last = try #require(progress.value.last)
+      #expect(last.finished && last.subject == id)
+      #expect(last.done == backup.rawSize && last.stored == backup.storedSize && last.total == backup.rawSize)
     }
   }
 

@@ -6,15 +6,24 @@ public struct TransferProgress: Hashable, Sendable {
   public var done: Int64
   /// Raw bytes in all, as far as is known beforehand; a guess that may be passed.
   public var total: Int64?
+  /// Stored bytes so far, where something is stored: after compression and encryption.
+  public var stored: Int64?
+  /// What is waited for while no bytes move, for people: `WAL in the archive, from 0/3000148 on`.
+  public var waitingFor: String?
   /// Since the start.
   public var elapsed: Duration
   /// Whether this is the last report.
   public var finished: Bool
 
-  public init(subject: String, done: Int64, total: Int64?, elapsed: Duration, finished: Bool = false) {
+  public init(
+    subject: String, done: Int64, total: Int64?, stored: Int64? = nil, waitingFor: String? = nil, elapsed: Duration,
+    finished: Bool = false
+  ) {
     self.subject = subject
     self.done = done
     self.total = total
+    self.stored = stored
+    self.waitingFor = waitingFor
     self.elapsed = elapsed
     self.finished = finished
   }

@@ -1,8 +1,8 @@
 import DRCore
-import NIOCore
+package import NIOCore
 
 /// A page of a backup that is not as it should be.
-struct SuspectPage: Hashable, Sendable {
+package struct SuspectPage: Hashable, Sendable {
   /// The file, relative to the server's data folder.
   var path: String
   /// The page's number within the file.
@@ -14,14 +14,14 @@ struct SuspectPage: Hashable, Sendable {
 }
 
 /// Checks the pages of a base backup's tar as it passes. Pure: frames in, suspects out.
-struct BackupPageScanner: Sendable {
+package struct BackupPageScanner: Sendable {
   /// More suspects than this are not kept: by then the answer is clear.
   static let limit = 1000
 
   private(set) var suspects: [SuspectPage] = []
   /// How many pages were seen.
-  private(set) var pages: Int64 = 0
-  private(set) var suspectCount = 0
+  package private(set) var pages: Int64 = 0
+  package private(set) var suspectCount = 0
 
   private let folder: String
   private let checksums: Bool
@@ -33,7 +33,7 @@ struct BackupPageScanner: Sendable {
   /// - Parameters:
   ///   - folder: What the archive's paths are relative to.
   ///   - checksums: Whether the cluster has data checksums.
-  init(archive: BackupArchive, checksums: Bool) {
+  package init(archive: BackupArchive, checksums: Bool) {
     folder = archive.serverFolder
     self.checksums = checksums
     reader = TarReader(object: archive.artifactName)
@@ -42,7 +42,7 @@ struct BackupPageScanner: Sendable {
   /// Looks at the next frame of the archive.
   ///
   /// - Throws: ``DRError`` with `malformedData` if it is no sound tar.
-  mutating func scan(_ frame: ByteBuffer) throws {
+  package mutating func scan(_ frame: ByteBuffer) throws {
     reader.append(frame)
     while let event = try reader.next() {
       switch event {
@@ -61,7 +61,7 @@ struct BackupPageScanner: Sendable {
   }
 
   /// - Throws: ``DRError`` with `truncatedData` if the archive ended in the middle.
-  func finish(trailer: Bool) throws { try reader.finish(trailer: trailer) }
+  package func finish(trailer: Bool) throws { try reader.finish(trailer: trailer) }
 
   private mutating func check(_ slice: ByteBuffer, of relation: RelationFileName, _ path: String) {
     var slice = slice

@@ -1,6 +1,7 @@
 /// The BASE_BACKUP command in the grammar of the server's version.
 ///
-/// Source: PostgreSQL documentation, "Streaming Replication Protocol", of versions 13 to 17.
+/// Source: PostgreSQL documentation, "Streaming Replication Protocol", of versions 13 to 17. That of 13 and 14 was never
+/// seen to be taken by such a server.
 package struct BaseBackupCommand: Equatable {
   package var label: String
   /// Checkpoint at once rather than spread over `checkpoint_completion_target`.

@@ -68,7 +68,7 @@ package struct BaseBackupDemultiplexer: Sendable {
     }
   }
 
-  /// Takes data that comes without a type (PostgreSQL 13 and 14).
+  /// Takes data that comes without a type (PostgreSQL 13 and 14, after their documentation).
   package mutating func fill(_ data: UnsafeRawBufferPointer) -> CopyControl {
     let room = frameSize - frame.readableBytes
     if data.count <= room {

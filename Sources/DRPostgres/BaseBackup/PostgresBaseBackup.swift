@@ -7,7 +7,9 @@ import NIOCore
 ///
 /// Artifacts: `base.tar`, one `<oid>.tar` for each tablespace, and the server's `backup_manifest`. Every page is checked
 /// as it passes; one that looks damaged is read again from the server before it is called so. Works on a primary and
-/// on a standby, with PostgreSQL 13 and later.
+/// on a standby, with PostgreSQL 13 and later. It is tested against a 15; what 13 and 14 need (``BaseBackupCommand``,
+/// archives without types and without a tar's end) is written after their documentation, and was never seen against such
+/// a server.
 ///
 /// The role needs the REPLICATION attribute. To read pages again, and to ask the server for its clock, it needs to
 /// connect to a database and to execute `pg_read_binary_file`; without, a page that looks damaged fails the backup.
@@ -90,8 +92,9 @@ public struct PostgresBaseBackup: BackupSource {
       metadata: [
         "postgres.lsn": "\(start.lsn)", "postgres.timeline": "\(start.timeline)", "backup.id": "\(writer.backupID)",
       ])
+    let meter = progress.map { ProgressMeter("base.tar", total: tablespaces.totalSize, handler: $0) }
     let scan = try await store(
-      connection, version: version, tablespaces: tablespaces, checksums: checksums, writer: writer)
+      connection, version: version, tablespaces: tablespaces, checksums: checksums, writer: writer, meter)
     let end: (lsn: LSN, timeline: UInt32)
     do {
       end = try await position(connection, limit: .seconds(600))
@@ -109,8 +112,9 @@ public struct PostgresBaseBackup: BackupSource {
     if case .archived(let archive, let limit) = requiredWAL {
       try await archive.waitUntilHolds(
         from: start.lsn, through: end.lsn, timeline: end.timeline, systemIdentifier: systemIdentifier, within: limit,
-        logger: logger)
+        logger: logger, onWait: { meter?.wait(for: $0) })
     }
+    meter?.finish()
     return Capture(
       recoveryPoint: RecoveryPoint(time: ended, position: "\(end.lsn)", history: "\(end.timeline)"),
       changesFrom: RecoveryPoint(time: ended, position: "\(start.lsn)", history: "\(start.timeline)"),
@@ -123,12 +127,11 @@ public struct PostgresBaseBackup: BackupSource {
   /// Streams every archive into the writer. Returns what the page scan saw.
   private func store(
     _ connection: PostgresConnection, version: Int, tablespaces: TablespaceList, checksums: Bool,
-    writer: any BackupWriter
+    writer: any BackupWriter, _ meter: ProgressMeter?
   ) async throws -> ScanResult {
     let pool = BufferPool(capacity: 1 << 20)
     let stream = BaseBackupStream(
       connection, serverVersion: version, tablespaces: tablespaces.archives, frameSize: 1 << 20, pool: pool)
-    let meter = progress.map { ProgressMeter("base.tar", total: tablespaces.totalSize, handler: $0) }
     var result = ScanResult()
     while let archive = try await stream.nextArchive() {
       meter?.begin(archive.artifactName)
@@ -162,7 +165,6 @@ public struct PostgresBaseBackup: BackupSource {
         result.add(scanner)
       }
     }
-    meter?.finish()
     return result
   }
 

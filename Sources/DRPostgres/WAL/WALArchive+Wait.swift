@@ -7,11 +7,12 @@ extension WALArchive {
   /// - Parameters:
   ///   - timeline: Which timeline the end lies on.
   ///   - systemIdentifier: Of the server that the positions are from.
+  ///   - onWait: Told again and again what is missing, for as long as it is.
   /// - Throws: ``DRError``: `invalidConfiguration` if the archive is another cluster's; `timedOut` naming the first
   ///   position that is missing; as the tier's `list`.
   package func waitUntilHolds(
     from start: LSN, through end: LSN, timeline: UInt32, systemIdentifier: String, within limit: Duration,
-    logger: Logger
+    logger: Logger, onWait: @Sendable (String) -> Void = { _ in }
   ) async throws {
     guard systemIdentifier == self.systemIdentifier else { throw otherSystem(systemIdentifier) }
     let deadline = ContinuousClock.now + limit
@@ -20,9 +21,9 @@ extension WALArchive {
       let inventory = try await inventory()
       let history = try await knownHistory(of: timeline, inventory)
       guard let missing = inventory.firstMissing(from: start, through: end, to: history) else { return }
+      let segment = WALSegmentName(
+        timeline: history.timeline(holding: missing), holding: missing, segmentSize: segmentSize)
       guard ContinuousClock.now < deadline else {
-        let segment = WALSegmentName(
-          timeline: history.timeline(holding: missing), holding: missing, segmentSize: segmentSize)
         throw DRError(
           .timedOut, "the archive did not get the WAL from \(missing) (in \(segment)) up to \(end) within \(limit)",
           advice:
@@ -36,6 +37,7 @@ extension WALArchive {
           metadata: ["postgres.wal.missing": "\(missing)", "postgres.wal.end": "\(end)"])
         hasSaid = true
       }
+      onWait("WAL in the archive, from \(missing) (in \(segment)) up to \(end)")
       try await Task.sleep(for: .milliseconds(500))
     }
   }

@@ -8,7 +8,7 @@ final class ArtifactWriter: BackupWriter {
   private let prefix: String
   private let encoding: Encoding
   private let component: Component
-  private let onProgress: (@Sendable (BackupProgress) -> Void)?
+  private let meter: ProgressMeter?
 
   private struct State {
     /// Every key that a write has begun on, whatever became of it.
@@ -16,23 +16,21 @@ final class ArtifactWriter: BackupWriter {
     var artifacts: [BackupManifest.Artifact] = []
     var writing = 0
     var closed = false
-    var progress: BackupProgress
-    var expectationsMissing = false
   }
 
   private let state: MutableBox<State>
 
   init(
     _ id: String, of component: Component, tier: any StorageTier, prefix: String, encoding: Encoding,
-    onProgress: (@Sendable (BackupProgress) -> Void)?
+    progress: ProgressHandler?
   ) {
     backupID = id
     self.component = component
     self.tier = tier
     self.prefix = prefix
     self.encoding = encoding
-    self.onProgress = onProgress
-    state = MutableBox(State(progress: BackupProgress(backupID: id, rawBytes: 0, storedBytes: 0, expectedRawBytes: 0)))
+    meter = progress.map { ProgressMeter(id, total: 0, handler: $0) }
+    state = MutableBox(State())
   }
 
   func write(
@@ -40,9 +38,9 @@ final class ArtifactWriter: BackupWriter {
   ) async throws -> BackupManifest.Artifact {
     let key = try begin(name, expectedLength)
     defer { state.withLock { $0.writing -= 1 } }
-    let encoded = try encoding.encode(counting(content) { $0.rawBytes += $1 })
+    let encoded = try encoding.encode(counting(content) { $0.add($1) })
     _ = try await tier.put(
-      key, counting(encoded.stored) { $0.storedBytes += $1 },
+      key, counting(encoded.stored) { $0.addStored($1) },
       PutOptions(onlyIfAbsent: true, expectedLength: expectedLength))
     let summary = try encoded.summary()
     let artifact = BackupManifest.Artifact(
@@ -70,12 +68,8 @@ final class ArtifactWriter: BackupWriter {
       }
       state.keys[name] = key
       state.writing += 1
-      if let expectedLength {
-        state.progress.expectedRawBytes? += expectedLength
-      } else {
-        state.progress.expectedRawBytes = nil
-      }
     }
+    meter?.expect(expectedLength)
     return key
   }
 
@@ -92,6 +86,7 @@ final class ArtifactWriter: BackupWriter {
     guard !artifacts.isEmpty else {
       throw DRError(.sourceFailed, "the source captured nothing", component: component)
     }
+    meter?.finish()
     return artifacts.sorted { $0.name.utf8.lexicographicallyPrecedes($1.name.utf8) }
   }
 
@@ -104,18 +99,13 @@ final class ArtifactWriter: BackupWriter {
   }
 
   private func counting(
-    _ stream: ByteStream, _ count: @escaping @Sendable (inout BackupProgress, Int64) -> Void
+    _ stream: ByteStream, _ count: @escaping @Sendable (ProgressMeter, Int) -> Void
   ) -> ByteStream {
-    guard let onProgress else { return stream }
-    let state = state
+    guard let meter else { return stream }
     return ByteStream {
       var iterator = stream.makeAsyncIterator()
       guard let buffer = try await iterator.next() else { return nil }
-      let progress = state.withLock { state in
-        count(&state.progress, Int64(buffer.readableBytes))
-        return state.progress
-      }
-      onProgress(progress)
+      count(meter, buffer.readableBytes)
       return buffer
     }
   }

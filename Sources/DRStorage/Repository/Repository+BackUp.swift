@@ -14,12 +14,12 @@ extension Repository {
   ///
   /// - Parameters:
   ///   - cadence: The folder of the plan's tree in which the backup lies, by which it is retained.
-  ///   - progress: Called for every buffer, from any task: it should be quick.
+  ///   - progress: Of all artifacts together; the subject is the backup's identity.
   /// - Throws: ``DRCore/DRError``: `invalidConfiguration` if the folder is another component's (``RepositoryLayout``);
   ///   what the source or the tier threw; `CancellationError`.
   public func backUp(
     _ source: any BackupSource, cadence: Cadence, encoding: Encoding = Encoding(), logger: Logger,
-    progress: (@Sendable (BackupProgress) -> Void)? = nil
+    progress: ProgressHandler? = nil
   ) async throws -> BackupManifest {
     let attempt = try await begin(source.component, cadence)
     var logger = logger
@@ -28,7 +28,7 @@ extension Repository {
     logger.info("backup started")
     let writer = ArtifactWriter(
       attempt.id, of: attempt.component, tier: tier, prefix: attempt.folder.artifacts(attempt.id, cadence),
-      encoding: encoding, onProgress: progress)
+      encoding: encoding, progress: progress)
     var commit = Commit.notTried
     do {
       let capture = try await showingLife(of: attempt, logger) { [logger] in
