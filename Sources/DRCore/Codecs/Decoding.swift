@@ -53,11 +53,7 @@ public struct Decoding: Sendable {
 /// `@unchecked Sendable`: a ``ByteStream`` pulls from one consumer, and calls never overlap.
 private final class StreamDecoder: @unchecked Sendable {
   private let workers: OrderedWorkers<SplitPiece, any FrameDecoder, ByteBuffer>
-  private let source: PieceSource
-  private let expected: EncodedStream.Summary?
-  private let object: String
-  private var rawDigest = StreamDigest()
-  private var rawSize: Int64 = 0
+  private var check: StreamCheck?
 
   init(
     _ decoding: Decoding, _ stored: ByteStream, format: Compression.Format, encrypted: Bool,
@@ -66,10 +62,10 @@ private final class StreamDecoder: @unchecked Sendable {
     let source = PieceSource(
       stored, splitter: format.makeSplitter(object: object, origin: origin),
       decryptor: encrypted ? AgeDecryptor(identities: decoding.identities, object: object) : nil,
-      expected: expected, object: object)
-    self.source = source
-    self.expected = expected
-    self.object = object
+      check: expected.map {
+        StreamCheck("stored", size: $0.storedSize, sha256: $0.storedSHA256, object: object)
+      })
+    check = expected.map { StreamCheck("raw", size: $0.rawSize, sha256: $0.rawSHA256, object: object) }
     let decoders = try (0..<decoding.workers).map { _ in try format.makeDecoder() }
     workers = OrderedWorkers(
       contexts: decoders, source: { try await source.next() },
@@ -89,28 +85,12 @@ private final class StreamDecoder: @unchecked Sendable {
   func next() async throws -> ByteBuffer? {
     while let raw = try await workers.next() {
       guard raw.readableBytes > 0 else { continue }
-      rawSize += Int64(raw.readableBytes)
-      if let expected {
-        rawDigest.update(raw)
-        guard rawSize <= expected.rawSize else {
-          throw DRError(
-            .corruptData, "more raw bytes than the \(expected.rawSize) that the manifest states", object: object)
-        }
-      }
+      check?.add(raw)
+      // At once: a small object can hold more than a disk does.
+      try check?.refuseExcess()
       return raw
     }
-    if let expected {
-      guard rawSize == expected.rawSize else {
-        throw DRError(
-          .corruptData, "\(rawSize) raw bytes, and the manifest states \(expected.rawSize)",
-          advice: "read this artifact from another tier, or choose another backup", object: object)
-      }
-      guard rawDigest.hex() == expected.rawSHA256 else {
-        throw DRError(
-          .corruptData, "the SHA-256 of the raw bytes differs from the manifest's",
-          advice: "read this artifact from another tier, or choose another backup", object: object)
-      }
-    }
+    try check?.finish()
     return nil
   }
 }
@@ -122,22 +102,14 @@ private final class PieceSource: @unchecked Sendable {
   private var stored: ByteStream.AsyncIterator
   private var splitter: any FrameSplitter
   private var decryptor: AgeDecryptor?
-  private let expected: EncodedStream.Summary?
-  private let object: String
-  private var digest = StreamDigest()
-  private var size: Int64 = 0
+  private var check: StreamCheck?
   private var ended = false
-  private var checked = false
 
-  init(
-    _ stored: ByteStream, splitter: any FrameSplitter, decryptor: AgeDecryptor?, expected: EncodedStream.Summary?,
-    object: String
-  ) {
+  init(_ stored: ByteStream, splitter: any FrameSplitter, decryptor: AgeDecryptor?, check: StreamCheck?) {
     self.stored = stored.makeAsyncIterator()
     self.splitter = splitter
     self.decryptor = decryptor
-    self.expected = expected
-    self.object = object
+    self.check = check
   }
 
   func next() async throws -> SplitPiece? {
@@ -145,16 +117,15 @@ private final class PieceSource: @unchecked Sendable {
       if let piece = try splitter.next(atEnd: ended) { return piece }
       // What is wrong inside says more than a digest that differs: so the splitter speaks first, the digest last.
       if ended {
-        if !checked { try checkStored() }
-        checked = true
+        try check?.finish()
+        check = nil
         return nil
       }
       var iterator = stored
       let buffer = try await iterator.next()
       stored = iterator
       if let buffer {
-        if expected != nil { digest.update(buffer) }
-        size += Int64(buffer.readableBytes)
+        check?.add(buffer)
         if let plain = try decryptor?.update(buffer) {
           splitter.feed(plain)
         } else {
@@ -164,20 +135,6 @@ private final class PieceSource: @unchecked Sendable {
         ended = true
         if let rest = try decryptor?.finish(), rest.readableBytes > 0 { splitter.feed(rest) }
       }
-    }
-  }
-
-  private func checkStored() throws {
-    guard let expected else { return }
-    guard size == expected.storedSize else {
-      throw DRError(
-        .truncatedData, "\(size) stored bytes, and the manifest states \(expected.storedSize)",
-        advice: "read this artifact from another tier, or choose another backup", object: object)
-    }
-    guard digest.hex() == expected.storedSHA256 else {
-      throw DRError(
-        .corruptData, "the SHA-256 of the stored bytes differs from the manifest's",
-        advice: "read this artifact from another tier, or choose another backup", object: object)
     }
   }
 }

@@ -24,8 +24,8 @@ extension Compression.Format {
 
   func makeSplitter(object: String, origin: FrameOrigin) -> any FrameSplitter {
     switch self {
-    case .zstd: ZstdSplitter(object: object, origin: origin)
-    case .gzip: GzipSplitter(object: object, origin: origin)
+    case .zstd: FormatSplitter<ZstdFormat>(object: object, origin: origin)
+    case .gzip: FormatSplitter<GzipFormat>(object: object, origin: origin)
     case .none: StoredSplitter()
     }
   }

@@ -37,13 +37,7 @@ final class GzipMemberDecoder: FrameDecoder, @unchecked Sendable {
 /// Decodes one gzip member of any size and any maker, piece by piece, with zlib.
 ///
 /// `@unchecked Sendable`: belongs to one splitter, which has one caller.
-final class GzipStreamDecoder: @unchecked Sendable {
-  struct Step {
-    var consumed: Int
-    var output: ByteBuffer
-    var memberEnded: Bool
-  }
-
+final class GzipStreamDecoder: FrameStreamDecoder, @unchecked Sendable {
   private var stream = UnsafeMutablePointer<z_stream>.allocate(capacity: 1)
 
   init() throws {
@@ -61,7 +55,7 @@ final class GzipStreamDecoder: @unchecked Sendable {
     stream.deallocate()
   }
 
-  func step(_ input: ByteBuffer, _ damaged: (String) -> DRError) throws -> Step {
+  func step(_ input: ByteBuffer) throws(FrameDamage) -> FrameStep {
     let room = 1 << 20
     var output = ByteBufferAllocator().buffer(capacity: room)
     var consumed = 0
@@ -83,9 +77,9 @@ final class GzipStreamDecoder: @unchecked Sendable {
     }
     // Z_BUF_ERROR only says that it wants more input.
     guard result == Z_OK || result == Z_STREAM_END || result == Z_BUF_ERROR else {
-      throw damaged(
+      throw FrameDamage(
         result == Z_DATA_ERROR ? "its bytes are no gzip data, or its checksum differs" : "zlib error \(result)")
     }
-    return Step(consumed: consumed, output: output, memberEnded: result == Z_STREAM_END)
+    return FrameStep(consumed: consumed, output: output, frameEnded: result == Z_STREAM_END)
   }
 }

@@ -3,7 +3,7 @@ import NIOCore
 
 /// A gzip member (RFC 1952) that carries its own size, so that members can be found without decoding them: an extra
 /// field `DR` of eight bytes, the size of the whole member and of its raw bytes, both 32-bit little-endian.
-struct GzipMemberHeader: Equatable {
+struct GzipMemberHeader: Equatable, FrameExtent {
   static let size = 10 + 2 + 4 + 8
   static let trailerSize = 8
 
@@ -24,6 +24,8 @@ struct GzipMemberHeader: Equatable {
     memberSize = Int(member)
     rawSize = Int(raw)
   }
+
+  func frameSize(in buffer: ByteBuffer, rawSize: Int) throws(FrameDamage) -> Int? { memberSize }
 
   static func write(memberSize: Int, rawSize: Int, level: Int, to buffer: inout ByteBuffer) {
     buffer.writeInteger(UInt32(0x1F8B_0804))

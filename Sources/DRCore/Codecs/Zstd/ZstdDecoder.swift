@@ -28,13 +28,7 @@ final class ZstdFrameDecoder: FrameDecoder, @unchecked Sendable {
 /// Decodes one zstd frame of any size, piece by piece.
 ///
 /// `@unchecked Sendable`: belongs to one splitter, which has one caller.
-final class ZstdStreamDecoder: @unchecked Sendable {
-  struct Step {
-    var consumed: Int
-    var output: ByteBuffer
-    var frameEnded: Bool
-  }
-
+final class ZstdStreamDecoder: FrameStreamDecoder, @unchecked Sendable {
   private let context: OpaquePointer
 
   init() throws {
@@ -44,12 +38,12 @@ final class ZstdStreamDecoder: @unchecked Sendable {
 
   deinit { ZSTD_freeDCtx(context) }
 
-  func step(_ input: ByteBuffer, _ damaged: (String) -> DRError) throws -> Step {
+  func step(_ input: ByteBuffer) throws(FrameDamage) -> FrameStep {
     let room = 1 << 20
     var output = ByteBufferAllocator().buffer(capacity: room)
     var consumed = 0
     var ended = false
-    var failure: DRError?
+    var failure: FrameDamage?
     output.writeWithUnsafeMutableBytes(minimumWritableBytes: room) { target in
       input.withUnsafeReadableBytes { source in
         var into = ZSTD_outBuffer(dst: target.baseAddress, size: room, pos: 0)
@@ -58,7 +52,7 @@ final class ZstdStreamDecoder: @unchecked Sendable {
           let before = (from.pos, into.pos)
           let result = ZSTD_decompressStream(context, &into, &from)
           if ZSTD_isError(result) != 0 {
-            failure = damaged(String(cString: ZSTD_getErrorName(result)))
+            failure = FrameDamage(String(cString: ZSTD_getErrorName(result)))
             break
           }
           ended = result == 0
@@ -69,6 +63,6 @@ final class ZstdStreamDecoder: @unchecked Sendable {
       }
     }
     if let failure { throw failure }
-    return Step(consumed: consumed, output: output, frameEnded: ended)
+    return FrameStep(consumed: consumed, output: output, frameEnded: ended)
   }
 }

@@ -32,7 +32,7 @@ struct ZstdFrameHeader: Equatable {
 }
 
 /// Walks the blocks of a frame to find its end, as bytes arrive.
-struct ZstdBlockWalk {
+struct ZstdBlockWalk: FrameExtent {
   /// Bytes from the start of the frame to the next block header, or to the end once it is known.
   private(set) var offset: Int
   private var lastSeen = false
@@ -43,10 +43,7 @@ struct ZstdBlockWalk {
     checksumSize = header.hasChecksum ? 4 : 0
   }
 
-  /// The whole size of the frame once enough of it is there; nil if more bytes are needed to tell.
-  ///
-  /// - Throws: ``DRError`` with `malformedData` for a block type that does not exist.
-  mutating func frameSize(in buffer: ByteBuffer) throws -> Int? {
+  mutating func frameSize(in buffer: ByteBuffer, rawSize: Int) throws(FrameDamage) -> Int? {
     while !lastSeen {
       let start = buffer.readerIndex + offset
       guard buffer.writerIndex >= start + 3,
@@ -55,10 +52,14 @@ struct ZstdBlockWalk {
       else { return nil }
       let block = UInt32(low) | UInt32(high) << 16
       let type = block >> 1 & 3
-      guard type != 3 else { throw DRError(.malformedData, "a zstd block of a type that does not exist") }
+      guard type != 3 else { throw FrameDamage("a zstd block of a type that does not exist") }
       offset += 3 + (type == 1 ? 1 : Int(block >> 3))
       lastSeen = block & 1 == 1
       if lastSeen { offset += checksumSize }
+      // A frame that stores its bytes as they are is larger than them by a little for each block of 128 KiB.
+      guard offset <= rawSize + rawSize >> 7 + 1024 else {
+        throw FrameDamage("its blocks are larger than the content that it states")
+      }
     }
     return offset
   }

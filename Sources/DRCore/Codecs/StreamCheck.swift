@@ -1,0 +1,47 @@
+import NIOCore
+
+/// Counts and digests bytes as they pass, and compares them with what a manifest states.
+struct StreamCheck: Sendable {
+  private let kind: String
+  private let size: Int64
+  private let sha256: String
+  private let object: String
+  private var seen: Int64 = 0
+  private var digest = StreamDigest()
+
+  /// - Parameter kind: Which bytes: `raw`, `stored`.
+  init(_ kind: String, size: Int64, sha256: String, object: String) {
+    self.kind = kind
+    self.size = size
+    self.sha256 = sha256
+    self.object = object
+  }
+
+  mutating func add(_ buffer: ByteBuffer) {
+    seen += Int64(buffer.readableBytes)
+    digest.update(buffer)
+  }
+
+  /// - Throws: ``DRError`` with `corruptData` if there were more than stated, whatever still comes.
+  func refuseExcess() throws {
+    guard seen > size else { return }
+    throw DRError(
+      .corruptData, "more \(kind) bytes than the \(size) that the manifest states", advice: DRError.otherCopy,
+      object: object)
+  }
+
+  /// - Throws: ``DRError``: `truncatedData` if there were too few, `corruptData` if they are others.
+  func finish() throws {
+    try refuseExcess()
+    guard seen == size else {
+      throw DRError(
+        .truncatedData, "\(seen) \(kind) bytes, and the manifest states \(size)", advice: DRError.otherCopy,
+        object: object)
+    }
+    guard digest.hex() == sha256 else {
+      throw DRError(
+        .corruptData, "the SHA-256 of the \(kind) bytes differs from the manifest's", advice: DRError.otherCopy,
+        object: object)
+    }
+  }
+}
