@@ -1,5 +1,5 @@
 public import DRCore
-import DRPostgres
+public import DRPostgres
 public import DRStorage
 import Foundation
 

@@ -126,15 +126,17 @@ struct StockToolTests {
     }
   }
 
-  @Test("A 5 GiB file of one foreign frame, read from a sparse file's zstd")
+  @Test("A 5 GiB file of one foreign frame, read from a sparse file's zstd and pigz")
   func foreignFiveGiB() async throws {
     try await withTemporaryFolder { folder in
       _ = try await Self.shell(
-        "truncate -s 5G sparse; zstd -q -T2 -c sparse > theirs; zstd -q -c < sparse > piped", in: folder)
-      for name in ["theirs", "piped"] {
+        """
+        truncate -s 5G sparse; zstd -q -T2 -c sparse > theirs; zstd -q -c < sparse > piped; pigz -1 -p2 -c sparse > member
+        """, in: folder)
+      for (name, format) in [("theirs", Compression.Format.zstd), ("piped", .zstd), ("member", .gzip)] {
         var size: Int64 = 0
         for try await buffer in Decoding().decode(
-          ByteStream(try Self.read("\(folder)/\(name)")), format: .zstd, encrypted: false, object: name)
+          ByteStream(try Self.read("\(folder)/\(name)")), format: format, encrypted: false, object: name)
         {
           size += Int64(buffer.readableBytes)
         }

@@ -5,6 +5,7 @@ import DRTestSupport
 import DRVerify
 import Foundation
 import Logging
+import NIOCore
 import Testing
 
 /// What the check says of a target before a restore, and what a real server then makes of that target.
@@ -22,7 +23,7 @@ import Testing
     let soon: Date
     let late: Date
     let rowsAtTheEnd: String?
-    let user: ServerUser?
+    let owner: String?
 
     func check(
       _ target: RecoveryTarget, timeline: RecoverySettings.Timeline? = nil, inclusive: Bool = true
@@ -58,7 +59,7 @@ import Testing
       let recovery = RecoverySettings(
         restoreCommand: "cp \(plain)/%f %p", timeline: timeline, action: .promote, inclusive: inclusive)
       _ = try await PostgresRestorer(
-        dataFolder: place, recovery: recovery, archive: checked ? archive : nil, owner: user?.name
+        dataFolder: place, recovery: recovery, archive: checked ? archive : nil, owner: owner
       ).restore(from: repository.reader(for: backup), to: target, logger: BackupFixture.logger)
       let server = try await PostgresSandbox.start(
         dataFolder: place, WALFixture.server(), until: .promoted, limit: .seconds(60), logger: BackupFixture.logger)
@@ -127,7 +128,7 @@ import Testing
         try await receiver.stop().get()
         return Archived(
           folder: folder, repository: repository, archive: archive, backup: backup, rowsAtNoon: rows,
-          noon: try #require(noon), soon: soon, late: late, rowsAtTheEnd: all, user: server.user)
+          noon: try #require(noon), soon: soon, late: late, rowsAtTheEnd: all, owner: server.user?.name)
       }
       try await body(archived)
     }
@@ -141,6 +142,7 @@ import Testing
       for target in [.immediate, .name("noon"), .time(archived.soon), .time(archived.late)] as [RecoveryTarget] {
         _ = try await archived.check(target)
       }
+      #expect(try await archived.recover(to: .immediate, checked: true) == "0")
       #expect(try await archived.recover(to: .name("noon"), checked: true) == archived.rowsAtNoon)
       #expect(try await archived.recover(to: .time(archived.soon), checked: true) == archived.rowsAtNoon)
 
@@ -266,13 +268,17 @@ import Testing
         try await archived.archive.push(
           "00000002.history", .init(string: "1\t\(position)\tbefore 2026-11-24 00:00:00+00\n"))
       }
-      try await fork(at: LSN(consistent.rawValue - 8))
+      let start = try #require(archived.backup.changesFrom.flatMap { LSN($0.position) })
+      #expect(start < consistent)
+      try await fork(at: LSN(start.rawValue - 8))
       let error = try await archived.refusal(of: .latest)
       #expect(error.code == .targetUnreachable)
       #expect(error.message.contains("timeline 2 does not come from this backup"), "\(error)")
       #expect(error.advice?.contains("follow timeline 1") == true)
       let stopped = await #expect(throws: DRError.self) { try await archived.recover(to: .latest) }
-      #expect(stopped?.message.contains("requested timeline 2") == true, "\(stopped?.description ?? "")")
+      #expect(
+        stopped?.message.contains("requested timeline 2 is not a child of this server's history") == true,
+        "\(stopped?.description ?? "")")
       // As advised; and a choice among backups passes over this one.
       #expect(try await archived.recover(to: .latest, checked: true, timeline: .id(1)) == archived.rowsAtTheEnd)
       for (timeline, count) in [(RecoverySettings.Timeline?.none, 0), (.current, 1), (.id(1), 1), (.id(3), 0)] {
