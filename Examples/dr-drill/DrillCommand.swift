@@ -30,7 +30,7 @@ struct DrillCommand: AsyncParsableCommand {
   @Option(help: "Seconds of writing before the backup ends, before the target, and before the disaster, each.")
   var seconds = 3.0
 
-  @Option(help: "Makes the data, the target and the damage repeatable.")
+  @Option(help: "Makes the data, and where the damage is, repeatable. Commits and their times are not.")
   var seed: UInt64 = 1
 
   @Option(

@@ -147,8 +147,8 @@ actor PostgresDrill: DrillSystem {
   ) async throws {
     let fetch = "\(run.folder.program) fetch --config \(run.folder.configuration) %f %p"
     let restorer = PostgresRestorer(
-      dataFolder: place, recovery: RecoverySettings(restoreCommand: fetch), owner: run.folder.user?.name,
-      progress: ProgressBar("restore").handler)
+      dataFolder: place, recovery: RecoverySettings(restoreCommand: fetch), archive: archive,
+      owner: run.folder.user?.name, progress: ProgressBar("restore").handler)
     let reader = run.repository.reader(for: manifest, decoding: run.decoding)
     _ = try await run.measure(self, "read, decrypt, check, write", counts: counts) {
       try await restorer.restore(from: reader, to: target, logger: run.logger)
