@@ -195,26 +195,55 @@ import Testing
 
   @Test("Messages of a base backup become frames, however they are cut")
   func demultiplexer() throws {
-    var demultiplexer = BaseBackupDemultiplexer(frameSize: 100, frame: ByteBuffer())
-    func take(_ type: Character, _ text: String) throws -> Bool {
+    var demultiplexer = BaseBackupDemultiplexer(frameSize: 100, isTyped: true, frame: ByteBuffer())
+    func take(_ type: Character, _ text: String) throws -> CopyControl? {
       let bytes = Array((String(type) + text).utf8)
-      return try bytes.withUnsafeBytes { try demultiplexer.take($0) } == .pause
+      return try demultiplexer.take { memory in
+        memory.copyBytes(from: bytes)
+        return bytes.count
+      }
     }
-    #expect(try take("n", "16400.tar\0/data/space\0"))
+    func frame() -> String { String(buffer: demultiplexer.takeFrame(replacement: ByteBuffer())) }
+    #expect(try take("n", "16400.tar\0/data/space\0") == .pause)
     #expect(demultiplexer.takeFollowing() == .tablespace(oid: 16400, location: "/data/space"))
-    #expect(try !take("d", String(repeating: "a", count: 60)))
-    #expect(try !take("p", "12345678"))
-    #expect(try take("d", String(repeating: "b", count: 60)))
-    #expect(demultiplexer.takeFrame(replacement: ByteBuffer()).readableBytes == 100)
-    #expect(demultiplexer.frame.readableBytes == 20)
-    #expect(try take("n", "base.tar\0\0"))
+    #expect(try take("d", String(repeating: "a", count: 60)) == .proceed)
+    #expect(try take("p", "12345678") == .proceed)
+    #expect(try demultiplexer.take { _ in 0 } == nil)
+    #expect(throws: CancellationError.self) { try demultiplexer.take { _ in throw CancellationError() } }
+    #expect(demultiplexer.waiting == 60)
+    #expect(try take("d", String(repeating: "b", count: 160)) == .pause)
+    // A full frame takes no more.
+    #expect(try demultiplexer.take { _ in 1 } == .pause)
+    #expect(frame() == String(repeating: "a", count: 60) + String(repeating: "b", count: 40))
+    #expect(demultiplexer.waiting == 120)
+    #expect(frame() == String(repeating: "b", count: 100))
+    #expect(try take("n", "base.tar\0\0") == .pause)
     #expect(demultiplexer.takeFollowing() == .base)
-    #expect(try take("m", ""))
+    #expect(frame() == String(repeating: "b", count: 20))
+    #expect(try take("d", "c") == .proceed)
+    #expect(try take("m", "") == .pause)
     #expect(demultiplexer.takeFollowing() == .manifest)
+    #expect(frame() == "c")
     for hostile in [("x", ""), ("n", "no end"), ("n", "name.tar\0/somewhere\0")] {
-      #expect(throws: DRError.self) { _ = try take(Character(hostile.0), hostile.1) }
+      #expect(throws: DRError.self) { try take(Character(hostile.0), hostile.1) }
     }
-    #expect(throws: DRError.self) { _ = try demultiplexer.take(UnsafeRawBufferPointer(start: nil, count: 0)) }
+    // What fills all the room may be only the start of a message.
+    #expect(throws: DRError.self) { try demultiplexer.take { $0.count } }
+    #expect(demultiplexer.waiting == 0)
+  }
+
+  @Test("Data without a type becomes frames too")
+  func untypedDemultiplexer() throws {
+    var demultiplexer = BaseBackupDemultiplexer(frameSize: 100, isTyped: false, frame: ByteBuffer())
+    for piece in ["n", String(repeating: "d", count: 90), "mpx" + String(repeating: "y", count: 30)] {
+      _ = try demultiplexer.take { memory in
+        memory.copyBytes(from: Array(piece.utf8))
+        return piece.utf8.count
+      }
+    }
+    let frame = String(buffer: demultiplexer.takeFrame(replacement: ByteBuffer()))
+    #expect(frame == "n" + String(repeating: "d", count: 90) + "mpx" + String(repeating: "y", count: 6))
+    #expect(demultiplexer.waiting == 24)
   }
 
   private func damage(_ path: String, at offset: Int, to value: UInt8? = nil) throws {

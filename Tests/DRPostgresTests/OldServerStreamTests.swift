@@ -38,9 +38,12 @@ import Testing
   /// The bytes of each archive, in order.
   private func archives(_ messages: [ByteBuffer]) throws -> [(archive: BackupArchive, content: ByteBuffer)] {
     var archives: [(archive: BackupArchive, content: ByteBuffer)] = []
-    var demultiplexer = BaseBackupDemultiplexer(frameSize: 1 << 30, frame: ByteBuffer())
+    var demultiplexer = BaseBackupDemultiplexer(frameSize: 128 << 20, isTyped: true, frame: ByteBuffer())
     for message in messages {
-      _ = try message.withUnsafeReadableBytes { try demultiplexer.take($0) }
+      _ = try demultiplexer.take { memory in
+        message.withUnsafeReadableBytes { memory.copyMemory(from: $0) }
+        return message.readableBytes
+      }
       guard let next = demultiplexer.takeFollowing() else { continue }
       let content = demultiplexer.takeFrame(replacement: ByteBuffer())
       if !archives.isEmpty { archives[archives.count - 1].content = content }
@@ -66,7 +69,7 @@ import Testing
         }
         // However the copy cuts it: frames come out full, and nothing is lost between them.
         let frameSize = 64 << 10
-        var demultiplexer = BaseBackupDemultiplexer(frameSize: frameSize, frame: ByteBuffer())
+        var demultiplexer = BaseBackupDemultiplexer(frameSize: frameSize, isTyped: false, frame: ByteBuffer())
         var scanner = BackupPageScanner(archive: archive, checksums: true)
         var stored = ByteBuffer()
         func store() throws {
@@ -75,12 +78,15 @@ import Testing
           stored.writeImmutableBuffer(frame)
         }
         for piece in TestData.pieces(of: old, upTo: 40_000, seed: .random(in: 0...99, using: &random)) {
-          let control = piece.withUnsafeReadableBytes { demultiplexer.fill($0) }
-          #expect((control == .pause) == (demultiplexer.frame.readableBytes == frameSize))
+          let control = try demultiplexer.take { memory in
+            piece.withUnsafeReadableBytes { memory.copyMemory(from: $0) }
+            return piece.readableBytes
+          }
+          #expect((control == .pause) == (demultiplexer.waiting >= frameSize))
           #expect(demultiplexer.following == nil)
           if control == .pause { try store() }
         }
-        while demultiplexer.frame.readableBytes > 0 { try store() }
+        while demultiplexer.waiting > 0 { try store() }
         guard archive != .manifest else {
           #expect(stored == content)
           continue

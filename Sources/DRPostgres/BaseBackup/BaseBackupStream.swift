@@ -25,7 +25,7 @@ final class BaseBackupStream: @unchecked Sendable {
     self.pool = pool
     self.tablespaces = tablespaces
     isTyped = serverVersion >= BaseBackupCommand.parenthesised
-    demultiplexer = BaseBackupDemultiplexer(frameSize: frameSize, frame: pool.take())
+    demultiplexer = BaseBackupDemultiplexer(frameSize: frameSize, isTyped: isTyped, frame: pool.take())
   }
 
   /// The next archive, or nil after the last. The one before must have been read to its end.
@@ -55,15 +55,15 @@ final class BaseBackupStream: @unchecked Sendable {
   /// The next frame of the archive, or nil at its end.
   func nextFrame() async throws -> ByteBuffer? {
     if archiveEnded { return nil }
-    if demultiplexer.frame.readableBytes < demultiplexer.frameSize, demultiplexer.following == nil, !copyEnded {
+    if demultiplexer.waiting < demultiplexer.frameSize, demultiplexer.following == nil, !copyEnded {
       try await readMessages()
     }
-    if copyEnded || demultiplexer.following != nil, demultiplexer.frame.readableBytes < demultiplexer.frameSize {
+    if copyEnded || demultiplexer.following != nil, demultiplexer.waiting < demultiplexer.frameSize {
       archiveEnded = true
     }
     let frame = demultiplexer.takeFrame(replacement: pool.take())
     // A full frame may have left more behind, which is then the next frame.
-    if archiveEnded, demultiplexer.frame.readableBytes > 0 { archiveEnded = false }
+    if archiveEnded, demultiplexer.waiting > 0 { archiveEnded = false }
     return frame.readableBytes > 0 ? frame : nil
   }
 
@@ -76,13 +76,10 @@ final class BaseBackupStream: @unchecked Sendable {
 
   private func readMessages() async throws {
     var demultiplexer = demultiplexer
-    // Without this reference the frame would be copied on the first write.
-    self.demultiplexer = BaseBackupDemultiplexer(frameSize: demultiplexer.frameSize, frame: ByteBuffer())
+    // While two refer to the frame, the first write would copy it.
+    self.demultiplexer = .lent
     defer { self.demultiplexer = demultiplexer }
-    let isTyped = isTyped
-    let state = try await connection.copyBatch(into: &demultiplexer) { demultiplexer, message in
-      if isTyped { try demultiplexer.take(message) } else { demultiplexer.fill(message) }
-    }
+    let state = try await connection.copyBatch(filling: &demultiplexer) { try $0.take($1) }
     copyEnded = state == .ended
   }
 }

@@ -129,9 +129,10 @@ public struct PostgresBaseBackup: BackupSource {
     _ connection: PostgresConnection, version: Int, tablespaces: TablespaceList, checksums: Bool,
     writer: any BackupWriter, _ meter: ProgressMeter?
   ) async throws -> ScanResult {
-    let pool = BufferPool(capacity: 1 << 20)
+    let frameSize = 1 << 20
+    let pool = BufferPool(capacity: BaseBackupDemultiplexer.capacity(frameSize: frameSize))
     let stream = BaseBackupStream(
-      connection, serverVersion: version, tablespaces: tablespaces.archives, frameSize: 1 << 20, pool: pool)
+      connection, serverVersion: version, tablespaces: tablespaces.archives, frameSize: frameSize, pool: pool)
     var result = ScanResult()
     while let archive = try await stream.nextArchive() {
       meter?.begin(archive.artifactName)

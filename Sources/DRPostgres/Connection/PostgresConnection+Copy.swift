@@ -29,9 +29,8 @@ package enum CopyMessage: Sendable {
 extension PostgresConnection {
   /// Takes messages of copy data until the consumer pauses or the copy ends.
   ///
-  /// This is the way of a base backup's bytes: the async boundary is crossed once a call, not once a message, and the
-  /// consumer runs on the connection's own thread with libpq's memory, so that the bytes are copied once, into the
-  /// state that it fills.
+  /// The async boundary is crossed once a call, not once a message, and the consumer runs on the connection's own thread
+  /// with libpq's memory.
   ///
   /// - Parameters:
   ///   - state: What the consumer fills, as a frame.
@@ -46,6 +45,55 @@ extension PostgresConnection {
     try await wait {
       let copied = try take(waiting: limit ?? settings.timeLimit, untilIdle: false, &state, consume)
       guard copied != .idle else { throw timedOut("copy data") }
+      return copied
+    }
+  }
+
+  /// Takes messages of copy data into the consumer's own memory until it pauses or the copy ends.
+  ///
+  /// This is the way of a base backup's bytes: libpq copies them once, from what it received to where they belong.
+  /// ``copyBatch(into:limit:_:)`` has it copy each message into memory of its own first.
+  ///
+  /// - Parameters:
+  ///   - state: What the consumer fills, as a frame.
+  ///   - limit: How long the server may be silent; the settings' limit unless said.
+  ///   - consume: Gets what writes one message into memory and returns its length, 0 if none is there. Of one that does
+  ///     not fit it writes, and returns, as much as there is room for: offer more than a message can have. Returns nil
+  ///     if there was none.
+  /// - Throws: As ``copyBatch(into:limit:_:)``.
+  package func copyBatch<State: Sendable>(
+    filling state: inout State, limit: Duration? = nil,
+    _ consume: @Sendable (inout State, (UnsafeMutableRawBufferPointer) -> Int) throws -> CopyControl?
+  ) async throws -> CopyState {
+    try await wait {
+      guard isCopying else { return .ended }
+      var progressed = false
+      func hasProgressed() -> Bool {
+        defer { progressed = false }
+        return progressed
+      }
+      let copied: CopyState? = try receive(within: limit ?? settings.timeLimit, progressed: hasProgressed) {
+        connection in
+        while true {
+          var count: Int32 = 0
+          // Among libpq's functions for COPY this older one alone writes into the caller's memory.
+          let control = try consume(&state) { memory in
+            count = PQgetlineAsync(
+              connection, memory.baseAddress?.assumingMemoryBound(to: CChar.self), Int32(clamping: memory.count))
+            return max(0, Int(count))
+          }
+          if count > 0 { progressed = true }
+          if control == .pause { return .paused }
+          if wakeUp.isRaised { throw CancellationError() }
+          if count == 0 { return nil }
+          if count < 0 {
+            guard PQstatus(connection) == CONNECTION_OK else { throw broken(connection) }
+            isCopying = false
+            return .ended
+          }
+        }
+      }
+      guard let copied else { throw timedOut("copy data") }
       return copied
     }
   }

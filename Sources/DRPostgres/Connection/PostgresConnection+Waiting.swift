@@ -28,10 +28,14 @@ extension PostgresConnection {
 
   /// Reads from the server until the attempt gives something.
   ///
-  /// - Parameter limit: How long nothing may arrive; asked anew before each wait.
+  /// - Parameters:
+  ///   - limit: How long nothing may arrive; asked anew before each wait.
+  ///   - progressed: Whether something arrived since this was last asked: then more is likely there, and is read without
+  ///     asking the socket first.
   /// - Returns: What the attempt gave, or nil when the limit was reached.
   func receive<Result>(
-    within limit: @autoclosure () -> Duration, _ attempt: (OpaquePointer) throws -> Result?
+    within limit: @autoclosure () -> Duration, progressed: () -> Bool = { false },
+    _ attempt: (OpaquePointer) throws -> Result?
   ) throws -> Result? {
     let connection = try raw
     // With TLS a record can be left half read inside the TLS library while the socket has nothing more to say. Two more
@@ -42,7 +46,10 @@ extension PostgresConnection {
     while true {
       if wakeUp.isRaised { throw CancellationError() }
       if let result = try attempt(connection) { return result }
-      if reads == readsBeforeWaiting {
+      if progressed() {
+        lastArrival = .now
+        reads = 0
+      } else if reads >= readsBeforeWaiting {
         // What cannot be sent yet may be what the server waits for.
         let unsent = PQflush(connection)
         guard unsent >= 0 else { throw broken(connection) }
