@@ -56,10 +56,13 @@ let package = Package(
     .systemLibrary(
       name: "CDeflate", pkgConfig: "libdeflate", providers: [.brew(["libdeflate"]), .apt(["libdeflate-dev"])]),
 
+    // A kernel that has no form in Swift
+    .target(name: "CSHA256"),
+
     // The house, from the ground up
     .target(
       name: "DRCore",
-      dependencies: ["CZlib", "CZstd", "CDeflate", nioCore, crypto, cryptoExtras, logging],
+      dependencies: ["CSHA256", "CZlib", "CZstd", "CDeflate", nioCore, crypto, cryptoExtras, logging],
       resources: [.embedInCode("Manifest/Schema/backup-manifest.schema.json")],
       swiftSettings: settings),
     .target(

@@ -30,8 +30,8 @@ private final class StreamEncoder: @unchecked Sendable {
   private var phase = Phase.start
   private var encryptor: AgeEncryptor?
   private var table = ZstdSeekTable()
-  private var rawDigest = StreamDigest()
-  private var storedDigest = StreamDigest()
+  /// Raw and stored.
+  private var digests = SHA256Pair()
   private var rawSize: Int64 = 0
   private var storedSize: Int64 = 0
 
@@ -59,19 +59,17 @@ private final class StreamEncoder: @unchecked Sendable {
       switch phase {
       case .start:
         phase = .frames
-        if let header = try encryptor?.start() { return store(header) }
+        if let header = try encryptor?.start() { return store(header, raw: ByteBuffer()) }
       case .frames:
         guard var frame = try await workers.next() else {
           phase = .ended
           let last = try end()
           return last.readableBytes > 0 ? last : nil
         }
-        rawDigest.update(frame.raw)
-        rawSize += Int64(frame.raw.readableBytes)
         if format == .zstd { table.append(stored: frame.stored.readableBytes, raw: frame.raw.readableBytes) }
+        let stored = store(try encrypt(frame.stored), raw: frame.raw)
         pool?.give(back: &frame.raw)
-        let stored = try encrypt(frame.stored)
-        if stored.readableBytes > 0 { return store(stored) }
+        if stored.readableBytes > 0 { return stored }
       case .ended:
         return nil
       }
@@ -87,10 +85,10 @@ private final class StreamEncoder: @unchecked Sendable {
     if format == .zstd { tail.writeImmutableBuffer(try table.encoded()) }
     tail = try encrypt(tail)
     if var rest = try encryptor?.finish() { tail.writeBuffer(&rest) }
-    let last = store(tail)
+    let last = store(tail, raw: ByteBuffer())
+    let (raw, stored) = digests.hex()
     outcome.withLock {
-      $0 = EncodedStream.Summary(
-        rawSize: rawSize, storedSize: storedSize, rawSHA256: rawDigest.hex(), storedSHA256: storedDigest.hex())
+      $0 = EncodedStream.Summary(rawSize: rawSize, storedSize: storedSize, rawSHA256: raw, storedSHA256: stored)
     }
     return last
   }
@@ -100,10 +98,12 @@ private final class StreamEncoder: @unchecked Sendable {
     return try encryptor?.update(buffer) ?? buffer
   }
 
-  private func store(_ buffer: ByteBuffer) -> ByteBuffer {
-    storedDigest.update(buffer)
-    storedSize += Int64(buffer.readableBytes)
-    return buffer
+  /// Counts what is stored, and the raw bytes that it was made of.
+  private func store(_ stored: ByteBuffer, raw: ByteBuffer) -> ByteBuffer {
+    digests.update(raw, stored)
+    rawSize += Int64(raw.readableBytes)
+    storedSize += Int64(stored.readableBytes)
+    return stored
   }
 }
 
