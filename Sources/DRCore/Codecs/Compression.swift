@@ -28,10 +28,12 @@ public struct Compression: Hashable, Sendable {
     self.level = level
   }
 
-  /// zstd at a level from 1 to 19; a level outside is brought to the nearest.
+  /// zstd at a level from 1 to 19; a level outside is brought to the nearest. 1 is tuned for what databases store: it is
+  /// faster than the library's own, and smaller for rows and pages; programs and prose become a few percent larger.
   public static func zstd(level: Int = 1) -> Compression { Compression(.zstd, level: min(max(level, 1), 19)) }
-  /// gzip at a level from 1 to 12 (libdeflate's scale); a level outside is brought to the nearest.
-  public static func gzip(level: Int = 6) -> Compression { Compression(.gzip, level: min(max(level, 1), 12)) }
+  /// gzip at a level from 1 to 12 (libdeflate's scale); a level outside is brought to the nearest. 5 compresses as well as
+  /// level 6 of gzip and pigz.
+  public static func gzip(level: Int = 5) -> Compression { Compression(.gzip, level: min(max(level, 1), 12)) }
   /// No compression.
   public static let none = Compression(.none, level: 0)
 }
