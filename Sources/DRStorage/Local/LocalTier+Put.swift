@@ -22,6 +22,9 @@ extension LocalTier {
     let upload = try await LocalTier.blocking(name, .writing, object: key.rawValue, on: executor) {
       try LocalUpload(key, in: root, options)
     }
+    // While one batch is written the next is pulled. The queue keeps their order.
+    let name = name
+    var batch: Task<Void, any Error>?
     do {
       var waiting: [ByteBuffer] = []
       var size = 0
@@ -32,8 +35,12 @@ extension LocalTier {
         guard size >= LocalTier.step else { continue }
         let buffers = waiting
         (waiting, size) = ([], 0)
-        try await LocalTier.blocking(name, .writing, object: key.rawValue, on: executor) { try upload.write(buffers) }
+        try await batch?.value
+        batch = Task {
+          try await LocalTier.blocking(name, .writing, object: key.rawValue, on: executor) { try upload.write(buffers) }
+        }
       }
+      try await batch?.value
       try Task.checkCancellation()
       let rest = waiting
       return try await LocalTier.blocking(name, .writing, object: key.rawValue, on: executor) {
@@ -41,6 +48,8 @@ extension LocalTier {
         return try upload.commit()
       }
     } catch {
+      // The batch may not have reached the queue yet; nothing is written after the abandon.
+      _ = try? await batch?.value
       // The queue runs this whether or not the task is cancelled.
       _ = try? await LocalTier.blocking(name, .writing, on: executor) { upload.abandon() }
       throw error
