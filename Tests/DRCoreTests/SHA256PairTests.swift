@@ -1,8 +1,7 @@
 import Crypto
+import DRCore
 import NIOCore
 import Testing
-
-@testable import DRCore
 
 @Suite("SHA-256 of two streams at once")
 struct SHA256PairTests {

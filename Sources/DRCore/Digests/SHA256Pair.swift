@@ -18,7 +18,7 @@ package struct SHA256Pair: Sendable {
   package init() { self.init(together: true) }
 
   /// - Parameter together: False makes it work as on processors without the instructions.
-  init(together: Bool) {
+  package init(together: Bool) {
     state = together && Self.isFast ? .together(SHA256Lane(), SHA256Lane()) : .apart(StreamDigest(), StreamDigest())
   }
 
