@@ -3,9 +3,8 @@ import Synchronization
 /// Transforms a stream of items on several workers at once and gives the results in the order of the items.
 ///
 /// Each worker has a context of its own (a compressor, say) and a thread of its own, so that long work holds no thread of
-/// the cooperative pool. A reader keeps twice as many items ready as there are workers, and four times as many are in work
-/// or wait as results, which keeps the workers busy through the pauses of either side: memory is bounded by that.
-/// Dropping the last reference ends the reader and its source.
+/// the cooperative pool. A reader keeps as many items ready as there are workers, as many are in work, and twice as many
+/// results wait: memory is bounded by that. Dropping the last reference ends the reader and its source.
 package final class OrderedWorkers<Item: Sendable, Context: Sendable, Output: Sendable>: Sendable {
   private let items: BoundedChannel<Item>
   private let results: BoundedChannel<Task<Output, any Error>>
@@ -19,8 +18,8 @@ package final class OrderedWorkers<Item: Sendable, Context: Sendable, Output: Se
     contexts: [Context], source: @escaping @Sendable () async throws -> Item?,
     transform: @escaping @Sendable (Item, Context) throws -> Output
   ) {
-    let items = BoundedChannel<Item>(capacity: contexts.count * 2)
-    let results = BoundedChannel<Task<Output, any Error>>(capacity: contexts.count * 4)
+    let items = BoundedChannel<Item>(capacity: contexts.count)
+    let results = BoundedChannel<Task<Output, any Error>>(capacity: contexts.count * 2)
     let pool = ContextPool(contexts.map { Worker(context: $0, executor: BlockingExecutor(label: "frame.worker")) })
     self.items = items
     self.results = results
