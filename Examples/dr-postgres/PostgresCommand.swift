@@ -58,7 +58,7 @@ struct ServerArguments: ParsableArguments {
 struct ProtectedServer {
   let settings: RepositoryConfiguration
   let connection: PostgresConnectionSettings
-  let tier: LocalTier
+  let tier: any StorageTier
   private let logger: Logger
 
   init(_ repository: RepositoryArguments, _ server: ServerArguments) async throws {
