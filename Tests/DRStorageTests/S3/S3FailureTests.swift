@@ -47,7 +47,7 @@ struct S3FailureTests {
     "One failure of any request does not fail the operation",
     arguments: [S3TestServer.Kind.swift, .ceph], transient)
   func oneFailure(kind: S3TestServer.Kind, fault: S3FaultProxy.Fault) async throws {
-    try await Self.withProxy(kind, stallLimit: fault == .stallAnswer ? .milliseconds(700) : .seconds(20)) {
+    try await Self.withProxy(kind, stallLimit: fault == .stallAnswer ? .seconds(2) : .seconds(20)) {
       tier, proxy in
       let struck = MutableBox<Set<String>>([])
       proxy.plan { request in
@@ -164,7 +164,7 @@ struct S3FailureTests {
   @Test(
     "A server that is down ends the attempts, by number and by time, and says so", arguments: [S3TestServer.Kind.ceph])
   func limits(kind: S3TestServer.Kind) async throws {
-    try await Self.withProxy(kind, stallLimit: .milliseconds(300), attempts: 3) { tier, proxy in
+    try await Self.withProxy(kind, stallLimit: .seconds(2), attempts: 3) { tier, proxy in
       let fault = MutableBox<S3FaultProxy.Fault>(.answer(status: 503, code: "SlowDown"))
       proxy.plan { _ in fault.value }
       for (next, expected) in [
