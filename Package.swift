@@ -33,6 +33,7 @@ let package = Package(
     .library(name: "DRVerify", targets: ["DRVerify"]),
     .executable(name: "dr-drill", targets: ["dr-drill"]),
     .executable(name: "dr-postgres", targets: ["dr-postgres"]),
+    .executable(name: "dr-redis", targets: ["dr-redis"]),
     .executable(name: "dr-wal", targets: ["dr-wal"]),
     .executable(name: "dr-tier", targets: ["dr-tier"]),
   ],
@@ -77,7 +78,7 @@ let package = Package(
     .target(
       name: "DRRedis",
       dependencies: [
-        "DRCore", "DRStorage", nioCore, nioPosix, nioSSL, logging, metrics, lifecycle, subprocess,
+        "DRCore", "DRStorage", "DRSandbox", nioCore, nioPosix, nioSSL, logging, metrics, lifecycle,
       ],
       swiftSettings: settings),
     .target(name: "DRVerify", dependencies: ["DRCore", "DRStorage", nioCore, logging], swiftSettings: settings),
@@ -99,9 +100,16 @@ let package = Package(
       ],
       path: "Examples/dr-postgres", swiftSettings: settings),
     .executableTarget(
+      name: "dr-redis",
+      dependencies: [
+        "ExampleSupport", "DRCore", "DRStorage", "DRRedis", "DRVerify", logging, lifecycle, arguments,
+      ],
+      path: "Examples/dr-redis", swiftSettings: settings),
+    .executableTarget(
       name: "dr-drill",
       dependencies: [
-        "ExampleSupport", "DRCore", "DRStorage", "DRSandbox", "DRPostgres", "DRVerify", logging, lifecycle, arguments,
+        "ExampleSupport", "DRCore", "DRStorage", "DRSandbox", "DRPostgres", "DRRedis", "DRVerify", logging, lifecycle,
+        arguments,
       ],
       path: "Examples/dr-drill", swiftSettings: settings),
 
@@ -133,7 +141,7 @@ let package = Package(
       name: "ExampleTests",
       dependencies: [
         "ExampleSupport", "DRPostgres", "DRSandbox", "DRStorage", "DRCore", "DRTestSupport", nioCore, logging,
-        "dr-drill", "dr-postgres", "dr-tier", "dr-wal",
+        "dr-drill", "dr-postgres", "dr-redis", "dr-tier", "dr-wal",
       ],
       swiftSettings: settings),
   ]

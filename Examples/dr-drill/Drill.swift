@@ -90,10 +90,12 @@ struct Drill: Sendable {
 /// The systems that a drill can destroy, in the order in which they are brought back.
 enum DrillSystems: String, CaseIterable, Sendable {
   case postgres
+  case redis
 
   func make() throws -> any DrillSystem {
     switch self {
     case .postgres: try PostgresDrill()
+    case .redis: try RedisDrill()
     }
   }
 }

@@ -19,6 +19,9 @@ public protocol BackupWriter: Sendable {
   /// The identity under which the backup will be committed.
   var backupID: String { get }
 
+  /// Whether what is written can be read only by a recipient. A source leaves secrets out where it is not, and says so.
+  var encrypts: Bool { get }
+
   /// Stores one artifact: pulled, compressed, encrypted and digested. Durable when it returns.
   ///
   /// - Parameters:
@@ -28,6 +31,10 @@ public protocol BackupWriter: Sendable {
   /// - Throws: ``DRError``, or what the content threw.
   @discardableResult
   func write(_ name: String, _ content: ByteStream, expectedLength: Int64?) async throws -> BackupManifest.Artifact
+}
+
+extension BackupWriter {
+  public var encrypts: Bool { false }
 }
 
 /// What a source says about the backup that it wrote.

@@ -10,6 +10,8 @@ final class ArtifactWriter: BackupWriter {
   private let component: Component
   private let meter: ProgressMeter?
 
+  var encrypts: Bool { !encoding.recipients.isEmpty }
+
   private struct State {
     /// Every key that a write has begun on, whatever became of it.
     var keys: [String: ObjectKey] = [:]

@@ -1,4 +1,4 @@
-import DRCore
+package import DRCore
 
 /// Where the backups of a component lie in a tier.
 ///
@@ -13,7 +13,7 @@ public enum RepositoryLayout: String, Hashable, Sendable, CaseIterable {
   case byKindAndName
 
   /// The folder of a component, without a slash at its end.
-  func folder(of component: Component) -> String {
+  package func folder(of component: Component) -> String {
     switch self {
     case .byKind: component.kind.rawValue
     case .byKindAndName: "\(component.kind)/\(component.name)"

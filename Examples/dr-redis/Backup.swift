@@ -1,0 +1,37 @@
+import ArgumentParser
+import DRCore
+import DRRedis
+import DRStorage
+import ExampleSupport
+import Foundation
+
+/// Takes a snapshot.
+struct Backup: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(abstract: "Takes a snapshot, as a replica takes it.")
+
+  @OptionGroup var repository: RepositoryArguments
+  @OptionGroup var server: ServerArguments
+
+  @Option(help: "Where the backup lies in the tree: hourly, daily, weekly or monthly.")
+  var cadence = "hourly"
+
+  @Option(help: "Take this RDB file instead of a server's data.")
+  var file: String?
+
+  func run() async throws {
+    try await reporting {
+      let settings = try repository.settings()
+      let tier = try await settings.tier(creating: false)
+      var source = RedisSnapshot(component: settings.component, server: try server.connection())
+      if let file { source.origin = .file(file) }
+      source.progress = ProgressBar("backup").handler
+      let manifest = try await Repository(tier: tier).backUp(
+        source, cadence: try Cadence(parsing: cadence), encoding: try settings.encoding(), logger: repository.logger)
+      print(
+        "\(manifest.id) committed: \(manifest.properties["keys"]?.integer ?? 0) keys, "
+          + "\(Format.bytes(manifest.rawSize)) stored as \(Format.bytes(manifest.storedSize)), "
+          + "offset \(manifest.recoveryPoint.position)")
+      for omission in manifest.leftOut { print("left out: \(omission.what): \(omission.reason)") }
+    }
+  }
+}

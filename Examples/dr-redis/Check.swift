@@ -1,0 +1,58 @@
+import ArgumentParser
+import DRCore
+import DRRedis
+import DRStorage
+import DRVerify
+import ExampleSupport
+import Foundation
+
+/// Checks the server's own persistence against the plan, the bytes of the newest snapshot, and the change log.
+struct Check: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Checks the server's persistence against the plan, the newest snapshot's bytes, and the change log.")
+
+  @OptionGroup var repository: RepositoryArguments
+  @OptionGroup var server: ServerArguments
+
+  @Flag(inversion: .prefixedNo, help: "The server must keep an append-only file, synced every second.")
+  var appendOnly = true
+
+  @Option(help: "maxmemory, in bytes.")
+  var maxMemory: Int64?
+
+  @Option(help: "maxmemory-policy.")
+  var policy: String?
+
+  @Option(help: "How many replicas must be in sync.")
+  var replicas: Int?
+
+  @Flag(help: "Only the repository, not the server.")
+  var repositoryOnly = false
+
+  func run() async throws {
+    try await reporting {
+      let settings = try repository.settings()
+      let tier = try await settings.tier(creating: false)
+      let repository = Repository(tier: tier)
+      let logger = self.repository.logger
+      var findings: [Finding] = []
+      if !repositoryOnly {
+        var expectation = RedisPersistenceCheck.Expectation()
+        expectation.appendOnly = appendOnly
+        expectation.maximumMemory = maxMemory
+        expectation.evictionPolicy = policy
+        expectation.replicas = replicas
+        findings += try await RedisPersistenceCheck(try server.connection(), expectation: expectation)
+          .verify(logger: logger)
+      }
+      let catalog = try await repository.catalog(of: settings.component)
+      let manifest = try catalog.backup(of: settings.component, for: .latest)
+      findings += try await BackupVerifier(manifest, in: repository, decoding: try settings.decoding())
+        .verify(logger: logger)
+      findings += try await RedisLogCheck(archive: try settings.archive(tier), backups: catalog.backups)
+        .verify(logger: logger)
+      for finding in findings { print(finding) }
+      if findings.contains(where: { $0.severity == .failure }) { throw ExitCode(1) }
+    }
+  }
+}

@@ -1,0 +1,51 @@
+import ArgumentParser
+import DRCore
+import DRRedis
+import ExampleSupport
+import Foundation
+import ServiceLifecycle
+
+/// Follows the changes until it is told to stop.
+struct Receive: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Follows every change into the repository until SIGTERM or SIGINT; takes a snapshot where it must.")
+
+  @OptionGroup var repository: RepositoryArguments
+  @OptionGroup var server: ServerArguments
+
+  @Option(help: "Seconds between two stores of the last, partial segment: what a disaster can cost.")
+  var partialInterval = 0.5
+
+  @Flag(help: "Stop at a gap instead of taking a new snapshot.")
+  var stopAtGap = false
+
+  func run() async throws {
+    try await reporting {
+      let settings = try repository.settings()
+      let tier = try await settings.tier(creating: false)
+      var options = RedisChangeLog.Options()
+      options.partialInterval = .seconds(partialInterval)
+      options.takesSnapshots = !stopAtGap
+      let verbose = repository.verbose
+      let log = try RedisChangeLog(
+        archive: try settings.archive(tier), server: try server.connection(), options: options,
+        logger: repository.logger, onEvent: Receive.say
+      ) { point in
+        if verbose { print("durable through \(point.position), \(Timestamp.format(point.time))") }
+      }
+      try await ServiceGroup(
+        services: [log], gracefulShutdownSignals: [.sigterm, .sigint], logger: repository.logger
+      ).run()
+    }
+  }
+
+  @Sendable private static func say(_ event: RedisChangeLog.Event) {
+    switch event {
+    case .gap(let after, let until): print("GAP: nothing between offset \(after.position) and \(until.position)")
+    case .snapshot(let manifest): print("\(manifest.id) committed at offset \(manifest.recoveryPoint.position)")
+    case .resumed(let point): print("goes on after offset \(point.position)")
+    }
+    // Somebody may wait for this line in a file.
+    fflush(nil)
+  }
+}

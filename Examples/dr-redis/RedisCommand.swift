@@ -1,0 +1,111 @@
+import ArgumentParser
+import DRCore
+import DRRedis
+import DRStorage
+import ExampleSupport
+import Foundation
+import Logging
+
+/// Backs up, follows and restores a Redis server.
+@main
+struct RedisCommand: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "dr-redis",
+    abstract: "Backs up, follows and restores a Redis server.",
+    discussion: "Exit codes: 0 done, 1 not verified, 2 could not run.",
+    subcommands: [Initialize.self, Backup.self, Receive.self, Restore.self, Check.self, List.self])
+}
+
+/// What every subcommand that works on a repository is told.
+struct RepositoryArguments: ParsableArguments {
+  @Option(
+    help: "The configuration: a JSON file with repository, component, recipients, identityFile.",
+    completion: .file(extensions: ["json"]))
+  var config: String
+
+  @Flag(name: .shortAndLong, help: "Log what happens inside.")
+  var verbose = false
+
+  var logger: Logger { ProgramLog.make("dr-redis", verbose: verbose) }
+
+  func settings() throws -> RepositoryConfiguration { try RepositoryConfiguration(file: config) }
+}
+
+extension RepositoryConfiguration {
+  func archive(_ tier: any StorageTier) throws -> RedisLogArchive {
+    RedisLogArchive(tier: tier, component: component, encoding: try encoding(), decoding: try decoding())
+  }
+}
+
+/// How to reach the server.
+struct ServerArguments: ParsableArguments {
+  @Option(help: "redis://user@host:port, rediss://… for TLS, or unix:///path.")
+  var server = "redis://127.0.0.1:6379"
+
+  @Option(help: "A file with the password. Without, the environment's REDISCLI_AUTH, if it is there.")
+  var passwordFile: String?
+
+  @Option(help: "TLS: the certificates of who signed the server's, in PEM.")
+  var ca: String?
+
+  @Option(help: "TLS: this client's certificate, in PEM.")
+  var cert: String?
+
+  @Option(help: "TLS: this client's key, in PEM.")
+  var key: String?
+
+  func connection() throws -> RedisConnectionSettings {
+    var settings = try RedisConnectionSettings(url: server)
+    if let passwordFile {
+      settings.password = .file(passwordFile)
+    } else if ProcessInfo.processInfo.environment["REDISCLI_AUTH"] != nil {
+      settings.password = .environment("REDISCLI_AUTH")
+    }
+    if ca != nil || cert != nil || key != nil {
+      settings.tls = RedisConnectionSettings.TLS(authorityFile: ca, certificateFile: cert, keyFile: key)
+    }
+    return settings
+  }
+}
+
+/// Makes the repository: the only command that does. Whatever else finds no repository stops, for the volume that it is
+/// on may not be mounted.
+struct Initialize: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "init", abstract: "Makes the repository's folder. Once; no other command makes one.")
+
+  @OptionGroup var repository: RepositoryArguments
+
+  func run() async throws {
+    try await reporting {
+      let tier = try await repository.settings().tier(creating: true)
+      print("the repository is \(tier.name)")
+    }
+  }
+}
+
+/// Lists the snapshots, and how far the change log goes on from each.
+struct List: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(abstract: "Lists the snapshots, and how far the change log reaches.")
+
+  @OptionGroup var repository: RepositoryArguments
+
+  func run() async throws {
+    try await reporting {
+      let settings = try repository.settings()
+      let tier = try await settings.tier(creating: false)
+      let catalog = try await Repository(tier: tier).catalog(of: settings.component)
+      let archive = try settings.archive(tier)
+      for backup in catalog.backups {
+        let reach = try await archive.reach(of: backup)
+        print(
+          "\(backup.id)  \(backup.cadence)  \(Format.bytes(backup.rawSize)) as \(Format.bytes(backup.storedSize))  "
+            + "\(backup.properties["keys"]?.integer ?? 0) keys  from \(Timestamp.format(backup.recoveryPoint.time))  "
+            + "offset \(backup.recoveryPoint.position)" + (reach.map { " to \($0)" } ?? ", no change log"))
+      }
+      if catalog.backups.isEmpty { print("no backups of \(settings.component)") }
+      for broken in catalog.unreadable { print("UNREADABLE \(broken.id): \(broken.error)") }
+      if !catalog.unreadable.isEmpty { throw ExitCode(1) }
+    }
+  }
+}

@@ -1,0 +1,94 @@
+import ArgumentParser
+import DRCore
+import DRRedis
+import DRStorage
+import ExampleSupport
+import Foundation
+
+/// Restores into a running server.
+struct Restore: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Restores to a moment, an offset or the latest, into a running server.",
+    discussion: """
+      The server is told to follow this process, loads the data set and the changes, and is made a master again: no restart, \
+      no file on its host. It connects to this host: --address must be one that it can reach.
+      """)
+
+  @OptionGroup var repository: RepositoryArguments
+  @OptionGroup var server: ServerArguments
+
+  @Flag(help: "By replication, into a running server.")
+  var online = false
+
+  @Argument(help: "The backup; the newest that reaches the target unless said.")
+  var backup: String?
+
+  @Option(help: "The moment, with a time zone: '2026-11-23 12:00:00+00'.")
+  var targetTime: String?
+
+  @Option(help: "The replication offset, or <replication ID>:<offset>.")
+  var targetOffset: String?
+
+  @Flag(help: "The snapshot alone, without the changes after it.")
+  var immediate = false
+
+  @Flag(help: "Replace what the server holds, after it was backed up into the repository.")
+  var replace = false
+
+  @Option(help: "The address of this host to listen on.")
+  var address = "127.0.0.1"
+
+  func validate() throws {
+    guard online else { throw ValidationError("say how to restore: --online") }
+  }
+
+  func run() async throws {
+    try await reporting {
+      let settings = try repository.settings()
+      let tier = try await settings.tier(creating: false)
+      let repository = Repository(tier: tier)
+      let target = try target()
+      let catalog = try await repository.catalog(of: settings.component)
+      let manifest =
+        if let backup {
+          try catalog.backup(id: backup, of: settings.component)
+        } else {
+          try catalog.backup(of: settings.component, for: target) { point, position in
+            RedisLogArchive.reaches(point, position)
+          }
+        }
+      var restorer = RedisOnlineRestorer(server: try server.connection(), archive: try settings.archive(tier))
+      restorer.address = address
+      if replace { restorer.existingData = .replace(backUpInto: repository, encoding: try settings.encoding()) }
+      restorer.progress = ProgressBar("restore").handler
+      let begin = ContinuousClock.now
+      restorer.onStep = { step in
+        print("\(step.rawValue) after \(Format.duration(begin.duration(to: .now)))")
+        fflush(nil)
+      }
+      let outcome = try await restorer.restore(
+        from: repository.reader(for: manifest, decoding: try settings.decoding()), to: target,
+        logger: self.repository.logger)
+      print(
+        "\(manifest.id) restored into \(restorer.server): \(outcome.items) keys, \(Format.bytes(outcome.bytes)) in "
+          + Format.duration(outcome.duration))
+    }
+  }
+
+  private func target() throws -> RecoveryTarget {
+    var targets: [RecoveryTarget] = immediate ? [.immediate] : []
+    if let targetTime {
+      guard let date = Timestamp.parse(targetTime) else {
+        throw DRError(
+          .invalidConfiguration, "'\(targetTime.prefix(60))' is no moment with a time zone",
+          advice: "write it as '2026-11-23 12:00:00+00'")
+      }
+      targets.append(.time(date))
+    }
+    if let targetOffset { targets.append(.position(targetOffset)) }
+    guard targets.count <= 1 else {
+      throw DRError(.invalidConfiguration, "there is more than one target", advice: "give one")
+    }
+    return targets.first ?? .latest
+  }
+}

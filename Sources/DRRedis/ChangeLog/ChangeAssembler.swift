@@ -1,0 +1,141 @@
+import DRCore
+package import NIOCore
+
+/// Makes segments of a replication stream: pure.
+///
+/// A segment ends between commands and outside of transactions, so that a cut at any of its batches is a state that the
+/// server was in, as its clients see it.
+package struct ChangeAssembler: Sendable {
+  /// Bytes of a command or a transaction that is not whole yet, at most.
+  private static let pendingLimit = 512 << 20
+
+  /// A segment that is whole, or what there is of one.
+  package struct Piece: Hashable, Sendable {
+    package var segment: ChangeSegment
+    package var bytes: ByteBuffer
+    /// When its last batch arrived.
+    package var arrival: Int64
+    /// The line of the log that it belongs to.
+    package var line = ""
+  }
+
+  private let size: Int
+  private var history: String
+  private var scanner = ReplicationCommandScanner()
+  private var isInTransaction = false
+  private var database: Int
+  /// The database at the start of the next batch.
+  private var batchDatabase: Int
+  /// What belongs to no batch yet.
+  private var pending = ByteBuffer()
+  private var segment = ByteBuffer()
+  private var segmentStart: Int64
+  private var second: Int64 = -1
+  private var lastArrival: Int64 = 0
+  private var catchesUp: Bool
+  /// The offset through which everything is in a batch.
+  package private(set) var end: Int64
+
+  /// - Parameters:
+  ///   - size: Raw bytes after which a segment is full.
+  ///   - catchesUp: Whether something may have happened before, without a connection.
+  package init(at position: ReplicationPosition, database: Int = 0, size: Int, catchesUp: Bool = false) {
+    self.size = size
+    history = position.history
+    (self.database, batchDatabase) = (database, database)
+    (segmentStart, end) = (position.offset, position.offset)
+    self.catchesUp = catchesUp
+  }
+
+  package var position: ReplicationPosition { ReplicationPosition(history: history, offset: end) }
+
+  /// Whether a segment is due to be stored.
+  package var isFull: Bool { segment.readableBytes >= size }
+
+  /// Takes bytes that arrived at a moment, in milliseconds since 1970.
+  ///
+  /// - Returns: Whether the server asks for an acknowledgement now.
+  /// - Throws: ``DRError`` with `malformedData`; also for a transaction of over 512 MiB.
+  package mutating func append(_ bytes: ByteBuffer, at moment: Int64) throws -> Bool {
+    var isAsked = false
+    var whole = 0
+    var databaseAfter = batchDatabase
+    try bytes.withUnsafeReadableBytes { raw in
+      try scanner.scan(raw) { command, _, end in
+        switch command {
+        case .select(let number): database = number
+        case .multi: isInTransaction = true
+        case .exec: isInTransaction = false
+        case .replconf: isAsked = true
+        default: break
+        }
+        if !isInTransaction {
+          whole = end
+          databaseAfter = database
+        }
+      }
+    }
+    let before = pending.readableBytes
+    if whole > 0 {
+      // A clock that was set back does not make the log go back.
+      lastArrival = max(lastArrival, moment)
+      note(count: before + whole)
+      segment.writeBuffer(&pending)
+      pending = ByteBuffer()
+      var rest = bytes
+      if var taken = rest.readSlice(length: whole) { segment.writeBuffer(&taken) }
+      if rest.readableBytes > 0 { pending = ByteBuffer(bytes: rest.readableBytesView) }
+      end += Int64(before + whole)
+      batchDatabase = databaseAfter
+    } else {
+      guard before + bytes.readableBytes <= ChangeAssembler.pendingLimit else {
+        throw DRError(
+          .malformedData, "a command or a transaction of over \(ChangeAssembler.pendingLimit) bytes",
+          advice: "take a new snapshot")
+      }
+      pending.writeImmutableBuffer(bytes)
+    }
+    return isAsked
+  }
+
+  /// What there is of the segment, without ending it; nil if there is nothing.
+  package func partial() -> Piece? {
+    guard end > segmentStart else { return nil }
+    return Piece(
+      segment: ChangeSegment(start: segmentStart, end: end, history: history), bytes: segment, arrival: lastArrival)
+  }
+
+  /// Ends the segment and begins the next; nil if there is nothing in it.
+  package mutating func seal() -> Piece? {
+    let piece = partial()
+    segment = ByteBuffer()
+    segmentStart = end
+    second = -1
+    return piece
+  }
+
+  /// Goes on after a lost connection: what was not whole comes again, maybe under another ID, for which the caller has
+  /// sealed the segment.
+  package mutating func resume(under history: String) {
+    self.history = history
+    scanner = ReplicationCommandScanner()
+    isInTransaction = false
+    database = batchDatabase
+    pending = ByteBuffer()
+    catchesUp = true
+  }
+
+  private mutating func note(count: Int) {
+    if segment.readableBytes == 0 {
+      segment.writeString(ChangeSegmentFormat.header(position))
+    }
+    if lastArrival / 1000 != second {
+      second = lastArrival / 1000
+      segment.writeString(ChangeSegmentFormat.second(lastArrival))
+    }
+    segment.writeString(
+      ChangeSegmentFormat.batch(
+        start: end, arrival: lastArrival, database: batchDatabase, count: count, catchesUp: catchesUp))
+    catchesUp = false
+  }
+}

@@ -1,0 +1,243 @@
+import DRCore
+import DRStorage
+import Foundation
+import Logging
+import Metrics
+import NIOCore
+
+/// What a change log knows across connections: what was received, what is durable, and how to store more.
+final class ChangeJournal: Sendable {
+  private struct State {
+    var assembler: ChangeAssembler?
+    /// The folder of the line that is being written.
+    var line: String?
+    var received: Int64 = 0
+    var durable: ReplicationPosition?
+    /// When the last durable change arrived.
+    var durableMoment: Date?
+    var partial: ChangeSegment?
+    /// Who is told what is durable.
+    var session: ReplicaSession?
+  }
+
+  private let archive: RedisLogArchive
+  private let options: RedisChangeLog.Options
+  private let logger: Logger
+  private let onDurable: @Sendable (RecoveryPoint) async -> Void
+  private let spool: ChangeSpool
+  private let state = MutableBox(State())
+  private let lag: Gauge
+  private let stored: Counter
+
+  init(
+    archive: RedisLogArchive, options: RedisChangeLog.Options, logger: Logger,
+    onDurable: @escaping @Sendable (RecoveryPoint) async -> Void
+  ) {
+    self.archive = archive
+    self.options = options
+    self.logger = logger
+    self.onDurable = onDurable
+    let folder = options.spoolFolder ?? FileManager.default.temporaryDirectory.path
+    spool = ChangeSpool(memoryLimit: options.spoolMemory, limit: options.spoolLimit, folder: folder)
+    let dimensions = [("component", "\(archive.component)")]
+    lag = Gauge(label: "disaster_recovery.redis.log.lag_bytes", dimensions: dimensions)
+    stored = Counter(label: "disaster_recovery.redis.log.segments_stored", dimensions: dimensions)
+  }
+
+  var received: Int64 { state.withLock { $0.received } }
+  /// Where to ask the server to go on; nil before the first connection.
+  var position: ReplicationPosition? { state.withLock { $0.assembler?.position } }
+  var durable: ReplicationPosition? { state.withLock { $0.durable } }
+  var lastPoint: RecoveryPoint? {
+    state.withLock { state in
+      guard let assembler = state.assembler else { return nil }
+      let moment = assembler.partial().map { Date(milliseconds: $0.arrival) } ?? state.durableMoment
+      return moment.map { assembler.position.recoveryPoint(at: $0) }
+    }
+  }
+
+  /// The line that a position ends; a new one if there is none.
+  func line(of position: ReplicationPosition) async throws -> String {
+    if let line = state.withLock({ $0.line }) { return line }
+    return try await archive.lines().first { $0.end == position }?.id ?? position.history
+  }
+
+  /// A new line begins where a snapshot was taken.
+  func begin(at position: ReplicationPosition) throws {
+    state.withLock { state in
+      state.assembler = ChangeAssembler(at: position, size: options.segmentSize)
+      state.line = position.history
+      state.durable = position
+      state.durableMoment = Date()
+      state.partial = nil
+    }
+  }
+
+  /// The stream goes on at a position, which is where the assembler is, or where the log ended before this process.
+  func resume(at position: ReplicationPosition, line: String) throws {
+    guard self.position != nil else {
+      state.withLock { state in
+        state.assembler = ChangeAssembler(at: position, size: options.segmentSize, catchesUp: true)
+        state.line = line
+        state.durable = position
+        state.durableMoment = nil
+      }
+      return
+    }
+    if self.position?.history != position.history { try seal() }
+    state.withLock { $0.assembler?.resume(under: position.history) }
+  }
+
+  /// From now on, this session acknowledges what is durable.
+  func follow(_ session: ReplicaSession?) {
+    let durable = state.withLock { state in
+      state.session = session
+      return state.durable
+    }
+    if let durable { session?.setAcknowledged(durable.offset) }
+  }
+
+  /// Everything before a gap is on its way to be stored.
+  func sealForGap() throws { try seal() }
+
+  /// Takes bytes of the stream.
+  ///
+  /// - Returns: Whether the server asks for an acknowledgement now.
+  func append(_ bytes: ByteBuffer) throws -> Bool {
+    let moment = Date().milliseconds
+    let (isAsked, isFull) = try state.withLock { state in
+      state.received += Int64(bytes.readableBytes)
+      guard var assembler = state.assembler else { return (false, false) }
+      // Moved out, so that it is not copied when it grows.
+      state.assembler = nil
+      defer { state.assembler = assembler }
+      let isAsked = try assembler.append(bytes, at: moment)
+      return (isAsked, assembler.isFull)
+    }
+    if isFull { try seal() }
+    return isAsked
+  }
+
+  private func seal() throws {
+    try state.withLock { state in
+      guard var assembler = state.assembler else { return }
+      let before = assembler
+      guard var piece = assembler.seal() else { return }
+      piece.line = state.line ?? ""
+      do {
+        try spool.add(piece)
+        state.assembler = assembler
+      } catch {
+        state.assembler = before
+        throw error
+      }
+    }
+  }
+
+  /// Stores what there is, again and again, until it is cancelled.
+  func store() async throws {
+    var lastPartial = ContinuousClock.now
+    while true {
+      try Task.checkCancellation()
+      if let piece = try spool.first() {
+        try await retrying { try await self.store(full: piece) }
+        spool.removeFirst()
+        lastPartial = .now
+      } else if lastPartial.duration(to: .now) >= options.partialInterval, let piece = duePartial() {
+        try await retrying { try await self.store(partial: piece) }
+        lastPartial = .now
+      } else {
+        try await Task.sleep(for: min(.milliseconds(20), options.partialInterval))
+      }
+    }
+  }
+
+  /// Stores all that was received, as far as the limit allows; what fails is for the log: it was never acknowledged.
+  func storeRest(within limit: Duration) async {
+    let task = Task {
+      while let piece = try spool.first() {
+        try await store(full: piece)
+        spool.removeFirst()
+      }
+      if let piece = duePartial() { try await store(partial: piece) }
+    }
+    do {
+      try await withTimeLimit(limit, "storing the last changes") {
+        try await withTaskCancellationHandler {
+          try await task.value
+        } onCancel: {
+          task.cancel()
+        }
+      }
+    } catch {
+      logger.error("the last changes were not stored; the server keeps them", metadata: ["error": "\(error)"])
+    }
+  }
+
+  /// What there is of the last segment, if it has more than what is durable.
+  private func duePartial() -> ChangeAssembler.Piece? {
+    state.withLock { state in
+      guard var piece = state.assembler?.partial(), piece.segment.end > state.durable?.offset ?? 0 else { return nil }
+      piece.line = state.line ?? ""
+      return piece
+    }
+  }
+
+  private func store(full piece: ChangeAssembler.Piece) async throws {
+    let partial = state.withLock { $0.partial }
+    let store = try archive.store(piece.line)
+    _ = try await store.put(piece.segment.name, piece.bytes, encoding: archive.encoding)
+    stored.increment()
+    if let partial, partial.start == piece.segment.start { try await store.deletePartial(partial.name) }
+    await report(piece, partial: nil)
+  }
+
+  private func store(partial piece: ChangeAssembler.Piece) async throws {
+    let partial = state.withLock { $0.partial }
+    let store = try archive.store(piece.line)
+    try await store.putPartial(piece.segment.name, piece.bytes, encoding: archive.encoding)
+    // The shorter one goes only once the longer one is durable.
+    if let partial, partial != piece.segment, partial.start == piece.segment.start {
+      try await store.deletePartial(partial.name)
+    }
+    await report(piece, partial: piece.segment)
+  }
+
+  private func report(_ piece: ChangeAssembler.Piece, partial: ChangeSegment?) async {
+    let moment = Date(milliseconds: piece.arrival)
+    let end = ReplicationPosition(history: piece.segment.history, offset: piece.segment.end)
+    let lagging = state.withLock { state -> Int64? in
+      // What was left of the line before a gap is stored late, and says nothing of this one.
+      guard piece.line == state.line else { return nil }
+      state.durable = end
+      state.durableMoment = moment
+      state.partial = partial
+      state.session?.setAcknowledged(end.offset)
+      return (state.assembler?.end ?? end.offset) - end.offset
+    }
+    guard let lagging else { return }
+    lag.record(lagging)
+    await onDurable(end.recoveryPoint(at: moment))
+  }
+
+  /// A tier that fails is tried again until the task is cancelled.
+  private func retrying(_ work: () async throws -> Void) async throws {
+    var pause = BackOff(longest: options.longestPause)
+    let passing: Set<DRError.Code> = [.tierUnavailable, .noSpace, .notWritable, .timedOut]
+    while true {
+      do {
+        return try await work()
+      } catch let error as DRError where passing.contains(error.code) {
+        logger.error("changes cannot be stored; trying again", metadata: ["error": "\(error)"])
+        try await Task.sleep(for: pause.next())
+      }
+    }
+  }
+}
+
+extension Date {
+  /// Since 1970.
+  var milliseconds: Int64 { Int64((timeIntervalSince1970 * 1000).rounded(.down)) }
+
+  init(milliseconds: Int64) { self.init(timeIntervalSince1970: Double(milliseconds) / 1000) }
+}

@@ -1,0 +1,277 @@
+public import DRCore
+import DRStorage
+import Foundation
+public import Logging
+public import ServiceLifecycle
+
+/// Follows a server's replication stream into the change log, continuously: the change source of Redis.
+///
+/// The first time, and whenever the server cannot go on where the log ends (its backlog has been overwritten, or another
+/// history was chosen in a failover), it takes a snapshot into the repository and follows the stream from there; the gap is
+/// named. Otherwise it goes on where it was, also after a restart of the server or of itself, and after a failover.
+///
+/// Full segments are stored at once, and what there is of the last one every few hundred milliseconds. The server is told
+/// that changes are safe only once they are durable in the tier (`WAIT` and `min-replicas-to-write` count on it). While the
+/// tier is slow or away, changes wait in memory and in a file, up to a limit. Killed at any moment, it goes on where the log
+/// ends.
+///
+/// Needs a user with `+psync +replconf +ping`; see ``RedisSnapshot`` for more. `repl-backlog-size` (1 MB by default) decides
+/// how long it may be away without a new snapshot.
+public struct RedisChangeLog: ChangeSource, Service {
+  public struct Options: Sendable {
+    /// How often what there is of the last segment is stored, if something new came: what a disaster can cost.
+    public var partialInterval: Duration = .milliseconds(500)
+    /// Bytes after which a segment is full.
+    public var segmentSize = 8 << 20
+    /// The folder of the plan's tree in which the snapshots lie that it takes by itself.
+    public var cadence = Cadence.hourly
+    /// How long the server may say nothing at all. It sends a heartbeat every `repl-ping-replica-period` (10 s).
+    public var silenceLimit: Duration = .seconds(60)
+    /// The longest pause between two attempts to connect, or to store.
+    public var longestPause: Duration = .seconds(30)
+    /// Bytes of changes that may wait to be stored in memory, and in a file.
+    public var spoolMemory = 32 << 20
+    public var spoolLimit: Int64 = 4 << 30
+    /// Where the file is made; nil: `$TMPDIR` or `/tmp`.
+    public var spoolFolder: String?
+    /// How long storing the rest may take when it is told to stop.
+    public var shutdownLimit: Duration = .seconds(30)
+    /// Take a new snapshot by itself where the log cannot go on. Without, it stops and names the gap.
+    public var takesSnapshots = true
+
+    public init() {}
+  }
+
+  /// What is worth knowing beside the recovery points.
+  public enum Event: Sendable {
+    /// Everything between is lost for a restore: a snapshot before the first cannot be brought beyond it.
+    case gap(after: RecoveryPoint, until: RecoveryPoint)
+    /// It took a snapshot.
+    case snapshot(BackupManifest)
+    /// The stream goes on where the log ended.
+    case resumed(RecoveryPoint)
+  }
+
+  public let archive: RedisLogArchive
+  public let server: RedisConnectionSettings
+  public let options: Options
+  private let logger: Logger
+  private let onDurable: @Sendable (RecoveryPoint) async -> Void
+  private let onEvent: @Sendable (Event) async -> Void
+
+  /// - Parameters:
+  ///   - logger: Used by ``run()``.
+  ///   - onEvent: Called in order, beside the recovery points.
+  ///   - onDurable: Called by ``run()`` as by ``follow(logger:onDurable:)``.
+  /// - Throws: ``DRError`` with `invalidConfiguration` for options that cannot work.
+  public init(
+    archive: RedisLogArchive, server: RedisConnectionSettings, options: Options = Options(), logger: Logger,
+    onEvent: @escaping @Sendable (Event) async -> Void = { _ in },
+    onDurable: @escaping @Sendable (RecoveryPoint) async -> Void = { _ in }
+  ) throws {
+    guard options.partialInterval > .zero, options.silenceLimit > .zero, options.longestPause > .zero,
+      (64 << 10...256 << 20).contains(options.segmentSize), options.spoolMemory > 0, options.spoolLimit >= 0
+    else {
+      throw DRError(
+        .invalidConfiguration, "these options of the Redis change log cannot work",
+        advice: "intervals are longer than nothing, segments have 64 KiB to 256 MiB")
+    }
+    self.archive = archive
+    self.server = server
+    self.options = options
+    self.logger = logger
+    self.onEvent = onEvent
+    self.onDurable = onDurable
+  }
+
+  public var component: Component { archive.component }
+
+  /// Follows the changes until the task is cancelled; then stores the rest and returns.
+  public func follow(
+    logger: Logger, onDurable: @escaping @Sendable (RecoveryPoint) async -> Void
+  ) async throws {
+    let journal = ChangeJournal(archive: archive, options: options, logger: logger, onDurable: onDurable)
+    do {
+      // Storing goes on while there is no connection.
+      try await withThrowingTaskGroup(of: Void.self) { group in
+        group.addTask { try await located { try await journal.store() } }
+        group.addTask { try await keepReceiving(journal, logger) }
+        defer { group.cancelAll() }
+        try await group.next()
+      }
+    } catch is CancellationError {
+      // Told to stop.
+    } catch {
+      await journal.storeRest(within: options.shutdownLimit)
+      throw error
+    }
+    await journal.storeRest(within: options.shutdownLimit)
+  }
+
+  private func keepReceiving(_ journal: ChangeJournal, _ logger: Logger) async throws {
+    var pause = BackOff(longest: options.longestPause)
+    var resuming: ReplicationPosition?
+    var hasLooked = false
+    while true {
+      let received = journal.received
+      do {
+        try await located {
+          if !hasLooked {
+            resuming = try await startingPoint(logger)
+            hasLooked = true
+          }
+          try await connect(journal, resuming: journal.position ?? resuming, logger)
+        }
+      } catch let error as DRError where !needsPerson(error) {
+        logger.warning("the Redis change log is interrupted; trying again", metadata: ["error": "\(error)"])
+      }
+      if journal.received > received { pause.reset() }
+      try await Task.sleep(for: pause.next())
+    }
+  }
+
+  /// Follows the changes until the service is shut down gracefully, or cancelled.
+  public func run() async throws {
+    try await cancelWhenGracefulShutdown { try await follow(logger: logger, onDurable: onDurable) }
+  }
+
+  /// Where to ask the server to go on: the end of the newest line of the log, or the newest snapshot if that is later and
+  /// of another history.
+  private func startingPoint(_ logger: Logger) async throws -> ReplicationPosition? {
+    let newest = try await archive.lines().filter { $0.end != nil }
+      .max { ($0.modified ?? .distantPast) < ($1.modified ?? .distantPast) }
+    let repository = Repository(tier: archive.tier, layout: archive.layout)
+    let snapshot = try await repository.catalog(of: component).latest(for: component)
+    let start = snapshot.flatMap { ReplicationPosition($0.recoveryPoint) }
+    guard let line = newest, let end = line.end else { return start }
+    guard let snapshot, let start, start.history != end.history, snapshot.ended > line.modified ?? .distantPast else {
+      return end
+    }
+    return start
+  }
+
+  private func connect(
+    _ journal: ChangeJournal, resuming: ReplicationPosition?, _ logger: Logger
+  ) async throws {
+    let session = try await ReplicaSession.start(server, resuming: resuming, logger: logger)
+    do {
+      try await run(session, journal, resuming: resuming, logger)
+    } catch {
+      await session.close()
+      throw error
+    }
+  }
+
+  private func run(
+    _ session: ReplicaSession, _ journal: ChangeJournal, resuming: ReplicationPosition?, _ logger: Logger
+  ) async throws {
+    switch try await session.next(waiting: server.timeLimit) {
+    case .continues(let position):
+      let line = try await journal.line(of: resuming ?? position)
+      try journal.resume(at: position, line: line)
+      logger.info(
+        "the Redis change log goes on",
+        metadata: ["redis.history": "\(position.history)", "redis.offset": "\(position.offset)"])
+      await onEvent(.resumed(position.recoveryPoint(at: Date())))
+    case .fullResync(let position):
+      let moment = Date()
+      if let resuming {
+        // What was received before the gap is stored first: it may be all that is left of it.
+        try journal.sealForGap()
+        let last = journal.lastPoint ?? resuming.recoveryPoint(at: moment)
+        logger.error(
+          "the Redis change log has a gap",
+          metadata: ["redis.gap.after": "\(resuming)", "redis.gap.until": "\(position)"])
+        await onEvent(.gap(after: last, until: position.recoveryPoint(at: moment)))
+        guard options.takesSnapshots else {
+          throw DRError(
+            .changeLogGap, "the server cannot go on after \(resuming): it is at \(position)",
+            advice: "take a new snapshot; raise repl-backlog-size so that the next interruption may be longer",
+            component: component)
+        }
+      }
+      let source = SynchronisedSnapshot(
+        snapshot: RedisSnapshot(component: component, server: server), session: session, server: server,
+        start: position, moment: moment)
+      let manifest = try await Repository(tier: archive.tier, layout: archive.layout).backUp(
+        source, cadence: options.cadence, encoding: archive.encoding, logger: logger)
+      try journal.begin(at: position)
+      await onEvent(.snapshot(manifest))
+    case nil:
+      throw DRError(
+        .timedOut, "the server did not answer PSYNC within \(server.timeLimit)",
+        advice: "see whether it is loading or saving")
+    default: throw DRError(.malformedData, "something else where an answer to PSYNC belongs")
+    }
+    try await receive(session, journal)
+  }
+
+  /// Takes the stream until the connection fails.
+  private func receive(_ session: ReplicaSession, _ journal: ChangeJournal) async throws {
+    journal.follow(session)
+    defer { journal.follow(nil) }
+    var lastWord = ContinuousClock.now
+    // Until its first byte comes, the stream of a server that sent without a file waits for an acknowledgement that it
+    // hears: one that comes while it still ends its child is lost.
+    var isQuiet = true
+    while true {
+      switch try await session.next(waiting: isQuiet ? .milliseconds(100) : .milliseconds(500)) {
+      case .stream(let bytes):
+        lastWord = .now
+        isQuiet = false
+        if try journal.append(bytes) { try await session.acknowledge(journal.durable?.offset ?? 0) }
+      case nil:
+        guard lastWord.duration(to: .now) < options.silenceLimit else {
+          throw DRError(
+            .timedOut, "the server has been silent for \(options.silenceLimit)",
+            advice: "see repl-ping-replica-period, and the network")
+        }
+        if isQuiet { try await session.acknowledge(journal.durable?.offset ?? 0) }
+      default: throw DRError(.malformedData, "something else in the middle of the stream")
+      }
+    }
+  }
+
+  /// Whether trying again cannot help.
+  private func needsPerson(_ error: DRError) -> Bool {
+    let final: [DRError.Code] = [
+      .changeLogGap, .segmentConflict, .invalidConfiguration, .unsupportedVersion, .invalidKey,
+    ]
+    if final.contains(error.code) { return true }
+    return ["NOPERM", "WRONGPASS", "NOAUTH"].contains(error.redisError?.kind ?? "")
+  }
+
+  private func located<Result>(_ work: () async throws -> Result) async throws -> Result {
+    do {
+      return try await work()
+    } catch var error as DRError {
+      error.component = error.component ?? component
+      throw error
+    }
+  }
+}
+
+/// The snapshot of a full synchronisation that has been answered already.
+private struct SynchronisedSnapshot: BackupSource {
+  let snapshot: RedisSnapshot
+  let session: ReplicaSession
+  let server: RedisConnectionSettings
+  let start: ReplicationPosition
+  let moment: Date
+
+  var component: Component { snapshot.component }
+
+  func capture(into writer: any BackupWriter, logger: Logger) async throws -> Capture {
+    try await snapshot.capture(from: session, at: start, moment: moment, server, into: writer, logger: logger)
+  }
+}
+
+extension ReplicationPosition {
+  /// Nil for a recovery point that says no history.
+  package init?(_ point: RecoveryPoint) {
+    guard let history = point.history, ReplicationPosition.isHistory(history), let offset = Int64(point.position),
+      offset >= 0
+    else { return nil }
+    self.init(history: history, offset: offset)
+  }
+}

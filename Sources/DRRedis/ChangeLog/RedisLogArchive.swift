@@ -1,0 +1,76 @@
+public import DRCore
+public import DRStorage
+import Foundation
+import NIOCore
+
+/// Where the change log of one component lies: one folder for each line, which is named for the replication ID it began
+/// with.
+///
+///     redis/aof/<replication ID>/<start>-<end>-<replication ID>-<SHA-256>.zst[.age]
+public struct RedisLogArchive: Sendable {
+  public let tier: any StorageTier
+  public let component: Component
+  public var layout: RepositoryLayout
+  public var encoding: Encoding
+  public var decoding: Decoding
+
+  public init(
+    tier: any StorageTier, component: Component, layout: RepositoryLayout = .byKind, encoding: Encoding = Encoding(),
+    decoding: Decoding = Decoding()
+  ) {
+    self.tier = tier
+    self.component = component
+    self.layout = layout
+    self.encoding = encoding
+    self.decoding = decoding
+  }
+
+  static let folder = "aof"
+
+  func store(_ line: String) throws -> ChangeLogStore {
+    try ChangeLogStore(
+      tier: tier, component: component, layout: layout, log: RedisLogArchive.folder, systemIdentifier: line)
+  }
+
+  /// Everything that is stored, by one listing for each line.
+  ///
+  /// - Throws: As the tier's `list`.
+  package func lines() async throws -> [ChangeLine] {
+    let prefix = "\(layout.folder(of: component))/\(RedisLogArchive.folder)/"
+    var ids: [String] = []
+    var after: ObjectKey?
+    // Steps over the contents of each folder.
+    while let key = try await tier.list(prefix: prefix, after: after, limit: 1).objects.first?.key {
+      guard let id = key.rest(after: prefix)?.split(separator: "/").first.map(String.init) else { break }
+      if ReplicationPosition.isHistory(id) { ids.append(id) }
+      after = try ObjectKey("\(prefix)\(id)0")
+    }
+    var lines: [ChangeLine] = []
+    for id in ids { lines.append(try await line(id)) }
+    return lines
+  }
+
+  func line(_ id: String) async throws -> ChangeLine {
+    ChangeLine(id: id, try await store(id).segments().compactMap { ChangeSegment($0) })
+  }
+
+  /// Reads a segment's batches, checked against its name.
+  ///
+  /// - Throws: ``DRError``: `corruptData`, `malformedData`, `objectNotFound`, `noMatchingIdentity`, `tierUnavailable`.
+  package func read(_ segment: ChangeSegment, line: String) async throws -> [ChangeBatch] {
+    let store = try store(line)
+    let raw =
+      if segment.isPartial {
+        try await store.getPartial(segment.name, decoding: decoding)
+      } else {
+        try await store.get(segment.name, decoding: decoding)
+      }
+    let batches = try ChangeSegmentFormat.read(raw, object: segment.name)
+    guard batches.first?.start == segment.start, batches.last?.end == segment.end else {
+      throw DRError(
+        .corruptData, "the segment does not hold what its name says",
+        advice: "take it from another tier, or restore to before it", component: component, object: segment.name)
+    }
+    return batches
+  }
+}

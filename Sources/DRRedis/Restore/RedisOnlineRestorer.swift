@@ -1,0 +1,261 @@
+public import DRCore
+public import DRStorage
+import Foundation
+public import Logging
+import NIOCore
+
+/// Restores into a running server, by replication: without a restart, without a file on its host.
+///
+/// It serves the backup as a master for one replica, once: the target is told to follow it, loads the data set, takes the
+/// change log up to the target of the restore, and is made a master again. Before it touches the target, it has read the whole
+/// backup and the change log and checked every byte; after, it waits until the target's own persistence holds the new data,
+/// for until then a crash of the target would bring the old data back.
+///
+/// For standalone servers. The user on the target needs `+replicaof +info +ping +config|get +bgsave`. The target connects to
+/// this process: ``address`` must be one that it can reach. The data set crosses that connection without TLS.
+///
+/// What a failure leaves: before the data set was sent whole, the target's old data; after that, the new one, and the error
+/// says which step is missing. The target follows nobody in either case, unless it cannot be reached.
+public struct RedisOnlineRestorer: Restorer {
+  /// What to do with what the target holds.
+  public enum ExistingData: Sendable {
+    /// Refuse a target that has any key.
+    case refuse
+    /// Replace it, after it was backed up into a repository.
+    case replace(backUpInto: Repository, encoding: Encoding = Encoding())
+    /// Replace it, and let it be lost.
+    case discard
+  }
+
+  public var server: RedisConnectionSettings
+  /// Where the changes after the snapshot are. Without, only the snapshot itself can be restored.
+  public var archive: RedisLogArchive?
+  public var existingData = ExistingData.refuse
+  /// An address of this host that the target can reach, and the port; 0 is any.
+  public var address = "127.0.0.1"
+  public var port = 0
+  /// The name or address by which the target reaches this host, if it is another.
+  public var announcedAddress: String?
+  /// Servers that follow the target may take the restored data too.
+  public var allowsReplicas = false
+  /// Look into every value of the data set too, which costs time. A server ends when it loads a broken one.
+  public var checksValues = false
+  /// How long loading may take, and writing the new data to the target's disk.
+  public var loadLimit: Duration = .seconds(3600)
+  public var progress: ProgressHandler?
+  /// Told of each step that is over.
+  public var onStep: (@Sendable (Step) -> Void)?
+
+  /// What has been reached.
+  public enum Step: String, Sendable, CaseIterable {
+    /// The backup and the changes were read and are right, and the target can take them.
+    case checked
+    /// The target has loaded the data set and taken the changes, and answers as a master.
+    case answers
+    /// The target's own disk holds the restored data.
+    case durable
+  }
+
+  public init(server: RedisConnectionSettings, archive: RedisLogArchive? = nil) {
+    self.server = server
+    self.archive = archive
+  }
+
+  public func restore(
+    from reader: any BackupReader, to target: RecoveryTarget, logger: Logger
+  ) async throws -> RestoreOutcome {
+    let manifest = reader.manifest
+    do {
+      return try await run(reader, target, logger)
+    } catch var error as DRError {
+      error.component = error.component ?? manifest.component
+      throw error
+    }
+  }
+
+  /// Looks whether the target can take a backup, and touches nothing.
+  ///
+  /// - Throws: ``DRError``: `corruptData` and the like if the backup cannot be read; if the target cannot be asked.
+  public func preflight(for reader: any BackupReader, logger: Logger) async throws -> [Finding] {
+    let summary = try await check(reader)
+    return try await RedisTargetPreflight.look(
+      at: server, for: summary, usedMemory: reader.manifest.properties["usedMemory"]?.integer,
+      allowsReplicas: allowsReplicas, logger: logger
+    ).findings
+  }
+
+  // MARK: The way
+
+  private func run(
+    _ reader: any BackupReader, _ target: RecoveryTarget, _ logger: Logger
+  ) async throws -> RestoreOutcome {
+    let begin = ContinuousClock.now
+    let manifest = reader.manifest
+    guard manifest.component.kind == .redis else {
+      throw DRError(.invalidConfiguration, "backup \(manifest.id) is no backup of Redis")
+    }
+    let replay = try await RedisReplay.find(manifest, to: target, in: archive)
+    let summary = try await check(reader)
+    let preflight = try await RedisTargetPreflight.look(
+      at: server, for: summary, usedMemory: manifest.properties["usedMemory"]?.integer,
+      allowsReplicas: allowsReplicas, logger: logger)
+    if let obstacle = preflight.obstacle { throw obstacle }
+    try await secure(preflight, manifest.component, logger)
+    onStep?(.checked)
+    let start = replay?.start ?? ReplicationPosition(manifest.recoveryPoint)
+    let listener = try await RedisListener.listen(host: address, port: port)
+    do {
+      let artifact = try manifest.artifact("dump.rdb")
+      try await RedisConnection.withConnection(server, logger: logger) { admin in
+        try await serve(
+          listener, admin, reader, artifact, from: start?.offset ?? 0, replay, identity: preflight.info, logger)
+        onStep?(.answers)
+        try await confirm(admin, summary, replay, before: preflight.info, logger)
+      }
+      onStep?(.durable)
+      await listener.close()
+      return RestoreOutcome(
+        bytes: artifact.rawSize + (replay?.bytes ?? 0), items: summary.keys, duration: begin.duration(to: .now))
+    } catch {
+      await listener.close()
+      throw error
+    }
+  }
+
+  /// Reads the whole data set before anything is touched.
+  private func check(_ reader: any BackupReader) async throws -> RDBSummary {
+    let artifact = try reader.manifest.artifact("dump.rdb")
+    let meter = progress.map { ProgressMeter("check dump.rdb", total: artifact.rawSize, handler: $0) }
+    var scanner = RDBScanner(
+      object: artifact.key.rawValue, options: RDBScanner.Options(largestKeys: 0, checksValues: checksValues))
+    for try await frame in try await reader.read(artifact) {
+      try scanner.scan(frame)
+      meter?.add(frame.readableBytes)
+    }
+    let summary = try scanner.finish()
+    guard summary.checksum == .verified else {
+      throw DRError(
+        .corruptData, "the data set has no checksum: what is broken in it would end the target's process",
+        advice: "restore it by file into a server that holds nothing yet", object: artifact.key.rawValue)
+    }
+    meter?.finish()
+    return summary
+  }
+
+  private func secure(_ preflight: RedisTargetPreflight, _ component: Component, _ logger: Logger) async throws {
+    guard preflight.keys > 0 else { return }
+    switch existingData {
+    case .refuse:
+      throw DRError(
+        .destinationInUse, "the target holds \(preflight.keys) keys: nothing was touched",
+        advice: "restore into an empty server, or say that its data may be replaced", object: "\(server)")
+    case .discard: return
+    case .replace(let repository, let encoding):
+      let former = try await repository.backUp(
+        RedisSnapshot(component: component, server: server), cadence: .hourly, encoding: encoding, logger: logger)
+      logger.notice("the target's former data was backed up", metadata: ["backup.id": "\(former.id)"])
+    }
+  }
+
+  /// Has the target load the data set and the changes, and makes it a master again.
+  private func serve(
+    _ listener: RedisListener, _ admin: RedisConnection, _ reader: any BackupReader,
+    _ artifact: BackupManifest.Artifact, from offset: Int64, _ replay: RedisReplay?, identity: RedisInfo,
+    _ logger: Logger
+  ) async throws {
+    try await admin.command("REPLICAOF", announcedAddress ?? address, "\(listener.port)")
+    do {
+      let link = try await listener.accept(limit: server.timeLimit)
+      do {
+        let peer = ServedReplica(link, limit: server.timeLimit)
+        try await peer.run { peer in
+          try await peer.handshake(expecting: identity)
+          try await peer.send(header: artifact.rawSize, offset: offset)
+          let meter = progress.map { ProgressMeter("dump.rdb", total: artifact.rawSize, handler: $0) }
+          for try await frame in try await reader.read(artifact) {
+            try await peer.send(payload: frame)
+            meter?.add(frame.readableBytes)
+          }
+          meter?.finish()
+          logger.info("the data set was sent; the target loads it")
+          try await peer.waitUntilLoaded(limit: loadLimit)
+          if let replay {
+            for try await bytes in replay.stream { try await peer.send(stream: bytes) }
+          }
+          try await peer.waitUntilTaken(limit: loadLimit)
+          // Promoted while the connection still stands: a target that lost it would connect again.
+          peer.expectEnd()
+          try await admin.command("REPLICAOF", "NO", "ONE")
+        }
+        await link.close()
+      } catch {
+        await link.close()
+        throw error
+      }
+    } catch {
+      // Whatever it holds now, it must not go on asking this host for more.
+      let server = server
+      await Task.detached {
+        _ = try? await RedisConnection.withConnection(server, logger: logger) {
+          try await $0.command("REPLICAOF", "NO", "ONE")
+        }
+      }.value
+      throw error
+    }
+  }
+
+  /// Waits until the target's own persistence holds the new data, and looks whether it is what was sent.
+  private func confirm(
+    _ admin: RedisConnection, _ summary: RDBSummary, _ replay: RedisReplay?, before: RedisInfo, _ logger: Logger
+  ) async throws {
+    func info() async throws -> RedisInfo { RedisInfo(try await admin.command("INFO", "everything").text ?? "") }
+    func failed(_ what: String, _ advice: String) -> DRError {
+      DRError(.sourceFailed, "the target holds the restored data, but \(what)", advice: advice, object: "\(server)")
+    }
+    let deadline = ContinuousClock.now + loadLimit
+    let isAppendOnly = before["aof_enabled"] == "1"
+    let errors = before.integer("unexpected_error_replies") ?? 0
+    var state = try await info()
+    if let replay, let now = state.integer("unexpected_error_replies"), now > errors {
+      throw failed(
+        "\(now - errors) of \(replay.commands) commands of the change log failed in it",
+        "see its log; restore to the snapshot alone, or to before the first of them")
+    }
+    guard state["role"] == "master" else {
+      throw failed("it is still a replica", "REPLICAOF NO ONE")
+    }
+    if replay.map({ $0.commands == 0 }) ?? true {
+      for (database, count) in summary.keysPerDatabase {
+        let found = state.keysByDatabase[database] ?? 0
+        // Keys whose time has passed meanwhile are gone.
+        let least = Int64(count - (summary.expiriesPerDatabase[database] ?? 0))
+        guard (least...Int64(count)).contains(found) else {
+          throw failed(
+            "database \(database) has \(found) keys, and the backup \(count)", "see maxmemory and its policy")
+        }
+      }
+    }
+    if !isAppendOnly { try await admin.command("BGSAVE", "SCHEDULE") }
+    while true {
+      state = try await info()
+      let isBusy =
+        isAppendOnly
+        ? state["aof_rewrite_in_progress"] != "0" || state["aof_rewrite_scheduled"] != "0"
+        : state["rdb_bgsave_in_progress"] != "0"
+      if !isBusy {
+        let status = state[isAppendOnly ? "aof_last_bgrewrite_status" : "rdb_last_bgsave_status"]
+        guard status == "ok" else {
+          throw failed(
+            "writing it to its disk failed (\(status ?? "unknown")): a crash would bring the old data back",
+            "see its log and its disk, then \(isAppendOnly ? "BGREWRITEAOF" : "BGSAVE")")
+        }
+        break
+      }
+      guard ContinuousClock.now < deadline else {
+        throw failed("it was not written to its disk within \(loadLimit)", "wait for its child process")
+      }
+      try await Task.sleep(for: .milliseconds(50))
+    }
+    logger.info("the target holds the restored data, also on its disk")
+  }
+}

@@ -1,0 +1,222 @@
+package import DRCore
+import DRStorage
+package import Foundation
+import NIOCore
+
+/// The part of the change log that brings a snapshot to a target: found, read once and checked before anything is
+/// restored, and then read again.
+package struct RedisReplay: Sendable {
+  /// Where it begins: the snapshot's position.
+  package let start: ReplicationPosition
+  /// Where it ends: behind a whole command, outside of transactions.
+  package let end: ReplicationPosition
+  /// When the last change before the end arrived; the snapshot's moment if there is none.
+  package let moment: Date
+  /// Commands that change data.
+  package let commands: Int
+  /// Bytes of the stream.
+  package var bytes: Int64 { end.offset - start.offset }
+  private let archive: RedisLogArchive
+  private let line: String
+  private let chain: [ChangeSegment]
+
+  /// Finds the part.
+  ///
+  /// - Parameter archive: Nil: only what the snapshot itself reaches.
+  /// - Throws: ``DRError``: `targetUnreachable`, saying how far the log reaches; `corruptData` and `malformedData` for a
+  ///   damaged segment before the target; `invalidConfiguration` for a target that Redis does not know.
+  package static func find(
+    _ manifest: BackupManifest, to target: RecoveryTarget, in archive: RedisLogArchive?
+  ) async throws -> RedisReplay? {
+    let wanted = try Target(target)
+    let moment = manifest.recoveryPoint.time
+    func unreachable(_ why: String, _ advice: String) -> DRError {
+      DRError(
+        .targetUnreachable, why, advice: advice, component: manifest.component, object: manifest.id)
+    }
+    let start = ReplicationPosition(manifest.recoveryPoint)
+    switch wanted {
+    case .immediate: return nil
+    case .time(let time) where time < moment:
+      throw unreachable(
+        "backup \(manifest.id) is of \(Timestamp.format(moment)), after the target", "choose an earlier backup")
+    case .offset(let offset, let history):
+      if let start, offset < start.offset, history == nil || history == start.history {
+        throw unreachable(
+          "backup \(manifest.id) is at offset \(start.offset), after the target", "choose an earlier backup")
+      }
+      if let start, start.offset == offset { return nil }
+    default: break
+    }
+    guard let archive, let start else {
+      if case .latest = wanted { return nil }
+      if case .time(let time) = wanted, time == moment { return nil }
+      throw unreachable("the target lies after the backup, and there is no change log", "name the change log")
+    }
+    var found: (line: String, chain: [ChangeSegment])?
+    for line in try await archive.lines() {
+      guard let chain = line.chain(from: start) else { continue }
+      if chain.last?.end ?? start.offset > found?.chain.last?.end ?? -1 { found = (line.id, chain) }
+    }
+    guard let found else {
+      if case .latest = wanted { return nil }
+      throw unreachable(
+        "the change log has nothing at \(start)", "choose another backup, or see whether the change log runs")
+    }
+    return try await scan(
+      archive, found.line, found.chain, start, moment, wanted, unreachable: unreachable)
+  }
+
+  private static func scan(
+    _ archive: RedisLogArchive, _ line: String, _ chain: [ChangeSegment], _ start: ReplicationPosition, _ moment: Date,
+    _ wanted: Target, unreachable: (String, String) -> DRError
+  ) async throws -> RedisReplay {
+    var end = start
+    var moment = moment
+    var commands = 0
+    var used: [ChangeSegment] = []
+    var isReached = false
+    scanning: for segment in chain {
+      for batch in try await archive.read(segment, line: line) where batch.end > start.offset {
+        let arrival = Date(milliseconds: batch.arrival)
+        if case .time(let time) = wanted, arrival > time {
+          // Commands that were made without a connection have no times of their own.
+          if batch.catchesUp {
+            throw unreachable(
+              "the change log has no times between \(Timestamp.format(moment)) and \(Timestamp.format(arrival)): it was away",
+              "give a position, from \(end.offset) to \(batch.end)")
+          }
+          isReached = true
+          break scanning
+        }
+        var bytes = batch.bytes
+        if batch.start < start.offset { bytes.moveReaderIndex(forwardBy: Int(start.offset - batch.start)) }
+        var limit = Int64.max
+        if case .offset(let offset, _) = wanted { limit = offset - end.offset }
+        let taken = try count(bytes, within: limit)
+        commands += taken.commands
+        end = ReplicationPosition(history: segment.history, offset: end.offset + Int64(taken.bytes))
+        if taken.bytes > 0 {
+          moment = arrival
+          if used.last != segment { used.append(segment) }
+        }
+        if Int64(bytes.readableBytes) >= limit {
+          isReached = true
+          break scanning
+        }
+      }
+    }
+    switch wanted {
+    case .time(let time) where !isReached && moment < time:
+      throw unreachable(
+        "the change log reaches to \(Timestamp.format(moment)), offset \(end.offset)",
+        "choose an earlier target, or the latest; see whether the change log runs")
+    case .offset(let offset, _) where !isReached && end.offset < offset:
+      throw unreachable(
+        "the change log reaches to offset \(end.offset)",
+        "choose an earlier target, or the latest; see whether the change log runs")
+    default: break
+    }
+    return RedisReplay(
+      start: start, end: end, moment: moment, commands: commands, archive: archive, line: line, chain: used)
+  }
+
+  /// How much of a batch lies within a limit, ending outside of transactions.
+  private static func count(_ bytes: ByteBuffer, within limit: Int64) throws -> (bytes: Int, commands: Int) {
+    var scanner = ReplicationCommandScanner()
+    var whole = (bytes: 0, commands: 0)
+    var commands = 0
+    var isInTransaction = false
+    try bytes.withUnsafeReadableBytes { raw in
+      try scanner.scan(raw) { command, _, end in
+        if command == .multi { isInTransaction = true }
+        if command == .exec { isInTransaction = false }
+        if command == .other { commands += 1 }
+        if !isInTransaction, Int64(end) <= limit { whole = (end, commands) }
+      }
+    }
+    return whole
+  }
+
+  /// The stream between start and end, byte for byte.
+  package var stream: ByteStream { content { bytes, _ in bytes } }
+
+  /// The same as an append-only file: with times, without what only replicas must see.
+  package var appendOnlyFile: ByteStream {
+    let second = MutableBox<Int64>(-1)
+    return content { bytes, batch in
+      var kept = ByteBuffer()
+      second.withLock { second in
+        guard batch.arrival / 1000 != second else { return }
+        second = batch.arrival / 1000
+        kept.writeString(ChangeSegmentFormat.second(batch.arrival))
+      }
+      var scanner = ReplicationCommandScanner()
+      try bytes.withUnsafeReadableBytes { raw in
+        try scanner.scan(raw) { command, size, end in
+          if command.changesData { kept.writeBytes(raw[end - size..<end]) }
+        }
+      }
+      return kept
+    }
+  }
+
+  private func content(_ form: @escaping @Sendable (ByteBuffer, ChangeBatch) throws -> ByteBuffer) -> ByteStream {
+    let rest = MutableBox((segments: chain[...], batches: [ChangeBatch]()[...], offset: start.offset))
+    return ByteStream { [archive, line, end] in
+      while true {
+        let next = rest.withLock { rest -> (batch: ChangeBatch?, segment: ChangeSegment?) in
+          if let batch = rest.batches.popFirst() { return (batch, nil) }
+          return (nil, rest.segments.popFirst())
+        }
+        if let segment = next.segment {
+          let batches = try await archive.read(segment, line: line)
+          rest.withLock { $0.batches = batches[...] }
+          continue
+        }
+        guard let batch = next.batch else {
+          guard rest.value.offset == end.offset else {
+            throw DRError(.truncatedData, "the change log ends before the target: it was changed meanwhile")
+          }
+          return nil
+        }
+        var bytes = batch.bytes
+        let offset = rest.value.offset
+        guard batch.end > offset, offset < end.offset else { continue }
+        if batch.start < offset { bytes.moveReaderIndex(forwardBy: Int(offset - batch.start)) }
+        guard let taken = bytes.readSlice(length: Int(min(Int64(bytes.readableBytes), end.offset - offset))) else {
+          continue
+        }
+        rest.withLock { $0.offset += Int64(taken.readableBytes) }
+        return try form(taken, batch)
+      }
+    }
+  }
+
+  private enum Target {
+    case latest
+    case immediate
+    case time(Date)
+    case offset(Int64, history: String?)
+
+    init(_ target: RecoveryTarget) throws {
+      switch target {
+      case .latest: self = .latest
+      case .immediate: self = .immediate
+      case .time(let date): self = .time(date)
+      case .position(let text):
+        if let position = ReplicationPosition(parsing: text) {
+          self = .offset(position.offset, history: position.history)
+        } else if let offset = Int64(text), offset >= 0 {
+          self = .offset(offset, history: nil)
+        } else {
+          throw DRError(
+            .invalidConfiguration, "'\(text.prefix(60))' is no position of Redis",
+            advice: "write the offset, or <replication ID>:<offset>")
+        }
+      case .name:
+        throw DRError(.invalidConfiguration, "Redis knows no named points", advice: "give a time or an offset")
+      }
+    }
+  }
+}
