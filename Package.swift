@@ -57,8 +57,9 @@ let package = Package(
     .systemLibrary(
       name: "CDeflate", pkgConfig: "libdeflate", providers: [.brew(["libdeflate"]), .apt(["libdeflate-dev"])]),
 
-    // A kernel that has no form in Swift
+    // Kernels that have no form in Swift
     .target(name: "CSHA256"),
+    .target(name: "CCarryless"),
 
     // The house, from the ground up
     .target(
@@ -78,7 +79,7 @@ let package = Package(
     .target(
       name: "DRRedis",
       dependencies: [
-        "DRCore", "DRStorage", "DRSandbox", nioCore, nioPosix, nioSSL, logging, metrics, lifecycle,
+        "DRCore", "DRStorage", "DRSandbox", "CCarryless", nioCore, nioPosix, nioSSL, logging, metrics, lifecycle,
       ],
       swiftSettings: settings),
     .target(name: "DRVerify", dependencies: ["DRCore", "DRStorage", nioCore, logging], swiftSettings: settings),

@@ -13,7 +13,11 @@ struct RedisCommand: AsyncParsableCommand {
     commandName: "dr-redis",
     abstract: "Backs up, follows and restores a Redis server.",
     discussion: "Exit codes: 0 done, 1 not verified, 2 could not run.",
-    subcommands: [Initialize.self, Backup.self, Receive.self, Restore.self, Check.self, List.self])
+    subcommands: [
+      Initialize.self, Backup.self, Receive.self, Restore.self, RestoreFile.self, RestoreKeys.self, Inspect.self,
+      Check.self,
+      List.self,
+    ])
 }
 
 /// What every subcommand that works on a repository is told.

@@ -1,7 +1,10 @@
+import CCarryless
+
 /// CRC-64 as Redis has it ("Jones"): the last 8 bytes of an RDB file and of a DUMP payload.
 ///
 /// Polynomial 0xad93d23594c935a9, reflected in and out, nothing in, nothing out; the check value of `123456789` is
-/// 0xe9c6d914c4b8d9ca. Sliced by 16: sixteen table look-ups that do not wait for one another for each 16 bytes.
+/// 0xe9c6d914c4b8d9ca. Where the processor multiplies without carries, 64 bytes are folded at once, about 8 GB/s; else, and
+/// for short strings, it is sliced by 16: sixteen table look-ups that do not wait for one another, about 1.8 GB/s.
 package struct CRC64: Sendable {
   /// The checksum of all bytes so far.
   package private(set) var value: UInt64 = 0
@@ -16,6 +19,36 @@ package struct CRC64: Sendable {
   }
 
   package mutating func update(_ bytes: UnsafeRawBufferPointer) {
+    guard CRC64.folds, bytes.count >= 256 else { return updateByTables(bytes) }
+    let whole = bytes.count & ~63
+    fold(UnsafeRawBufferPointer(rebasing: bytes[..<whole]))
+    updateByTables(UnsafeRawBufferPointer(rebasing: bytes[whole...]))
+  }
+
+  /// Takes a multiple of 64 bytes.
+  private mutating func fold(_ bytes: UnsafeRawBufferPointer) {
+    guard let start = bytes.bindMemory(to: UInt8.self).baseAddress else { return }
+    let state = value
+    value = 0
+    withUnsafeTemporaryAllocation(byteCount: 16, alignment: 8) { folded in
+      guard let end = folded.bindMemory(to: UInt8.self).baseAddress else { return }
+      dr_carryless_fold(state, start, bytes.count, CRC64.keys, end)
+      updateByTables(UnsafeRawBufferPointer(folded))
+    }
+  }
+
+  private static let folds = dr_carryless_is_there()
+
+  /// Remainders of x to these powers.
+  private static let keys: [UInt64] = [575, 511, 191, 127].map { power in
+    (0..<power).reduce(1 << 63) { remainder, _ in (remainder >> 1) ^ (remainder & 1 == 1 ? polynomial : 0) }
+  }
+
+  /// Reflected.
+  private static let polynomial: UInt64 = 0x95AC_9329_AC4B_C9B5
+
+  /// Without carry-less multiplication.
+  package mutating func updateByTables(_ bytes: UnsafeRawBufferPointer) {
     value = CRC64.tables.withUnsafeBufferPointer { table in
       var crc = value
       var offset = 0
@@ -50,7 +83,7 @@ package struct CRC64: Sendable {
     var tables = [UInt64](repeating: 0, count: 4096)
     for index in 0..<256 {
       var crc = UInt64(index)
-      for _ in 0..<8 { crc = crc & 1 == 1 ? 0x95AC_9329_AC4B_C9B5 ^ (crc >> 1) : crc >> 1 }
+      for _ in 0..<8 { crc = crc & 1 == 1 ? polynomial ^ (crc >> 1) : crc >> 1 }
       tables[index] = crc
     }
     for index in 256..<4096 {

@@ -33,6 +33,11 @@ enum RDBString {
     return show(stored.prefix(limit)) + (header.payload > UInt64(limit) ? "… (\(header.payload) bytes)" : "")
   }
 
+  /// Bytes for people, cut after 256.
+  static func shown(_ bytes: UnsafeRawBufferPointer) -> String {
+    show(bytes.prefix(256)) + (bytes.count > 256 ? "… (\(bytes.count) bytes)" : "")
+  }
+
   private static func number(_ stored: UnsafeRawBufferPointer, _ form: RDBStringHeader.Form) -> Int64? {
     switch form {
     case .int8 where stored.count == 1: return Int64(stored.load(as: Int8.self))

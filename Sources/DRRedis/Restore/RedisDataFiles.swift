@@ -16,6 +16,7 @@ final class RedisDataFiles: @unchecked Sendable {
   private let work: String
   private let name: String
   private let createdFolder: Bool
+  private var hasChanges = false
   private var descriptor: Int32
   private var written: Int64 = 0
   private var synced: Int64 = 0
@@ -61,15 +62,31 @@ final class RedisDataFiles: @unchecked Sendable {
     }
   }
 
-  /// Makes everything durable and puts it in its place. Returns where that which was there is now.
-  func commit() throws -> [String] {
+  /// Says that the snapshot is whole and the changes after it follow: in a file of their own, where there is one.
+  func beginChanges() throws {
+    hasChanges = true
+    guard layout.appendOnly == .folder else { return }
+    try closeFile()
+    let path = "\(work)/\(layout.appendFile).1.incr.aof"
+    descriptor = open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0o600)
+    guard descriptor >= 0 else { throw FileFailure.make("create", path) }
+    written = 0
+    synced = 0
+  }
+
+  private func closeFile() throws {
     try settle(descriptor, work)
     close(descriptor)
     descriptor = -1
     count += 1
+  }
+
+  /// Makes everything durable and puts it in its place. Returns where that which was there is now.
+  func commit() throws -> [String] {
+    try closeFile()
     if layout.appendOnly == .folder {
       // The increments that the server goes on with, and the list of both. The list ends in a newline, or is refused.
-      try create("\(work)/\(layout.appendFile).1.incr.aof", "")
+      if !hasChanges { try create("\(work)/\(layout.appendFile).1.incr.aof", "") }
       try create(
         "\(work)/\(layout.appendFile).manifest",
         """

@@ -6,7 +6,9 @@ import NIOCore
 /// Puts a snapshot where a stopped server will load it.
 ///
 /// With `appendonly yes` it becomes the base of the append-only files, with a manifest: a copied `dump.rdb` would be
-/// ignored and then overwritten. With `appendonly no` it becomes the RDB file.
+/// ignored and then overwritten. With `appendonly no` it becomes the RDB file. With a change log, what happened after the
+/// snapshot follows as an increment, up to the target, never into a transaction; that needs append-only files. Keys whose
+/// time has passed since the target expire when the server starts.
 ///
 /// The whole file is read and its checksum compared before anything in the folder changes. Then the new files take their
 /// places by rename, in one step where the system can exchange two names; what was there is kept beside, as
@@ -22,11 +24,17 @@ public struct RedisFileRestorer: Restorer {
   public struct Report: Sendable {
     public var outcome: RestoreOutcome
     public var summary: RDBSummary
+    /// Commands after the snapshot.
+    public var commands: Int
+    /// How far the data goes; nil if the snapshot does not say where it stands.
+    public var position: String?
     /// Where that which was there before is now.
     public var movedAside: [String]
   }
 
   public var layout: RedisDataLayout
+  /// Where the changes after the snapshot are. Without, only the snapshot itself can be restored.
+  public var archive: RedisLogArchive?
   /// Who owns the files when root restores: a user's name. Nil: who owned the former ones, else who owns the data folder,
   /// else who owns the folder above it.
   public var owner: String?
@@ -59,10 +67,19 @@ public struct RedisFileRestorer: Restorer {
   ) async throws -> Report {
     let manifest = reader.manifest
     do {
-      try refuseTarget(target)
+      guard manifest.component.kind == .redis else {
+        throw DRError(.invalidConfiguration, "backup \(manifest.id) is no backup of Redis")
+      }
+      let replay = try await RedisReplay.find(manifest, to: target, in: archive)
+      if let replay, replay.commands > 0, layout.appendOnly == .off {
+        throw DRError(
+          .targetUnreachable, "\(replay.commands) changes after the snapshot cannot be put into an RDB file",
+          advice: "restore online, or for a server with appendonly yes, or ask for the snapshot alone")
+      }
       let artifact = try manifest.artifact("dump.rdb")
-      let report = try await restoreFiles(
-        from: try await reader.read(artifact), size: artifact.rawSize, object: artifact.key.rawValue)
+      var report = try await restoreFiles(
+        from: try await reader.read(artifact), size: artifact.rawSize, object: artifact.key.rawValue, replay: replay)
+      report.position = replay.map { "\($0.end.offset)" } ?? manifest.recoveryPoint.position
       logger.info(
         "restored",
         metadata: [
@@ -83,6 +100,12 @@ public struct RedisFileRestorer: Restorer {
   ///   - object: Names the file in errors.
   /// - Throws: As ``restoreFiles(from:to:logger:)``.
   public func restoreFiles(from content: ByteStream, size: Int64?, object: String) async throws -> Report {
+    try await restoreFiles(from: content, size: size, object: object, replay: nil)
+  }
+
+  private func restoreFiles(
+    from content: ByteStream, size: Int64?, object: String, replay: RedisReplay?
+  ) async throws -> Report {
     let start = ContinuousClock.now
     let executor = BlockingExecutor(label: "redis.restore")
     let files = try await executor.run { [layout, owner] in
@@ -104,25 +127,43 @@ public struct RedisFileRestorer: Restorer {
           .corruptData, "the RDB file has no checksum: nothing vouches for its bytes",
           advice: "choose a backup with one, or accept a missing checksum", object: object)
       }
+      if let replay {
+        try await executor.run { try files.beginChanges() }
+        // The database that the stream is in, if the snapshot was not taken at its start.
+        if let database = summary.aux["repl-stream-db"].flatMap({ Int($0) }), database > 0 {
+          var select = ByteBuffer()
+          select.writeRESPCommand(["SELECT", "\(database)"])
+          try await executor.run { [select] in try files.write(select) }
+        }
+        let changes = layout.appendOnly == .singleFile ? replay.commandsAlone : replay.appendOnlyFile
+        for try await bytes in changes { try await executor.run { try files.write(bytes) } }
+      }
       let aside = try await executor.run { try files.commit() }
       meter?.finish()
       return Report(
-        outcome: RestoreOutcome(bytes: summary.bytes, items: files.count, duration: start.duration(to: .now)),
-        summary: summary, movedAside: aside)
+        outcome: RestoreOutcome(
+          bytes: summary.bytes + (replay?.bytes ?? 0), items: files.count, duration: start.duration(to: .now)),
+        summary: summary, commands: replay?.commands ?? 0, position: nil, movedAside: aside)
     } catch {
       // Not cancelled with the restore: what it made has to go.
       await Task.detached { try? await executor.run { files.discard() } }.value
       throw error
     }
   }
+}
 
-  private func refuseTarget(_ target: RecoveryTarget) throws {
-    switch target {
-    case .latest, .immediate: return
-    case .time, .position, .name:
-      throw DRError(
-        .targetUnreachable, "a snapshot alone holds one moment",
-        advice: "restore with the change log, or ask for the latest")
+extension RedisReplay {
+  /// The commands, without times: servers before Redis 7 do not know the lines that hold those.
+  fileprivate var commandsAlone: ByteStream {
+    let source = appendOnlyFile
+    return ByteStream {
+      var iterator = source.makeAsyncIterator()
+      guard var bytes = try await iterator.next() else { return nil }
+      // One line at most, before the commands.
+      if bytes.readableBytesView.first == UInt8(ascii: "#"), let end = bytes.readableBytesView.firstIndex(of: 10) {
+        bytes.moveReaderIndex(to: end + 1)
+      }
+      return bytes
     }
   }
 }

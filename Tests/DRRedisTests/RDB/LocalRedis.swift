@@ -1,4 +1,5 @@
 import DRCore
+import DRRedis
 import DRTestSupport
 import Foundation
 
@@ -7,6 +8,7 @@ struct LocalRedis {
   let folder: String
 
   private var socket: String { "\(folder)/redis.sock" }
+  var settings: RedisConnectionSettings { RedisConnectionSettings(socket: socket) }
   var dump: String { "\(folder)/dump.rdb" }
 
   /// Starts a server, gives it, and ends it whatever happens.
@@ -82,6 +84,13 @@ struct LocalRedis {
   func pipe(_ bytes: [UInt8]) async throws -> String {
     let result = try await runCommand("redis-cli", ["-s", socket, "--pipe"], input: bytes)
     return String(decoding: result.output, as: UTF8.self) + result.error
+  }
+
+  /// How many keys all databases have.
+  func keys() async throws -> Int {
+    try await command("info", "keyspace").split(whereSeparator: \.isNewline).reduce(0) { sum, line in
+      sum + (line.firstMatch(of: /keys=([0-9]+)/).flatMap { Int($0.1) } ?? 0)
+    }
   }
 
   /// How many keys of a type a database has.

@@ -26,6 +26,15 @@ struct RDBScannerTests {
       }
       #expect(crc.value == whole)
     }
+    // With carry-less multiplication as without, at every length around where it begins.
+    for count in Array(0...700) + [4096, 9999] {
+      var tables = CRC64()
+      buffer.withUnsafeReadableBytes { bytes in
+        let part = UnsafeRawBufferPointer(rebasing: bytes[1..<min(bytes.count, 1 + count)])
+        tables.updateByTables(part)
+        #expect(tables.value == CRC64.of(part))
+      }
+    }
   }
 
   @Test("A file of every type and encoding has the counts that the server states, wherever it is cut")

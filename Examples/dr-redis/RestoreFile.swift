@@ -1,0 +1,72 @@
+import ArgumentParser
+import DRCore
+import DRRedis
+import DRStorage
+import ExampleSupport
+import Foundation
+
+/// Puts a backup where a stopped server will load it.
+struct RestoreFile: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Puts a backup where a stopped server will load it; with append-only files as their base.",
+    discussion: "What was there is kept beside, as ….before-<time>.")
+
+  @OptionGroup var repository: RepositoryArguments
+
+  @Option(help: "The server's data folder ('dir').")
+  var to: String?
+
+  @Option(help: "The server's redis.conf: it says where the data is, and whether append-only files are on.")
+  var serverConfig: String?
+
+  @Option(help: "appendonly: yes or no. A server with yes loads nothing else, one with no ignores it.")
+  var appendOnly: AppendOnly?
+
+  @Option(help: "The backup; the newest that reaches the target unless said.")
+  var backup: String?
+
+  @OptionGroup var target: TargetArguments
+
+  @Option(help: "Who owns the files, when root restores.")
+  var owner: String?
+
+  enum AppendOnly: String, ExpressibleByArgument, CaseIterable { case yes, no }
+
+  func validate() throws {
+    guard (serverConfig != nil) || (to != nil && appendOnly != nil) else {
+      throw ValidationError("give --server-config, or --to and --append-only")
+    }
+  }
+
+  func run() async throws {
+    try await reporting {
+      let settings = try repository.settings()
+      let tier = try await settings.tier(creating: false)
+      let repository = Repository(tier: tier)
+      let target = try target.target()
+      let manifest = try await settings.redisBackup(backup, in: repository, for: target)
+      var restorer = RedisFileRestorer(layout: try layout(), owner: owner, progress: ProgressBar("restore").handler)
+      restorer.archive = try settings.archive(tier)
+      let report = try await restorer.restoreFiles(
+        from: repository.reader(for: manifest, decoding: try settings.decoding()), to: target,
+        logger: self.repository.logger)
+      print(
+        "\(manifest.id) restored to \(restorer.layout.folder): \(report.summary.keys) keys"
+          + (report.commands > 0 ? ", \(report.commands) changes up to offset \(report.position ?? "?")" : "")
+          + ", \(Format.bytes(report.outcome.bytes)) in \(Format.duration(report.outcome.duration)). Start the server.")
+      for path in report.movedAside { print("kept: \(path)") }
+    }
+  }
+
+  private func layout() throws -> RedisDataLayout {
+    var layout =
+      if let serverConfig {
+        try RedisDataLayout(configurationFile: serverConfig)
+      } else {
+        RedisDataLayout(folder: "", appendOnly: .off)
+      }
+    if let to { layout.folder = URL(fileURLWithPath: to).path }
+    if let appendOnly { layout.appendOnly = appendOnly == .yes ? .folder : .off }
+    return layout
+  }
+}

@@ -1,0 +1,46 @@
+import ArgumentParser
+import DRCore
+import DRRedis
+import DRStorage
+import ExampleSupport
+import Foundation
+
+/// How far to restore.
+struct TargetArguments: ParsableArguments {
+  @Option(help: "The moment, with a time zone: '2026-11-23 12:00:00+00'. Give one target at most; none is the latest.")
+  var targetTime: String?
+
+  @Option(help: "The replication offset, or <replication ID>:<offset>.")
+  var targetOffset: String?
+
+  @Flag(help: "The snapshot alone, without the changes after it.")
+  var immediate = false
+
+  func target() throws -> RecoveryTarget {
+    var targets: [RecoveryTarget] = immediate ? [.immediate] : []
+    if let targetTime {
+      guard let date = Timestamp.parse(targetTime) else {
+        throw DRError(
+          .invalidConfiguration, "'\(targetTime.prefix(60))' is no moment with a time zone",
+          advice: "write it as '2026-11-23 12:00:00+00'")
+      }
+      targets.append(.time(date))
+    }
+    if let targetOffset { targets.append(.position(targetOffset)) }
+    guard targets.count <= 1 else {
+      throw DRError(.invalidConfiguration, "there is more than one target", advice: "give one")
+    }
+    return targets.first ?? .latest
+  }
+}
+
+extension RepositoryConfiguration {
+  /// The backup of that name, or the newest that reaches the target.
+  func redisBackup(
+    _ name: String?, in repository: Repository, for target: RecoveryTarget
+  ) async throws -> BackupManifest {
+    let catalog = try await repository.catalog(of: component)
+    if let name { return try catalog.backup(id: name, of: component) }
+    return try catalog.backup(of: component, for: target) { RedisLogArchive.reaches($0, $1) }
+  }
+}
