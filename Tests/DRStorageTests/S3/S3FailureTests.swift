@@ -257,6 +257,12 @@ struct S3FailureTests {
           server.configuration(bucket: bucket), now: { Date(timeIntervalSinceNow: hours * 3600) })
         try await tier.put("a", "text")
         #expect(try await tier.text("a") == "text")
+        // The answer to HEAD says nothing but "no".
+        var known = server.configuration(bucket: bucket)
+        known.features = tier.features
+        let other = try await S3Tier(known, now: { Date(timeIntervalSinceNow: hours * 3600) })
+        #expect(try await other.head(ObjectKey("a"))?.size == 4)
+        #expect(try await other.head(ObjectKey("absent")) == nil)
       }
     }
   }
@@ -289,6 +295,9 @@ struct S3FailureTests {
         }
         try await tier.put("a", "text")
         #expect(source.asked.value == 2)
+        once.withLock { $0 = true }
+        #expect(try await tier.head(ObjectKey("a"))?.size == 4)
+        #expect(source.asked.value == 3)
       }
     }
   }

@@ -84,17 +84,23 @@ package final class S3Client: Sendable {
         failure.attempts = attempts
         failure.mayHaveActed = failure.mayHaveActed || mayHaveActed
         mayHaveActed = failure.mayHaveActed
-        if failure.code == "ExpiredToken" || failure.code == "TokenRefreshRequired" {
+        // An answer to HEAD has no body that could say why.
+        let isMute = request.method == .HEAD && failure.code == nil
+        var isRenewal = false
+        if ["ExpiredToken", "TokenRefreshRequired"].contains(failure.code) || (isMute && failure.status == 400) {
           if renewed { throw failure }
-          renewed = true
+          (renewed, isRenewal) = (true, true)
           await credentials.refused(signer)
         }
-        let skewed = failure.code == "RequestTimeTooSkewed" && correctClock(failure)
-        guard failure.isTransient, attempts < policy.attempts, !(request.isAttempt && failure.status == 400) else {
+        let mayBeSkewed = failure.code == "RequestTimeTooSkewed" || (isMute && failure.status == 403)
+        let skewed = mayBeSkewed && correctClock(failure)
+        guard failure.isTransient || skewed || isRenewal, attempts < policy.attempts,
+          isRenewal || !(request.isAttempt && failure.status == 400)
+        else {
           throw failure
         }
         var delay = policy.delay(afterFailures: attempts, chance: Double.random(in: 0...1))
-        if skewed || (renewed && failure.status == 400) { delay = .zero }
+        if skewed || isRenewal { delay = .zero }
         if failure.isSlowDown { delay = pause(failure, delay) }
         guard clock.now + delay - start <= policy.timeLimit, budget.take() else { throw failure }
         try await clock.sleep(for: delay)
@@ -211,12 +217,14 @@ package final class S3Client: Sendable {
 
   // MARK: Between attempts
 
-  /// Takes the time of the server's refusal for right; false if it says none.
+  /// Takes the time of the server's refusal for right; false if it says none, or nearly ours.
   private func correctClock(_ failure: S3Failure) -> Bool {
     guard let date = failure.serverDate.flatMap(HTTPDate.parse) else { return false }
     let skew = date.timeIntervalSince(now())
-    state.withLock { $0.skew = skew }
-    return true
+    return state.withLock { state in
+      defer { state.skew = skew }
+      return abs(skew - state.skew) > 60
+    }
   }
 
   /// Holds back every request for a while, and says for how long.
