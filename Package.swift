@@ -36,6 +36,8 @@ let package = Package(
     .executable(name: "dr-redis", targets: ["dr-redis"]),
     .executable(name: "dr-wal", targets: ["dr-wal"]),
     .executable(name: "dr-tier", targets: ["dr-tier"]),
+    .executable(name: "dr-repository", targets: ["dr-repository"]),
+    .executable(name: "dr-tier-check", targets: ["dr-tier-check"]),
   ],
   dependencies: [
     .package(url: "https://github.com/apple/swift-nio.git", from: "2.101.0"),
@@ -89,6 +91,13 @@ let package = Package(
       name: "ExampleSupport", dependencies: ["DRCore", "DRStorage", "DRPostgres", logging, arguments],
       path: "Examples/ExampleSupport", swiftSettings: settings),
     .executableTarget(
+      name: "dr-tier-check",
+      dependencies: ["ExampleSupport", "DRCore", "DRStorage", "DRVerify", logging, arguments],
+      path: "Examples/dr-tier-check", swiftSettings: settings),
+    .executableTarget(
+      name: "dr-repository", dependencies: ["ExampleSupport", "DRCore", "DRStorage", logging, arguments],
+      path: "Examples/dr-repository", swiftSettings: settings),
+    .executableTarget(
       name: "dr-wal", dependencies: ["ExampleSupport", "DRCore", "DRStorage", "DRPostgres", logging, arguments],
       path: "Examples/dr-wal", swiftSettings: settings),
     .executableTarget(
@@ -119,12 +128,19 @@ let package = Package(
       name: "DRTestSupport",
       dependencies: ["DRCore", "DRStorage", nioCore, nioPosix, nioHTTP1, httpClient, logging, subprocess],
       path: "Tests/DRTestSupport", swiftSettings: settings),
+    // A process for tests to kill.
+    .executableTarget(
+      name: "storage-worker",
+      dependencies: ["ExampleSupport", "DRCore", "DRStorage", "DRTestSupport", nioCore, logging],
+      path: "Tests/StorageWorker", swiftSettings: settings),
     .testTarget(
       name: "DRCoreTests", dependencies: ["DRCore", "DRTestSupport", nioCore, crypto], swiftSettings: settings),
     .testTarget(
       name: "DRStorageTests",
       dependencies: [
         "DRStorage", "DRCore", "DRTestSupport", nioCore, nioPosix, nioHTTP1, httpClient, crypto, logging,
+        "dr-repository",
+        "storage-worker",
       ],
       swiftSettings: settings),
     .testTarget(
@@ -142,7 +158,7 @@ let package = Package(
       name: "ExampleTests",
       dependencies: [
         "ExampleSupport", "DRPostgres", "DRSandbox", "DRStorage", "DRCore", "DRTestSupport", nioCore, logging,
-        "dr-drill", "dr-postgres", "dr-redis", "dr-tier", "dr-wal",
+        "dr-drill", "dr-postgres", "dr-redis", "dr-repository", "dr-tier", "dr-tier-check", "dr-wal",
       ],
       swiftSettings: settings),
   ]

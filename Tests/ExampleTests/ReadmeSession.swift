@@ -62,7 +62,8 @@ enum ReadmeSession {
   private static func install(into folder: String, _ postgres: PostgresInstallation) throws -> String {
     let bin = "\(folder)/bin"
     try FileManager.default.createDirectory(atPath: bin, withIntermediateDirectories: false)
-    for program in ["dr-drill", "dr-postgres", "dr-redis", "dr-tier", "dr-wal"] {
+    let programs = ["dr-drill", "dr-postgres", "dr-redis", "dr-repository", "dr-tier", "dr-tier-check", "dr-wal"]
+    for program in programs {
       let built = Bundle.main.bundleURL.appending(path: program).path
       let other = "\(Readme.root)/.build/release/\(program)"
       let source = FileManager.default.isExecutableFile(atPath: built) ? built : other

@@ -41,3 +41,20 @@ func keepInBucket(sealed: ByteBuffer) async throws {
   _ = try await tier.put(ObjectKey("keys/identity.age"), ByteStream(sealed), PutOptions(onlyIfAbsent: true, lock: lock))
   // README end
 }
+
+func copyAndPrune(
+  _ repository: Repository, _ offsite: Repository, _ manifest: BackupManifest, identity: AgeIdentity, logger: Logger
+) async throws -> any BackupReader {
+  // README
+  let copied = try await Replicator(from: repository, to: offsite).run(logger: logger)
+  let policy = RetentionPolicy([.within(days: 7), .newest(12, each: .month)])
+  let plan = try await repository.prunePlan(policy)
+  print(copied.backups.count, plan.text)
+  try await Lease.with("prune", on: repository.tier, logger: logger) { lease in
+    _ = try await repository.prune(policy, approved: plan, lease: lease, logger: logger)
+  }
+  let anywhere = repository.reader(
+    for: manifest, further: [offsite.tier], decoding: Decoding(identities: [identity]), logger: logger)
+  // README end
+  return anywhere
+}

@@ -55,6 +55,16 @@ public struct ObjectKey: Hashable, Sendable, Comparable, CustomStringConvertible
 
   public var description: String { rawValue }
 
+  /// By bytes: for Swift, two spellings of an accented letter are one string, for a tier they are two objects.
+  public static func == (left: ObjectKey, right: ObjectKey) -> Bool {
+    left.rawValue.utf8.elementsEqual(right.rawValue.utf8)
+  }
+
+  public func hash(into hasher: inout Hasher) {
+    var text = rawValue
+    text.withUTF8 { hasher.combine(bytes: UnsafeRawBufferPointer($0)) }
+  }
+
   public static func < (left: ObjectKey, right: ObjectKey) -> Bool {
     left.rawValue.utf8.lexicographicallyPrecedes(right.rawValue.utf8)
   }

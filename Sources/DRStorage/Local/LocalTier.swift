@@ -19,7 +19,7 @@ import class Foundation.FileManager
 ///   the root. A key and a key below it (`a` and `a/b`) cannot both exist.
 public struct LocalTier: StorageTier {
   public let name: String
-  public let capabilities: TierCapabilities = [.conditionalPut]
+  public let capabilities: TierCapabilities = [.conditionalPut, .conditionalLargePut]
 
   let root: LocalRoot
 

@@ -15,6 +15,9 @@ struct BackupFolder: Hashable, Sendable {
 
   func marker(_ id: String) throws -> ObjectKey { try ObjectKey(metadataPrefix + id + BackupFolder.markerEnding) }
 
+  /// Where it is written that a copy of a backup was verified on this tier.
+  func replica(_ id: String) throws -> ObjectKey { try ObjectKey("\(path)/replicas/\(id).json") }
+
   /// Every artifact of a backup starts so.
   func artifacts(_ id: String, _ cadence: Cadence) -> String { "\(path)/\(cadence)/\(id)/" }
 

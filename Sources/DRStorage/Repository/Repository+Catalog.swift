@@ -15,7 +15,7 @@ extension Repository {
     var unreadable: [Catalog.Unreadable] = []
     let all = if let component { [folder(of: component)] } else { try await folders() }
     for folder in all {
-      let found = try await readManifests(in: folder)
+      let found = try await manifests(in: folder)
       backups += found.backups.filter { component == nil || $0.component == component }
       unreadable += found.unreadable
     }
@@ -25,7 +25,7 @@ extension Repository {
   /// How many manifests are read at the same time.
   private static let readers = 8
 
-  private func readManifests(
+  func manifests(
     in folder: BackupFolder
   ) async throws -> (backups: [BackupManifest], unreadable: [Catalog.Unreadable]) {
     var waiting = try await tier.listAll(prefix: folder.metadataPrefix).compactMap { object in

@@ -12,7 +12,7 @@ public import struct Foundation.Date
 public final class InMemoryTier: StorageTier {
   /// What it has, if nothing else is asked for.
   public static let allCapabilities: TierCapabilities = [
-    .conditionalPut, .compareAndSwap, .objectLock, .storageClasses, .archive,
+    .conditionalPut, .conditionalLargePut, .compareAndSwap, .objectLock, .storageClasses, .archive,
   ]
 
   private struct Object {

@@ -1,0 +1,104 @@
+import ArgumentParser
+import DRCore
+import DRStorage
+import ExampleSupport
+import Foundation
+
+/// Applies retention.
+struct Prune: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Shows what retention would remove, and why; removes it with --execute.",
+    discussion: """
+      A backup is kept if any rule keeps it. One that no rule keeps is marked first, and removed by a later run once it was \
+      marked for longer than the grace period. A policy can be a JSON file as well: the encoded RetentionPolicy.
+      """)
+
+  @OptionGroup var common: CommonArguments
+
+  @Option(help: "The tier.")
+  var tier: String
+
+  @Option(help: "Keep backups younger than so many days.")
+  var keepDays: Double?
+
+  @Option(help: "Keep the newest so many.")
+  var keepLast: Int?
+
+  @Option(help: "Keep the newest of each of so many days.")
+  var keepDaily: Int?
+
+  @Option(help: "Keep the newest of each of so many weeks.")
+  var keepWeekly: Int?
+
+  @Option(help: "Keep the newest of each of so many months.")
+  var keepMonthly: Int?
+
+  @Option(help: "Keep the newest of each of so many years.")
+  var keepYearly: Int?
+
+  @Option(help: "The policy, in place of the options above.", completion: .file(extensions: ["json"]))
+  var policy: String?
+
+  @Option(help: "How long a backup stays after it was marked, in hours.")
+  var graceHours = 24.0
+
+  @Option(help: "How long the lease outlives its owner, in seconds.")
+  var leaseSeconds = 60.0
+
+  @Option(help: "How long to wait for another pruning, in seconds.")
+  var patience = 300.0
+
+  @Flag(inversion: .prefixedNo, help: "Show the plan and change nothing.")
+  var dryRun = true
+
+  @Flag(help: "Do it. The same as --no-dry-run.")
+  var execute = false
+
+  func run() async throws {
+    try await reporting {
+      let policy = try chosen()
+      let repository = try await common.repository(tier)
+      let (grace, only) = (Duration.seconds(graceHours * 3600), try common.only())
+      guard execute || !dryRun else {
+        let plan = try await repository.prunePlan(policy, of: only, grace: grace)
+        print(plan.text)
+        print("nothing was changed: this is the plan. --execute carries it out")
+        return
+      }
+      let logger = common.logger
+      let outcome = try await Lease.with(
+        "prune", on: repository.tier, Lease.Settings(life: .seconds(leaseSeconds), patience: .seconds(patience)),
+        logger: logger
+      ) { lease in
+        try await repository.prune(policy, of: only, grace: grace, lease: lease, logger: logger)
+      }
+      print(outcome.plan.text)
+      print(
+        "marked \(outcome.marked.count), took back \(outcome.rescued.count), removed \(outcome.removed.count) backups and "
+          + "\(outcome.segments) segments")
+      for key in outcome.locked { print("locked: \(key)") }
+    }
+  }
+
+  private func chosen() throws -> RetentionPolicy {
+    if let policy {
+      do {
+        return try JSONDecoder().decode(RetentionPolicy.self, from: Data(contentsOf: URL(fileURLWithPath: policy)))
+      } catch {
+        throw DRError(.invalidConfiguration, "the policy cannot be read", object: policy, cause: error)
+      }
+    }
+    var rules: [RetentionPolicy.Rule] = []
+    if let keepDays { rules.append(.within(days: keepDays)) }
+    if let keepLast { rules.append(.newest(keepLast)) }
+    if let keepDaily { rules.append(.newest(keepDaily, each: .day)) }
+    if let keepWeekly { rules.append(.newest(keepWeekly, each: .week)) }
+    if let keepMonthly { rules.append(.newest(keepMonthly, each: .month)) }
+    if let keepYearly { rules.append(.newest(keepYearly, each: .year)) }
+    guard !rules.isEmpty else {
+      throw DRError(
+        .invalidConfiguration, "no rule says what to keep", advice: "give --keep-days, --keep-last, … or --policy")
+    }
+    return RetentionPolicy(rules)
+  }
+}

@@ -1,0 +1,49 @@
+import ArgumentParser
+import DRCore
+import DRStorage
+import ExampleSupport
+
+/// Copies backups and change logs to another tier.
+struct Replicate: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Copies what is missing to another tier, unchanged, and verifies it there.",
+    discussion: "Run it again after an interruption: what is there is read back, the rest is sent.")
+
+  @OptionGroup var common: CommonArguments
+
+  @Option(help: "The tier to copy from.")
+  var from: String
+
+  @Option(help: "The tier to copy to.")
+  var to: String
+
+  @Option(help: "Objects copied at the same time.")
+  var concurrency = 4
+
+  @Option(help: "At most so many bytes a second.")
+  var bandwidth: Int64?
+
+  @Option(help: "The storage class of copied artifacts and segments: STANDARD_IA, DEEP_ARCHIVE.")
+  var storageClass: String?
+
+  @Option(help: "Lock every copy in compliance mode for so many days: nobody can lift that.")
+  var lockDays: Double?
+
+  func run() async throws {
+    try await reporting {
+      var settings = Replicator.Settings()
+      settings.concurrency = concurrency
+      settings.storageClass = storageClass.map { StorageClass(rawValue: $0) }
+      settings.lock = lockDays.map { RetentionPolicy.Lock(.compliance, days: $0) }
+      let replicator = try Replicator(
+        from: try await common.repository(from), to: try await common.repository(to, limit: bandwidth),
+        settings: settings)
+      let outcome = try await replicator.run(of: try common.only(), logger: common.logger)
+      print(
+        "copied \(outcome.backups.count) backups and \(outcome.segments) segments, \(Format.bytes(outcome.bytes)) sent")
+      if !outcome.leftOut.isEmpty { print("not brought back after its pruning: \(outcome.leftOut.count) backups") }
+      for (key, error) in outcome.failures.sorted(by: { $0.key < $1.key }) { print("failed: \(key): \(error)") }
+      if !outcome.failures.isEmpty { throw ExitCode(1) }
+    }
+  }
+}

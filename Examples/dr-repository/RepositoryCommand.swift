@@ -1,0 +1,44 @@
+import ArgumentParser
+import DRCore
+import DRStorage
+import ExampleSupport
+import Logging
+
+/// Copies, prunes and looks at repositories.
+@main
+struct RepositoryCommand: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "dr-repository",
+    abstract: "Copies a repository to further tiers, prunes it, and says which backup is where.",
+    discussion: """
+      A tier is s3://bucket/prefix or the folder of a local one; credentials of a bucket come from the environment or from \
+      AWS's own files. Exit codes: 0 done, 1 something is not as it should be, 2 could not run.
+      """,
+    subcommands: [Status.self, Replicate.self, Prune.self])
+}
+
+/// What every subcommand is told.
+struct CommonArguments: ParsableArguments {
+  @Option(help: "byKind: one component of each kind. byKindAndName: a folder for each component.")
+  var layout = RepositoryLayout.byKind.rawValue
+
+  @Option(help: "Only this component: postgres/app.")
+  var component: String?
+
+  @Flag(name: .shortAndLong, help: "Log what happens inside.")
+  var verbose = false
+
+  var logger: Logger { ProgramLog.make("dr-repository", verbose: verbose) }
+
+  func only() throws -> Component? { try component.map { try Component(parsing: $0) } }
+
+  func repository(_ place: String, limit: Int64? = nil) async throws -> Repository {
+    guard let layout = RepositoryLayout(rawValue: layout) else {
+      throw DRError(
+        .invalidConfiguration, "'\(layout.prefix(40))' is no layout", advice: "use byKind or byKindAndName")
+    }
+    // A bucket tries again by itself; a folder that fails has failed.
+    let tier = try await TierPlace.open(place, creating: false)
+    return Repository(tier: limit.map { RateLimitedTier(tier, upload: $0) } ?? tier, layout: layout)
+  }
+}

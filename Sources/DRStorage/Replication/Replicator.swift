@@ -1,0 +1,357 @@
+public import DRCore
+public import Logging
+import NIOCore
+
+import struct Foundation.Date
+
+/// Copies committed backups and change logs from one repository to another, byte for byte.
+///
+/// What is copied is compared with the manifest's SHA-256 while it is sent: an object that is damaged at its source is never
+/// stored. Then it is read back from where it was copied to. The manifest comes last, so a backup is on the other tier if
+/// and only if all of it is there, seen there.
+///
+/// | after | is left on the other tier | what the next run does |
+/// | --- | --- | --- |
+/// | some segments are copied | a log with the segments so far, oldest first | copies the others |
+/// | the marker is put | the marker | goes on |
+/// | while an object is sent | an unfinished upload | sends it again (uploads by `cleanInterrupted`) |
+/// | some artifacts are there | the marker and whole artifacts | reads those back, sends the others |
+/// | the manifest is put (the commit) | a whole backup, and its marker | adds the record, removes the marker |
+/// | the record is put | the same, and when it was verified | removes the marker |
+///
+/// Without a next run, `cleanInterrupted` removes what was not committed. Two replications at the same time send the same bytes
+/// under the same names. What the other tier's pruning has removed is not brought back.
+public struct Replicator: Sendable {
+  public struct Settings: Sendable {
+    /// How many objects are copied at the same time.
+    public var concurrency: Int = 4
+    /// Of artifacts and segments on the other tier; manifests stay in its default class, so that a catalog never waits for
+    /// an archive.
+    public var storageClass: StorageClass?
+    /// Of artifacts, segments and manifests on the other tier, in days from the copy.
+    public var lock: RetentionPolicy.Lock?
+    /// Which logs go along; segments that no backup on either side needs do not.
+    public var changeLogs: [ChangeLogRule] = [.wal]
+
+    public init() {}
+  }
+
+  public let source: Repository
+  public let target: Repository
+  public let settings: Settings
+
+  /// - Parameter target: On another tier, of the same layout. To leave bandwidth for others, make it of a
+  ///   ``RateLimitedTier``.
+  /// - Throws: ``DRCore/DRError`` with `invalidConfiguration` for layouts that differ; `unsupported` for a class or a lock
+  ///   that the target's tier does not have.
+  public init(from source: Repository, to target: Repository, settings: Settings = Settings()) throws {
+    guard source.layout == target.layout else {
+      throw DRError(.invalidConfiguration, "two repositories of different layouts cannot be copied to each other")
+    }
+    self.source = source
+    self.target = target
+    self.settings = settings
+    try target.tier.checkSupported(options(length: nil), for: ObjectKey("replica"))
+  }
+
+  /// Copies what is missing.
+  ///
+  /// One backup or segment that cannot be copied keeps no other from it; its error is in the outcome.
+  ///
+  /// - Parameter component: Only this one; nil: all.
+  /// - Throws: ``DRCore/DRError`` with `tierUnavailable` when a tier cannot be reached at all; `CancellationError`.
+  public func run(of component: Component? = nil, logger: Logger) async throws -> ReplicationOutcome {
+    // The catalog before the logs: so every segment that a listed backup needs is listed.
+    let catalog = try await source.catalog(of: component)
+    let there = try await target.catalog(of: component)
+    var outcome = ReplicationOutcome()
+    for broken in catalog.unreadable { outcome.failures[broken.key] = broken.error }
+    for component in Set(catalog.backups.map(\.component)).sorted(by: { $0.description < $1.description }) {
+      let folder = source.folder(of: component)
+      let condemned = try await PruneLedger(tier: target.tier, folder: folder).standings().filter {
+        $0.value.isCondemned
+      }
+      let wanted = catalog.backups.filter { $0.component == component && condemned[$0.id] == nil }
+      outcome.leftOut += catalog.backups.filter { $0.component == component && condemned[$0.id] != nil }.map(\.id)
+      let present = there.backups.filter { $0.component == component }
+      for rule in settings.changeLogs {
+        try await copyLog(rule, in: folder, for: wanted + present, logger, &outcome)
+      }
+      let committed = Set(present.map(\.id) + there.unreadable.map(\.id))
+      let open = try await unfinished(wanted.map(\.id).filter(committed.contains), in: folder)
+      for backup in wanted where open.contains(backup.id) {
+        let failure = try await failure { try await finish(backup, in: folder, method: nil) }
+        if let failure { outcome.failures[try folder.manifest(backup.id)] = failure }
+      }
+      var copied = committed
+      for backup in ordered(wanted) where !committed.contains(backup.id) {
+        let sent = MutableBox<Int64>(0)
+        let failure = try await failure { [copied] in
+          if let parent = backup.parent, !copied.contains(parent) {
+            throw DRError(
+              .targetUnreachable, "\(backup.id) needs \(parent), which is not on \(target.tier.name)",
+              advice: "see why that one was not copied", component: component, object: backup.id)
+          }
+          let bytes = try await copy(backup, in: folder, logger)
+          sent.withLock { $0 = bytes }
+        }
+        if let failure {
+          outcome.failures[try folder.manifest(backup.id)] = failure
+        } else {
+          copied.insert(backup.id)
+          outcome.backups.append(backup.id)
+          outcome.bytes += sent.value
+        }
+      }
+    }
+    return outcome
+  }
+
+  /// Committed copies whose record is missing, or whose marker is still there.
+  private func unfinished(_ committed: [String], in folder: BackupFolder) async throws -> Set<String> {
+    let markers = Set(
+      try await target.tier.listAll(prefix: folder.metadataPrefix).compactMap { object in
+        if case .marker(let id) = folder.metadata(object.key) { id } else { nil }
+      })
+    let records = Set(try await target.tier.listAll(prefix: "\(folder.path)/replicas/").map(\.key))
+    return Set(try committed.filter { try markers.contains($0) || !records.contains(folder.replica($0)) })
+  }
+
+  /// What kept a step from its end, if something did. A cancellation is thrown.
+  private func failure(_ body: () async throws -> Void) async throws -> DRError? {
+    try Task.checkCancellation()
+    do {
+      try await body()
+      return nil
+    } catch let error as DRError {
+      return error
+    }
+  }
+
+  /// The newest first, for that is what a disaster asks for; but parents before their children.
+  private func ordered(_ backups: [BackupManifest]) -> [BackupManifest] {
+    let byID = Dictionary(backups.map { ($0.id, $0) }) { first, _ in first }
+    var (ordered, seen) = ([BackupManifest](), Set<String>())
+    func visit(_ backup: BackupManifest) {
+      guard seen.insert(backup.id).inserted else { return }
+      if let parent = backup.parent.flatMap({ byID[$0] }) { visit(parent) }
+      ordered.append(backup)
+    }
+    for backup in backups.sorted(by: { $0.recoveryPoint.time > $1.recoveryPoint.time }) { visit(backup) }
+    return ordered
+  }
+
+  private func options(length: Int64?) -> PutOptions {
+    PutOptions(expectedLength: length, storageClass: settings.storageClass, lock: lock)
+  }
+
+  private var lock: RetentionLock? {
+    settings.lock.map { RetentionLock($0.mode, until: target.now().addingTimeInterval($0.days * 86_400)) }
+  }
+
+  private var isArchived: Bool { settings.storageClass?.isArchive ?? false }
+
+  // MARK: Backups
+
+  /// Gives the bytes that were sent.
+  private func copy(_ backup: BackupManifest, in folder: BackupFolder, _ logger: Logger) async throws -> Int64 {
+    let started = target.now()
+    let marker = try folder.marker(backup.id)
+    @Sendable func showLife() async throws {
+      let content = BackupMarker(id: backup.id, component: backup.component, started: started, alive: target.now())
+      _ = try await target.tier.put(marker, ByteStream(content.encoded()), PutOptions())
+    }
+    try await showLife()
+    let sent = try await withThrowingTaskGroup(of: Int64?.self) { group in
+      group.addTask {
+        while true {
+          try await Task.sleep(for: target.heartbeat)
+          try? await showLife()
+        }
+      }
+      group.addTask {
+        try await concurrently(backup.artifacts, limit: settings.concurrency) { try await copy($0) }.reduce(0, +)
+      }
+      defer { group.cancelAll() }
+      return try await group.next().flatMap { $0 } ?? 0
+    }
+    // A host that slept may have been taken for dead, and its copies cleaned.
+    for artifact in backup.artifacts { try await target.tier.checkPresence(of: artifact) }
+    try await commit(backup, in: folder)
+    for artifact in backup.artifacts { try await target.tier.checkPresence(of: artifact) }
+    try await finish(backup, in: folder, method: isArchived ? .sent : .readBack)
+    logger.info(
+      "backup copied",
+      metadata: ["backup.id": "\(backup.id)", "tier": "\(target.tier.name)", "bytes": "\(sent)"])
+    return sent
+  }
+
+  /// The stored bytes of the manifest, unchanged.
+  private func commit(_ backup: BackupManifest, in folder: BackupFolder) async throws {
+    let key = try folder.manifest(backup.id)
+    let json = try await source.tier.read(key)
+    guard case .success(let read) = await source.readManifest(key, in: folder), read == backup else {
+      throw DRError(.objectNotFound, "the manifest went, or changed, while its backup was copied", object: key.rawValue)
+    }
+    do {
+      _ = try await target.tier.put(
+        key, ByteStream(json),
+        PutOptions(
+          onlyIfAbsent: target.tier.capabilities.contains(.conditionalPut), expectedLength: Int64(json.readableBytes),
+          lock: lock))
+    } catch let error as DRError where error.code == .objectExists {
+      // Another replication, or an attempt whose answer was lost: compared below.
+    }
+    guard try await target.tier.read(key) == json else {
+      throw DRError(
+        .corruptData, "the manifest on \(target.tier.name) is another one", advice: "compare the two repositories",
+        component: backup.component, object: key.rawValue)
+    }
+  }
+
+  /// What comes after the commit. With no method, only if it is missing.
+  private func finish(_ backup: BackupManifest, in folder: BackupFolder, method: ReplicaRecord.Method?) async throws {
+    let key = try folder.replica(backup.id)
+    if let method {
+      let record = ReplicaRecord(
+        backup: backup.id, source: source.tier.name, method: method, verified: target.now())
+      _ = try await target.tier.put(key, ByteStream(record.encoded()), PutOptions())
+    } else if try await target.tier.head(key) == nil, !isArchived {
+      // Committed, so it was verified then; when, is not known: now is.
+      for artifact in backup.artifacts { try await verify(artifact.key, artifact.storedSize, artifact.storedSHA256) }
+      let record = ReplicaRecord(
+        backup: backup.id, source: source.tier.name, method: .readBack, verified: target.now())
+      _ = try await target.tier.put(key, ByteStream(record.encoded()), PutOptions())
+    }
+    try await target.tier.delete(folder.marker(backup.id))
+  }
+
+  /// Gives the bytes that were sent: none, if the copy is there already, whole.
+  private func copy(_ artifact: BackupManifest.Artifact) async throws -> Int64 {
+    if let info = try await target.tier.head(artifact.key), info.size == artifact.storedSize,
+      info.archive?.isReadable ?? true
+    {
+      do {
+        try await verify(artifact.key, artifact.storedSize, artifact.storedSHA256)
+        return 0
+      } catch let error as DRError where error.code == .corruptData || error.code == .truncatedData {
+        // Sent again, in its place.
+      }
+    }
+    try await send(artifact.key, size: artifact.storedSize, sha256: artifact.storedSHA256)
+    if !isArchived { try await verify(artifact.key, artifact.storedSize, artifact.storedSHA256) }
+    return artifact.storedSize
+  }
+
+  // MARK: Objects
+
+  /// Sends one object. A difference is found before the put ends, so that nothing wrong is ever stored.
+  ///
+  /// - Returns: The SHA-256 of what was sent.
+  @discardableResult
+  private func send(_ key: ObjectKey, size: Int64, sha256: String?) async throws -> String {
+    let stream = try await source.tier.get(key, range: nil)
+    let state = MutableBox((digest: StreamDigest(), size: Int64(0)))
+    let body = ByteStream {
+      var iterator = stream.makeAsyncIterator()
+      if let buffer = try await iterator.next() {
+        state.withLock {
+          $0.digest.update(buffer)
+          $0.size += Int64(buffer.readableBytes)
+        }
+        return buffer
+      }
+      let (digest, sent) = state.withLock { ($0.digest.hex(), $0.size) }
+      guard sent == size, sha256 == nil || digest == sha256 else {
+        throw DRError(
+          .corruptData, "\(sent) bytes of SHA-256 \(digest) on \(source.tier.name), not \(size) of \(sha256 ?? "any")",
+          advice: "it is damaged there: copy from another tier", object: key.rawValue)
+      }
+      return nil
+    }
+    _ = try await target.tier.put(key, body, options(length: size))
+    return state.withLock { $0.digest.hex() }
+  }
+
+  private func verify(_ key: ObjectKey, _ size: Int64, _ sha256: String) async throws {
+    var (digest, seen) = (StreamDigest(), Int64(0))
+    for try await buffer in try await target.tier.get(key, range: nil) {
+      digest.update(buffer)
+      seen += Int64(buffer.readableBytes)
+    }
+    guard seen == size, digest.hex() == sha256 else {
+      throw DRError(
+        .corruptData, "the copy on \(target.tier.name) has \(seen) bytes of SHA-256 \(digest.hex()), not \(sha256)",
+        advice: "run the replication again", object: key.rawValue)
+    }
+  }
+
+  // MARK: Change logs
+
+  private func copyLog(
+    _ rule: ChangeLogRule, in folder: BackupFolder, for backups: [BackupManifest], _ logger: Logger,
+    _ outcome: inout ReplicationOutcome
+  ) async throws {
+    let root = "\(folder.path)/\(rule.log)/"
+    for system in try await source.tier.folders(below: root) {
+      let horizon = rule.horizon(of: backups.filter { ($0.systemIdentifier ?? "") == system })
+      let prefix = "\(root)\(system)/"
+      let there = Dictionary(
+        try await target.tier.listAll(prefix: prefix).map { ($0.key, $0) }
+      ) { first, _ in first }
+      let listed = try await source.tier.listAll(prefix: prefix)
+      let missing = listed.filter { object in
+        guard let file = SegmentFileName(parsing: object.key.lastComponent),
+          rule.isNeeded(file.name, stored: object.modified, after: horizon)
+        else { return false }
+        guard let copy = there[object.key], copy.size == object.size else { return true }
+        // A partial one is written anew under the same name.
+        return file.sha256 == nil && copy.modified < object.modified
+      }
+      // Oldest first: a log with a hole is worth what lies before it.
+      let results = try await concurrently(missing, limit: settings.concurrency) { object in
+        try await failure {
+          let sent = try await send(object.key, size: object.size, sha256: nil)
+          if !isArchived { try await verify(object.key, object.size, sent) }
+        }
+      }
+      for (object, error) in zip(missing, results) {
+        guard let error else {
+          outcome.segments += 1
+          outcome.bytes += object.size
+          continue
+        }
+        // Removed since it was listed; or a partial one that has grown: the next run has the newer one.
+        let isPartial = SegmentFileName(parsing: object.key.lastComponent)?.sha256 == nil
+        if error.code == .objectNotFound || isPartial && error.code == .corruptData { continue }
+        outcome.failures[object.key] = error
+      }
+      try await removeStalePartials(listed, there)
+    }
+  }
+
+  /// Partial segments that are full by now, or were replaced by longer ones, as at the source.
+  private func removeStalePartials(_ listed: [ObjectInfo], _ there: [ObjectKey: ObjectInfo]) async throws {
+    let atSource = Set(listed.map(\.key))
+    let newest = listed.last?.key
+    for key in there.keys.sorted() where !atSource.contains(key) {
+      guard let file = SegmentFileName(parsing: key.lastComponent), file.sha256 == nil, let newest, key < newest else {
+        continue
+      }
+      try await target.tier.delete(key)
+    }
+  }
+}
+
+/// What a replication did.
+public struct ReplicationOutcome: Sendable {
+  /// Backups that are on the other tier now and were not before.
+  public var backups: [String] = []
+  public var segments = 0
+  /// Sent.
+  public var bytes: Int64 = 0
+  /// Backups that the other tier's pruning has removed.
+  public var leftOut: [String] = []
+  /// What could not be copied, by its manifest or segment.
+  public var failures: [ObjectKey: DRError] = [:]
+}

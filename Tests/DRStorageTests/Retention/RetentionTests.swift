@@ -1,0 +1,385 @@
+import DRCore
+import DRStorage
+import DRTestSupport
+import Foundation
+import Testing
+
+/// What retention keeps, marks and removes, and in which order of days.
+struct RetentionTests {
+  private static let day = 86_400.0
+
+  /// A repository in memory whose clock a test sets, with one small backup for each moment.
+  private struct Bench {
+    let clock = TestClock("2026-01-01T02:00:00Z")
+    let tier: InMemoryTier
+    let repository: Repository
+
+    init(_ capabilities: TierCapabilities = InMemoryTier.allCapabilities) {
+      tier = InMemoryTier(capabilities: capabilities, now: clock.now)
+      repository = Repository(tier: tier, now: clock.now)
+    }
+
+    @discardableResult
+    func backUp(_ cadence: Cadence = .daily, system: String = "7301") async throws -> String {
+      var source = MemorySource(component: try .postgres("app"), artifacts: ["base.tar": TestData.rows(100)])
+      source.recoveryPoint.time = clock.now()
+      source.systemIdentifier = system
+      return try await repository.backUp(source, cadence: cadence, logger: quiet).id
+    }
+
+    func prune(_ policy: RetentionPolicy, grace: Duration = .seconds(86_400)) async throws -> PruneOutcome {
+      try await repository.prune(policy, grace: grace, logger: quiet)
+    }
+
+    func ids() async throws -> [String] { try await repository.catalog().backups.map(\.id) }
+  }
+
+  @Test("A year of days, kept by grandfather, father and son, is the backups that the calendar says")
+  func cadences() async throws {
+    let bench = Bench()
+    for _ in 0..<365 {
+      try await bench.backUp()
+      bench.clock.advance(Self.day)
+    }
+    let policy = RetentionPolicy([
+      .newest(7, each: .day), .newest(5, each: .week), .newest(12, each: .month), .newest(3, each: .year),
+    ])
+    let plan = try await bench.repository.prunePlan(policy)
+    let kept = plan.decisions.filter { $0.action == .keep }.map { String($0.backup.dropFirst(7).prefix(8)) }
+    // 2026-12-31 is a Thursday: Sundays end the weeks before.
+    let expected = [
+      "20260131", "20260228", "20260331", "20260430", "20260531", "20260630", "20260731", "20260831", "20260930",
+      "20261031", "20261130", "20261206", "20261213", "20261220", "20261225", "20261226", "20261227", "20261228",
+      "20261229", "20261230", "20261231",
+    ]
+    #expect(kept == expected)
+    #expect(plan.decisions.allSatisfy { !$0.reasons.isEmpty })
+    #expect(plan.decisions.last?.reasons.count == 5)  // four rules, and the last restorable one
+    #expect(plan.decisions.filter { $0.action == .mark }.count == 365 - expected.count)
+
+    // Marked, they are all there for a day; then they go.
+    #expect(try await bench.prune(policy).marked.count == 365 - expected.count)
+    #expect(try await bench.ids().count == 365)
+    bench.clock.advance(Self.day / 2)
+    #expect(try await bench.prune(policy).removed.isEmpty)
+    bench.clock.advance(Self.day)
+    let outcome = try await bench.prune(policy)
+    #expect(outcome.removed.count == 365 - expected.count)
+    #expect(try await bench.ids().map { String($0.dropFirst(7).prefix(8)) } == expected)
+    for backup in try await bench.repository.catalog().backups { _ = try await bench.repository.contents(backup) }
+    // What went left nothing but its tombstone; after a month that is forgotten too.
+    #expect(try await bench.tier.keys("postgres/daily/").count == expected.count)
+    bench.clock.advance(31 * Self.day)
+    let all = RetentionPolicy([.newest(1000)])
+    _ = try await bench.prune(all)
+    #expect(try await bench.tier.keys("postgres/prune/").isEmpty)
+  }
+
+  @Test("By age and by count, for each cadence its own")
+  func ageAndCount() async throws {
+    let bench = Bench()
+    for number in 0..<20 {
+      try await bench.backUp(number % 5 == 0 ? .weekly : .daily)
+      bench.clock.advance(Self.day)
+    }
+    let policy = RetentionPolicy([.within(days: 3.5), .newest(2, cadence: .weekly)])
+    let kept = try await bench.repository.prunePlan(policy).decisions.filter { $0.action == .keep }.map(\.backup)
+    #expect(kept.map { String($0.dropFirst(13).prefix(2)) } == ["11", "16", "18", "19", "20"])
+    // A component of its own rules.
+    let other = RetentionPolicy([.newest(1)], components: ["postgres/app": [.newest(4)]])
+    #expect(try await bench.repository.prunePlan(other).decisions.filter { $0.action == .keep }.count == 4)
+  }
+
+  @Test("The last restorable backup stays whatever the rules say, also when newer ones are torn")
+  func lastRestorable() async throws {
+    let bench = Bench()
+    var all: [String] = []
+    for _ in 0..<4 {
+      all.append(try await bench.backUp())
+      bench.clock.advance(400 * Self.day)
+    }
+    let nothing = RetentionPolicy([.within(days: 1)])
+    for backup in try await bench.repository.catalog().backups.suffix(2) {
+      try await bench.tier.delete(backup.artifacts[0].key)
+    }
+    _ = try await bench.prune(nothing, grace: .zero)
+    _ = try await bench.prune(nothing, grace: .zero)
+    #expect(try await bench.ids() == [all[1]])
+  }
+
+  @Test("A chain is kept whole: what an incremental backup needs goes with it, not before")
+  func chains() async throws {
+    let bench = Bench()
+    var chain: [String] = []
+    for number in 0..<6 {
+      let id = try await bench.backUp()
+      // Each needs the one before, but the first and the fourth.
+      if number % 3 != 0 {
+        let key = try ObjectKey("postgres/metadata/\(id).json")
+        var manifest = try await bench.repository.catalog().backup(id: id)
+        manifest.parent = chain.last
+        _ = try await bench.tier.put(key, ByteStream(.init(bytes: manifest.json())), PutOptions())
+      }
+      chain.append(id)
+      bench.clock.advance(Self.day)
+    }
+    let plan = try await bench.repository.prunePlan(RetentionPolicy([.newest(1)]))
+    #expect(plan.decisions.map(\.action) == [.mark, .mark, .mark, .keep, .keep, .keep])
+    #expect(plan.decisions[3].reasons == ["\(chain[4]) needs it"])
+    // One whose parent is gone is not restorable: so the chain before is the last one.
+    let torn = try await bench.repository.catalog().backup(id: chain[3])
+    try await bench.tier.delete(torn.artifacts[0].key)
+    let after = try await bench.repository.prunePlan(RetentionPolicy([.within(days: 0.1)]))
+    #expect(after.decisions.filter { $0.action == .keep }.map(\.backup) == Array(chain[0...2]))
+  }
+
+  @Test("Systems are not mixed: each has its own last backup, and its own counts")
+  func systems() async throws {
+    let bench = Bench()
+    for system in ["7301", "7301", "7301", "9000", "9000"] {
+      try await bench.backUp(system: system)
+      bench.clock.advance(30 * Self.day)
+    }
+    let plan = try await bench.repository.prunePlan(RetentionPolicy([.newest(1)]))
+    #expect(plan.decisions.map(\.action) == [.mark, .mark, .keep, .mark, .keep])
+    let forgetting = RetentionPolicy([.newest(1)], forgetOldSystemsAfterDays: 60)
+    #expect(
+      try await bench.repository.prunePlan(forgetting).decisions.map(\.action) == [.mark, .mark, .mark, .mark, .keep])
+  }
+
+  @Test("A marked backup that is wanted again is taken back, and can be marked once more")
+  func rescue() async throws {
+    let bench = Bench()
+    let first = try await bench.backUp()
+    bench.clock.advance(Self.day)
+    try await bench.backUp()
+    let (one, two) = (RetentionPolicy([.newest(1)]), RetentionPolicy([.newest(2)]))
+    for _ in 0..<3 {
+      #expect(try await bench.prune(one).marked == [first])
+      bench.clock.advance(2 * Self.day)
+      #expect(try await bench.prune(two).rescued == [first])
+      #expect(try await bench.prune(two).rescued.isEmpty)
+    }
+    #expect(try await bench.ids().count == 2)
+    _ = try await bench.prune(one)
+    bench.clock.advance(2 * Self.day)
+    #expect(try await bench.prune(one).removed == [first])
+  }
+
+  @Test("What was not in the plan that somebody looked at is not removed")
+  func approval() async throws {
+    let bench = Bench()
+    for _ in 0..<4 {
+      try await bench.backUp()
+      bench.clock.advance(Self.day)
+    }
+    let seen = try await bench.repository.prunePlan(RetentionPolicy([.newest(3)]))
+    let outcome = try await bench.repository.prune(
+      RetentionPolicy([.newest(1)]), grace: .zero, approved: seen, logger: quiet)
+    #expect(outcome.marked == seen.decisions.filter { $0.action == .mark }.map(\.backup))
+    #expect(outcome.marked.count == 1)
+  }
+
+  @Test("A pruning that was stopped before its removals and goes on late removes nothing that others want by then")
+  func stale() async throws {
+    let (one, three) = (RetentionPolicy([.newest(1)]), RetentionPolicy([.newest(3)]))
+    // Stopped at each of its calls in turn, while another one, which wants more, runs to its end.
+    for call in 1...60 {
+      let fresh = Bench()
+      for _ in 0..<4 {
+        try await fresh.backUp()
+        fresh.clock.advance(Self.day)
+      }
+      _ = try await fresh.prune(one)
+      fresh.clock.advance(2 * Self.day)
+      let (stopped, go) = (MutableBox(false), MutableBox(false))
+      let slow = GatedTier(fresh.tier, at: call, stopped, go)
+      let late = Task {
+        try await Repository(tier: slow, now: fresh.clock.now).prune(one, grace: .seconds(86_400), logger: quiet)
+      }
+      let watch = Task {
+        while !stopped.value { try await Task.sleep(for: .milliseconds(1)) }
+      }
+      let ended = Task {
+        _ = await late.result
+        watch.cancel()
+      }
+      _ = await watch.result
+      let other = try await fresh.prune(three)
+      let between = try await fresh.ids()
+      go.withLock { $0 = true }
+      _ = await late.result
+      _ = await ended.result
+      // Whatever the other kept for good, and said so, is still there, whole.
+      let catalog = try await fresh.repository.catalog()
+      let wanted = between.filter { id in
+        other.plan.decisions.contains { $0.backup == id && [.keep, .rescue].contains($0.action) }
+      }
+      #expect(catalog.backups.map(\.id).filter(wanted.contains) == wanted, "stopped at call \(call)")
+      for backup in catalog.backups { _ = try await fresh.repository.contents(backup) }
+      #expect(!catalog.backups.isEmpty)
+    }
+  }
+
+  @Test("What a lock holds is reported and goes later; what is kept is locked for longer, with its log")
+  func locks() async throws {
+    let bench = Bench()
+    let policy = RetentionPolicy([.newest(2)], lock: RetentionPolicy.Lock(.governance, days: 10))
+    let store = try ChangeLogStore(tier: bench.tier, component: .postgres("app"), systemIdentifier: "7301")
+    var all: [String] = []
+    for number in 0..<4 {
+      _ = try await store.put("00000001000000000000000\(number)", TestData.rows(1000, seed: UInt64(number)))
+      all.append(try await bench.backUp())
+      _ = try await bench.prune(policy)
+      bench.clock.advance(Self.day)
+    }
+    // The first two were locked while they were wanted.
+    let plan = try await bench.repository.prunePlan(policy)
+    #expect(plan.decisions.map(\.action) == [.locked, .locked, .keep, .keep])
+    #expect(try await bench.prune(policy).removed.isEmpty)
+    let newest = try await bench.repository.catalog().backup(id: all[3])
+    for key in try newest.artifacts.map(\.key) + [ObjectKey("postgres/metadata/\(all[3]).json")] {
+      let until = try #require(try await bench.tier.head(key)?.lockedUntil)
+      #expect(until.timeIntervalSince(bench.clock.now()) > 5 * Self.day)
+    }
+    for segment in try await bench.tier.listAll(prefix: "postgres/wal/") where segment.key.rawValue.contains("3-") {
+      #expect(segment.lockedUntil != nil)
+    }
+    bench.clock.advance(11 * Self.day)
+    #expect(try await bench.prune(policy).removed.sorted() == [all[0], all[1]])
+    // The last two were locked anew meanwhile: eleven days later they still are, or are again.
+    #expect(try await bench.ids() == [all[2], all[3]])
+  }
+
+  @Test("The log is kept from the oldest backup on that has not gone, and timeline histories for ever")
+  func changeLog() async throws {
+    let bench = Bench()
+    let component = try Component.postgres("app")
+    let store = try ChangeLogStore(tier: bench.tier, component: component, systemIdentifier: "7301")
+    let foreign = try ChangeLogStore(tier: bench.tier, component: component, systemIdentifier: "1")
+    _ = try await foreign.put("000000010000000000000000", TestData.rows(100))
+    _ = try await store.put("00000002.history", TestData.rows(50))
+    for number in 0..<8 {
+      _ = try await store.put("00000001000000000000000\(number)", TestData.rows(1000, seed: UInt64(number)))
+      if number % 2 == 1 { try await bench.backUp() }
+      bench.clock.advance(Self.day)
+    }
+    let policy = RetentionPolicy([.newest(2)])
+    // Marked backups hold their log.
+    _ = try await bench.prune(policy)
+    #expect(try await store.names().count == 9 - 1)  // what lies before the first backup is needed by none
+    bench.clock.advance(2 * Self.day)
+    _ = try await bench.prune(policy)
+    let outcome = try await bench.prune(policy)
+    #expect(outcome.plan.logs.map(\.systemIdentifier) == ["1", "7301"])
+    #expect(
+      try await store.names()
+        == ["000000010000000000000005", "000000010000000000000006", "000000010000000000000007", "00000002.history"])
+    // A system without a backup says nothing of what it needs.
+    #expect(try await foreign.names().count == 1)
+    // Nor does a manifest that cannot be read: then nothing goes.
+    try await bench.tier.put("postgres/metadata/backup_20250101_000000.json", "{")
+    let careful = try await bench.repository.prunePlan(RetentionPolicy([.newest(1)]))
+    #expect(careful.logs.allSatisfy { $0.remove.isEmpty } && careful.unreadable.count == 1)
+  }
+
+  @Test("A pruning that is interrupted at any call leaves whole backups, and the next one ends what it began")
+  func interrupted() async throws {
+    let policy = RetentionPolicy([.newest(2)])
+    var (call, cases) = (1, 0)
+    while true {
+      var reached = false
+      for fault in FaultInjectingTier.Fault.failing {
+        for killing in [false, true] {
+          let bench = Bench()
+          var all: [String] = []
+          for _ in 0..<4 {
+            all.append(try await bench.backUp())
+            bench.clock.advance(Self.day)
+          }
+          _ = try await bench.prune(policy)
+          bench.clock.advance(2 * Self.day)
+          let faulty = FaultInjectingTier(bench.tier, failing: call, fault, killing: killing)
+          _ = try? await Repository(tier: faulty, now: bench.clock.now).prune(policy, logger: quiet)
+          guard faulty.calls.count >= call else { continue }
+          reached = true
+          cases += 1
+          let catalog = try await bench.repository.catalog()
+          #expect(catalog.unreadable.isEmpty && catalog.backups.map(\.id).suffix(2) == all.suffix(2))
+          for backup in catalog.backups { _ = try await bench.repository.contents(backup) }
+          _ = try await bench.prune(policy, grace: .zero)
+          _ = try await bench.prune(policy, grace: .zero)
+          #expect(try await bench.ids() == Array(all.suffix(2)), "call \(call) \(fault) \(killing)")
+          #expect(try await bench.tier.keys("postgres/daily/").count == 2)
+        }
+      }
+      if !reached { break }
+      call += 1
+    }
+    #expect(cases > 100)
+  }
+
+  @Test("A policy is a value that can be written down")
+  func codable() throws {
+    let policy = RetentionPolicy(
+      [.within(days: 7), .newest(3, cadence: .weekly), .newest(84, each: .month)],
+      components: ["redis/cache": [.newest(2)]], lock: RetentionPolicy.Lock(.compliance, days: 2557))
+    let data = try JSONEncoder().encode(policy)
+    #expect(try JSONDecoder().decode(RetentionPolicy.self, from: data) == policy)
+  }
+}
+
+/// Waits at one call until it is let go.
+private struct GatedTier: StorageTier {
+  private let tier: any StorageTier
+  private let call: Int
+  private let stopped: MutableBox<Bool>
+  private let go: MutableBox<Bool>
+  private let count = MutableBox(0)
+
+  init(_ tier: any StorageTier, at call: Int, _ stopped: MutableBox<Bool>, _ go: MutableBox<Bool>) {
+    (self.tier, self.call, self.stopped, self.go) = (tier, call, stopped, go)
+  }
+
+  var name: String { tier.name }
+  var capabilities: TierCapabilities { tier.capabilities }
+
+  private func pass() async throws {
+    let number = count.withLock { count in
+      count += 1
+      return count
+    }
+    guard number == call else { return }
+    stopped.withLock { $0 = true }
+    while !go.value { try await Task.sleep(for: .milliseconds(1)) }
+  }
+
+  func put(_ key: ObjectKey, _ body: ByteStream, _ options: PutOptions) async throws -> ObjectInfo {
+    try await pass()
+    return try await tier.put(key, body, options)
+  }
+
+  func get(_ key: ObjectKey, range: Range<Int64>?) async throws -> ByteStream {
+    try await pass()
+    return try await tier.get(key, range: range)
+  }
+
+  func head(_ key: ObjectKey) async throws -> ObjectInfo? {
+    try await pass()
+    return try await tier.head(key)
+  }
+
+  func list(prefix: String, after: ObjectKey?, limit: Int) async throws -> ObjectPage {
+    try await pass()
+    return try await tier.list(prefix: prefix, after: after, limit: limit)
+  }
+
+  func delete(_ key: ObjectKey) async throws {
+    try await pass()
+    try await tier.delete(key)
+  }
+
+  func removeAbandonedUploads(olderThan date: Date) async throws -> Int {
+    try await tier.removeAbandonedUploads(olderThan: date)
+  }
+}
