@@ -12,7 +12,7 @@ BENCH_FLAGS ?=
 
 SOURCES := Sources Tests Examples Benchmarks Package.swift
 
-.PHONY: help drill test build lint format bench bench-swift bench-tools bench-postgres bench-s3 bench-redis clean
+.PHONY: help drill test build lint format bench bench-swift bench-tools bench-postgres bench-s3 bench-redis bench-rabbitmq clean
 
 help:
 	@echo 'make drill     destroy a throw-away PostgreSQL under load, bring it back, prove it (DRILL_FLAGS)'
@@ -44,7 +44,7 @@ lint:
 format:
 	$(SWIFT) format --in-place --recursive $(SOURCES)
 
-bench: bench-swift bench-tools bench-postgres bench-s3 bench-redis
+bench: bench-swift bench-tools bench-postgres bench-s3 bench-redis bench-rabbitmq
 
 bench-swift:
 	Scripts/install-prerequisites build
@@ -70,6 +70,11 @@ bench-redis:
 	Scripts/install-prerequisites bench
 	$(SWIFT) build -c release --product dr-redis
 	Benchmarks/compare-redis $(BENCH_FLAGS)
+
+bench-rabbitmq:
+	Scripts/install-prerequisites bench
+	$(SWIFT) build -c release --product dr-rabbitmq
+	Benchmarks/compare-rabbitmq $(BENCH_FLAGS)
 
 clean:
 	$(SWIFT) package clean

@@ -20,6 +20,7 @@ let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
 let metrics = Target.Dependency.product(name: "Metrics", package: "swift-metrics")
 let lifecycle = Target.Dependency.product(name: "ServiceLifecycle", package: "swift-service-lifecycle")
 let subprocess = Target.Dependency.product(name: "Subprocess", package: "swift-subprocess")
+let nioFoundation = Target.Dependency.product(name: "NIOFoundationCompat", package: "swift-nio")
 let arguments = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
 
 let package = Package(
@@ -30,10 +31,12 @@ let package = Package(
     .library(name: "DRStorage", targets: ["DRStorage"]),
     .library(name: "DRPostgres", targets: ["DRPostgres"]),
     .library(name: "DRRedis", targets: ["DRRedis"]),
+    .library(name: "DRRabbitMQ", targets: ["DRRabbitMQ"]),
     .library(name: "DRVerify", targets: ["DRVerify"]),
     .executable(name: "dr-drill", targets: ["dr-drill"]),
     .executable(name: "dr-postgres", targets: ["dr-postgres"]),
     .executable(name: "dr-redis", targets: ["dr-redis"]),
+    .executable(name: "dr-rabbitmq", targets: ["dr-rabbitmq"]),
     .executable(name: "dr-wal", targets: ["dr-wal"]),
     .executable(name: "dr-tier", targets: ["dr-tier"]),
     .executable(name: "dr-repository", targets: ["dr-repository"]),
@@ -58,6 +61,8 @@ let package = Package(
     .systemLibrary(name: "CZstd", pkgConfig: "libzstd", providers: [.brew(["zstd"]), .apt(["libzstd-dev"])]),
     .systemLibrary(
       name: "CDeflate", pkgConfig: "libdeflate", providers: [.brew(["libdeflate"]), .apt(["libdeflate-dev"])]),
+    .systemLibrary(
+      name: "CRabbitMQ", pkgConfig: "librabbitmq", providers: [.brew(["rabbitmq-c"]), .apt(["librabbitmq-dev"])]),
 
     // Kernels that have no form in Swift
     .target(name: "CSHA256"),
@@ -82,6 +87,13 @@ let package = Package(
       name: "DRRedis",
       dependencies: [
         "DRCore", "DRStorage", "DRSandbox", "CCarryless", nioCore, nioPosix, nioSSL, logging, metrics, lifecycle,
+      ],
+      swiftSettings: settings),
+    .target(
+      name: "DRRabbitMQ",
+      dependencies: [
+        "DRCore", "DRStorage", "DRSandbox", "CRabbitMQ", nioCore, nioHTTP1, nioFoundation, nioSSL, httpClient,
+        logging, lifecycle,
       ],
       swiftSettings: settings),
     .target(name: "DRVerify", dependencies: ["DRCore", "DRStorage", nioCore, logging], swiftSettings: settings),
@@ -116,10 +128,14 @@ let package = Package(
       ],
       path: "Examples/dr-redis", swiftSettings: settings),
     .executableTarget(
+      name: "dr-rabbitmq",
+      dependencies: ["ExampleSupport", "DRCore", "DRStorage", "DRRabbitMQ", nioCore, logging, arguments],
+      path: "Examples/dr-rabbitmq", swiftSettings: settings),
+    .executableTarget(
       name: "dr-drill",
       dependencies: [
-        "ExampleSupport", "DRCore", "DRStorage", "DRSandbox", "DRPostgres", "DRRedis", "DRVerify", logging, lifecycle,
-        arguments,
+        "ExampleSupport", "DRCore", "DRStorage", "DRSandbox", "DRPostgres", "DRRedis", "DRRabbitMQ", "DRVerify", nioCore,
+        logging, lifecycle, arguments,
       ],
       path: "Examples/dr-drill", swiftSettings: settings),
 
@@ -152,13 +168,19 @@ let package = Package(
       dependencies: ["DRRedis", "DRStorage", "DRCore", "DRTestSupport", nioCore, nioPosix, logging, lifecycle],
       swiftSettings: settings),
     .testTarget(
+      name: "DRRabbitMQTests",
+      dependencies: [
+        "DRRabbitMQ", "DRSandbox", "DRStorage", "DRVerify", "DRCore", "DRTestSupport", nioCore, logging, lifecycle,
+      ],
+      swiftSettings: settings),
+    .testTarget(
       name: "DRVerifyTests", dependencies: ["DRVerify", "DRStorage", "DRCore", "DRTestSupport", nioCore, logging],
       swiftSettings: settings),
     .testTarget(
       name: "ExampleTests",
       dependencies: [
-        "ExampleSupport", "DRPostgres", "DRSandbox", "DRStorage", "DRCore", "DRTestSupport", nioCore, logging,
-        "dr-drill", "dr-postgres", "dr-redis", "dr-repository", "dr-tier", "dr-tier-check", "dr-wal",
+        "ExampleSupport", "DRPostgres", "DRRabbitMQ", "DRSandbox", "DRStorage", "DRCore", "DRTestSupport", nioCore,
+        logging, "dr-drill", "dr-postgres", "dr-rabbitmq", "dr-redis", "dr-repository", "dr-tier", "dr-tier-check", "dr-wal",
       ],
       swiftSettings: settings),
   ]

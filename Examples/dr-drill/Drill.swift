@@ -91,11 +91,13 @@ struct Drill: Sendable {
 enum DrillSystems: String, CaseIterable, Sendable {
   case postgres
   case redis
+  case rabbitmq
 
   func make() throws -> any DrillSystem {
     switch self {
     case .postgres: try PostgresDrill()
     case .redis: try RedisDrill()
+    case .rabbitmq: try RabbitMQDrill()
     }
   }
 }

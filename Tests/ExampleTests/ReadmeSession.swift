@@ -1,8 +1,11 @@
 import DRCore
 import DRPostgres
+import DRRabbitMQ
+import DRSandbox
 import DRTestSupport
 import Foundation
 import Logging
+import NIOCore
 
 /// Runs the shell blocks of a README as one person would: in order, in one shell, in an empty working folder, with our
 /// programs on the path and a throw-away PostgreSQL that libpq's environment points to.
@@ -42,18 +45,62 @@ enum ReadmeSession {
         let settings = server.settings
         let store = try await S3TestServer.shared(.swift)
         let bucket = try await store.withBucket { $0 }
-        let result = try await runCommand(
-          "/usr/bin/env", command,
-          environment: [
-            "PATH": programs, "HOME": home, "TMPDIR": "/tmp", "README_ROOT": Readme.root,
-            "PGHOST": settings.host ?? "", "PGPORT": settings.port.map { "\($0)" } ?? "",
-            "PGUSER": settings.user ?? "", "PGDATABASE": settings.database ?? "", "BUCKET": bucket,
-            "AWS_ENDPOINT_URL": store.endpoint, "AWS_ACCESS_KEY_ID": store.credentials.accessKeyID,
-            "AWS_SECRET_ACCESS_KEY": store.credentials.secretAccessKey,
-          ], workingDirectory: home, timeLimit: limit)
+        let session = command
+        let result = try await withBrokers(blocks, home: home, user: server.user) { brokers in
+          try await runCommand(
+            "/usr/bin/env", session,
+            environment: [
+              "PATH": programs, "HOME": home, "TMPDIR": "/tmp", "README_ROOT": Readme.root,
+              "PGHOST": settings.host ?? "", "PGPORT": settings.port.map { "\($0)" } ?? "",
+              "PGUSER": settings.user ?? "", "PGDATABASE": settings.database ?? "", "BUCKET": bucket,
+              "AWS_ENDPOINT_URL": store.endpoint, "AWS_ACCESS_KEY_ID": store.credentials.accessKeyID,
+              "AWS_SECRET_ACCESS_KEY": store.credentials.secretAccessKey,
+            ].merging(brokers, uniquingKeysWith: { $1 }), workingDirectory: home, timeLimit: limit)
+        }
         let left = processes(in: folder)
         let said = result.error + String(decoding: result.output, as: UTF8.self)
         return (result.status, left.isEmpty ? said : said + "\nleft running: \(left.joined(separator: "\n"))")
+      }
+    }
+  }
+
+  /// Starts the brokers that the blocks speak of: one with a queue of messages, and an empty one to restore to.
+  private static func withBrokers<Result>(
+    _ blocks: [Readme.Block], home: String, user: ServerUser?, _ body: ([String: String]) async throws -> Result
+  ) async throws -> Result {
+    guard blocks.contains(where: { $0.commands.contains("dr-rabbitmq") }) else { return try await body([:]) }
+    let logger = Logger(label: "readme")
+    return try await RabbitMQSandbox.withSandbox(logger: logger) { broker in
+      try await AMQPConnection.withConnection(broker.settings, vhost: "/", logger: logger) { connection in
+        try await connection.declareQueue("orders", arguments: ["x-queue-type": .string("quorum")])
+        try await connection.declareExchange("shop", type: "topic", durable: true, autoDelete: false)
+        try await connection.bind(queue: "orders", to: "shop", routingKey: "order.#")
+        try await connection.selectConfirms()
+        var window = PublishWindow(limit: 100)
+        var properties = ByteBuffer()
+        var content = AMQPProperties()
+        content.deliveryMode = 2
+        content.headers = ["attempts": .int32(1)]
+        content.encode(into: &properties)
+        let messages = (1...100).map { number in
+          ArchivedMessage(
+            number: UInt64(number), redelivered: false, exchange: "", routingKey: ByteBuffer(), properties: properties,
+            body: ByteBuffer(string: "order \(number)"))
+        }
+        let republishing = Republishing(exchange: "shop", routingKey: "order.new")
+        try await connection.publish(messages, as: republishing, window: &window) { _ in }
+        try await connection.settle(&window) { _ in }
+      }
+      return try await RabbitMQSandbox.withSandbox(logger: logger) { empty in
+        let password = "\(home)/new-password"
+        try empty.settings.password.write(toFile: password, atomically: true, encoding: .utf8)
+        try user?.own(password)
+        return try await body([
+          "RABBITMQ_BROKER": "127.0.0.1:\(broker.settings.port)",
+          "RABBITMQ_MANAGEMENT_PORT": "\(broker.settings.managementPort)", "RABBITMQ_USER": broker.settings.user,
+          "RABBITMQ_PASSWORD": broker.settings.password, "NEW_BROKER": "127.0.0.1:\(empty.settings.port)",
+          "NEW_MANAGEMENT_PORT": "\(empty.settings.managementPort)", "NEW_PASSWORD_FILE": password,
+        ])
       }
     }
   }
@@ -62,7 +109,9 @@ enum ReadmeSession {
   private static func install(into folder: String, _ postgres: PostgresInstallation) throws -> String {
     let bin = "\(folder)/bin"
     try FileManager.default.createDirectory(atPath: bin, withIntermediateDirectories: false)
-    let programs = ["dr-drill", "dr-postgres", "dr-redis", "dr-repository", "dr-tier", "dr-tier-check", "dr-wal"]
+    let programs = [
+      "dr-drill", "dr-postgres", "dr-rabbitmq", "dr-redis", "dr-repository", "dr-tier", "dr-tier-check", "dr-wal",
+    ]
     for program in programs {
       let built = Bundle.main.bundleURL.appending(path: program).path
       let other = "\(Readme.root)/.build/release/\(program)"

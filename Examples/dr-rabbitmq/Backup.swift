@@ -1,0 +1,69 @@
+import ArgumentParser
+import DRCore
+import DRRabbitMQ
+import DRStorage
+import ExampleSupport
+
+/// Takes a backup.
+struct Backup: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Captures definitions, and the messages of queues without taking them.")
+
+  @OptionGroup var repository: RepositoryArguments
+  @OptionGroup var broker: BrokerArguments
+  @OptionGroup var queues: QueueArguments
+
+  @Option(help: "Where the backup lies in the tree: hourly, daily, weekly or monthly.")
+  var cadence = "daily"
+
+  @Flag(help: "Only definitions, no messages.")
+  var definitionsOnly = false
+
+  @Option(help: "A rabbitmq.conf to keep with them.")
+  var configurationFile: String?
+
+  @Flag(help: "Store passwords that stand in clear in definitions, though the backup is not encrypted.")
+  var allowClearSecrets = false
+
+  @Flag(help: "Leave out queues that a dump could harm, rather than fail.")
+  var leaveOutRefused = false
+
+  @Option(
+    name: .customLong("override"),
+    help: "Dump in spite of this refusal: see its name in the error. May be given several times.")
+  var overrides: [String] = []
+
+  @Flag(help: "Of streams, only what came since the last backup.")
+  var incrementalStreams = false
+
+  func run() async throws {
+    try await reporting {
+      let settings = try repository.settings()
+      let connection = try broker.settings()
+      let repository = Repository(tier: try await settings.tier(creating: true))
+      var definitions = RabbitMQDefinitionsSource(component: settings.component, broker: connection)
+      definitions.vhosts = queues.vhosts.isEmpty ? nil : queues.vhosts
+      definitions.configurationFile = configurationFile
+      definitions.allowsClearSecrets = allowClearSecrets
+      var source = RabbitMQMessageSource(
+        component: settings.component, broker: connection, queues: try queues.selection())
+      source.definitions = definitions
+      source.refused = leaveOutRefused ? .leaveOut : .fail
+      source.overrides = Set(try overrides.map { try DumpRefusal.override($0) })
+      source.progress = ProgressBar("backup").handler
+      if incrementalStreams {
+        let last = try await repository.catalog(of: settings.component).backups.last { $0.properties["queues"] != nil }
+        if let last { source.streamOffsets = RabbitMQMessageSource.nextOffsets(after: last) }
+      }
+      let chosen: any BackupSource = definitionsOnly ? definitions : source
+      let manifest = try await repository.backUp(
+        chosen, cadence: try Cadence(parsing: cadence), encoding: try settings.encoding(),
+        logger: self.repository.logger)
+      let records = RabbitMQQueueRecord.all(of: manifest)
+      print(
+        "\(manifest.id) committed: \(records.reduce(0) { $0 + $1.summary.messages }) messages of \(records.count) queues, "
+          + "\(Format.bytes(manifest.rawSize)) stored as \(Format.bytes(manifest.storedSize))")
+      for omission in manifest.leftOut { print("left out: \(omission.what): \(omission.reason)") }
+    }
+  }
+}

@@ -1,0 +1,39 @@
+import ArgumentParser
+import DRCore
+import DRRabbitMQ
+import DRStorage
+import ExampleSupport
+import Foundation
+import NIOCore
+
+/// Writes the messages of a queue as JSON lines.
+struct Export: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Writes the messages of a queue in a backup as JSON lines, on standard output.")
+
+  @OptionGroup var repository: RepositoryArguments
+
+  @Argument(help: "The queue: its vhost and name, as in //orders.")
+  var queue: String
+
+  @Option(help: "The backup; the newest unless said.")
+  var backup: String?
+
+  func run() async throws {
+    try await reporting {
+      let settings = try repository.settings()
+      let repository = Repository(tier: try await settings.tier(creating: false))
+      let manifest = try await self.repository.backup(backup, in: repository, holding: "queues")
+      guard let record = RabbitMQQueueRecord.all(of: manifest).first(where: { $0.title == queue }) else {
+        throw DRError(
+          .invalidConfiguration, "backup \(manifest.id) holds no queue '\(queue.prefix(100))'",
+          advice: "dr-rabbitmq list --queues shows them")
+      }
+      let reader = repository.reader(for: manifest, decoding: try settings.decoding())
+      let artifact = try manifest.artifact(record.artifact)
+      try await MessageArchiveReader.read(try await reader.read(artifact), object: artifact.name) { event in
+        try FileHandle.standardOutput.write(contentsOf: Data(MessageJSON.line(event).readableBytesView))
+      }
+    }
+  }
+}

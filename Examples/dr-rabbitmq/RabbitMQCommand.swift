@@ -1,0 +1,128 @@
+import ArgumentParser
+import DRCore
+import DRRabbitMQ
+import DRStorage
+import ExampleSupport
+import Foundation
+import Logging
+
+/// Backs up and restores a RabbitMQ broker.
+@main
+struct RabbitMQCommand: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "dr-rabbitmq",
+    abstract: "Backs up and restores a RabbitMQ broker: definitions, and messages without taking them.",
+    discussion: "Exit codes: 0 done, 1 not as it should be, 2 could not run.",
+    subcommands: [Backup.self, List.self, Diff.self, Restore.self, Export.self])
+}
+
+/// What every subcommand that works on a repository is told.
+struct RepositoryArguments: ParsableArguments {
+  @Option(
+    help: "The configuration: a JSON file with repository, component, recipients, identityFile.",
+    completion: .file(extensions: ["json"]))
+  var config: String
+
+  @Flag(name: .shortAndLong, help: "Log what happens inside.")
+  var verbose = false
+
+  var logger: Logger { ProgramLog.make("dr-rabbitmq", verbose: verbose) }
+
+  func settings() throws -> RepositoryConfiguration { try RepositoryConfiguration(file: config) }
+}
+
+/// How to reach the broker.
+struct BrokerArguments: ParsableArguments {
+  @Option(help: "The broker: a host, or host:port. Unless said: RABBITMQ_BROKER, else localhost.")
+  var broker: String?
+
+  @Option(help: "The port of the management API. Unless said: RABBITMQ_MANAGEMENT_PORT, else 15672, or 15671 with TLS.")
+  var managementPort: UInt16?
+
+  @Option(
+    help: """
+      The user, an administrator. Unless said: RABBITMQ_USER, else guest. The password is read from RABBITMQ_PASSWORD or a \
+      file: an argument list is public.
+      """)
+  var user: String?
+
+  @Option(help: "A file with the password.", completion: .file())
+  var passwordFile: String?
+
+  @Option(help: "Use TLS and trust the certificates of this file (PEM).", completion: .file())
+  var caFile: String?
+
+  func settings() throws -> RabbitMQSettings {
+    let environment = ProcessInfo.processInfo.environment
+    let broker = broker ?? environment["RABBITMQ_BROKER"] ?? "localhost"
+    let user = user ?? environment["RABBITMQ_USER"] ?? "guest"
+    let managementPort = managementPort ?? environment["RABBITMQ_MANAGEMENT_PORT"].flatMap { UInt16($0) }
+    let parts = broker.split(separator: ":", omittingEmptySubsequences: false)
+    guard let host = parts.first, !host.isEmpty, parts.count <= 2 else {
+      throw DRError(.invalidConfiguration, "'\(broker.prefix(80))' is no broker", advice: "give a host, or host:port")
+    }
+    let port = parts.count == 2 ? UInt16(parts[1]) : nil
+    guard parts.count == 1 || port != nil else {
+      throw DRError(.invalidConfiguration, "'\(parts[1].prefix(20))' is no port")
+    }
+    let tls = caFile.map { RabbitMQSettings.TLS(rootCertificates: $0) }
+    return RabbitMQSettings(
+      host: String(host), port: port, managementPort: managementPort, user: user, password: try password(), tls: tls,
+      managementTLS: tls)
+  }
+
+  private func password() throws -> String {
+    if let passwordFile {
+      do {
+        return try String(contentsOfFile: passwordFile, encoding: .utf8).trimmingCharacters(in: .newlines)
+      } catch {
+        throw DRError(.invalidConfiguration, "the password file cannot be read", object: passwordFile, cause: error)
+      }
+    }
+    guard let password = ProcessInfo.processInfo.environment["RABBITMQ_PASSWORD"] else {
+      throw DRError(
+        .invalidConfiguration, "there is no password", advice: "set RABBITMQ_PASSWORD, or give --password-file")
+    }
+    return password
+  }
+}
+
+/// Which queues.
+struct QueueArguments: ParsableArguments {
+  @Option(name: .customLong("vhost"), help: "Only this vhost. May be given several times.")
+  var vhosts: [String] = []
+
+  @Option(name: .customLong("queue"), help: "Only queues of this name; * is any text. May be given several times.")
+  var patterns: [String] = []
+
+  @Option(
+    name: .customLong("type"), help: "Only queues of this type: classic, quorum, stream. May be given several times.")
+  var types: [String] = []
+
+  @Flag(help: "Also queues that do not survive a restart of the broker.")
+  var includeTransient = false
+
+  func selection() throws -> RabbitMQQueueSelection {
+    if let unknown = types.first(where: { !["classic", "quorum", "stream"].contains($0) }) {
+      throw DRError(.invalidConfiguration, "'\(unknown.prefix(20))' is no type of queue")
+    }
+    return RabbitMQQueueSelection(
+      vhosts: vhosts.isEmpty ? nil : vhosts, patterns: patterns.isEmpty ? nil : patterns,
+      types: types.isEmpty ? nil : types, includesTransient: includeTransient)
+  }
+}
+
+extension RepositoryArguments {
+  /// The backup of this name, or the newest.
+  func backup(_ id: String?, in repository: Repository, holding property: String) async throws -> BackupManifest {
+    let settings = try settings()
+    let catalog = try await repository.catalog(of: settings.component)
+    if let id { return try catalog.backup(id: id, of: settings.component) }
+    guard let newest = catalog.backups.last(where: { $0.properties[property] != nil }) else {
+      throw DRError(
+        .targetUnreachable, "there is no backup of \(settings.component) that holds \(property)",
+        advice: "dr-rabbitmq list shows what there is")
+    }
+    return newest
+  }
+}

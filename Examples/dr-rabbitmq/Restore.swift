@@ -1,0 +1,89 @@
+import ArgumentParser
+import DRCore
+import DRRabbitMQ
+import DRStorage
+import ExampleSupport
+import Foundation
+
+/// Restores definitions, then messages.
+struct Restore: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Restores definitions, then the messages of queues, each confirmed by the broker.")
+
+  @OptionGroup var repository: RepositoryArguments
+  @OptionGroup var broker: BrokerArguments
+  @OptionGroup var queues: QueueArguments
+
+  @Argument(help: "The backup; the newest unless said.")
+  var backup: String?
+
+  @Flag(help: "Only definitions, no messages.")
+  var definitionsOnly = false
+
+  @Flag(help: "Only messages: the queues are there.")
+  var messagesOnly = false
+
+  @Flag(help: "Remove what the backup does not have (queues only if they are empty).")
+  var exact = false
+
+  @Flag(help: "Connect to nobody: leave out shovels and federation upstreams.")
+  var harmless = false
+
+  @Option(help: "What becomes of messages' own time to live: remaining, fresh or none.")
+  var timeToLive = "fresh"
+
+  @Option(
+    name: .customLong("override"),
+    help: "Restore in spite of this refusal: see its name in the error. May be given several times.")
+  var overrides: [String] = []
+
+  @Flag(help: "Leave out messages whose message-id was restored into the same queue before.")
+  var leaveOutDuplicates = false
+
+  @Option(help: "A folder for journals, by which a restore that was killed goes on.", completion: .directory)
+  var journal: String?
+
+  func run() async throws {
+    try await reporting {
+      let settings = try repository.settings()
+      let connection = try broker.settings()
+      let repository = Repository(tier: try await settings.tier(creating: false))
+      let manifest = try await self.repository.backup(
+        backup, in: repository, holding: messagesOnly ? "queues" : "definitions")
+      let reader = repository.reader(for: manifest, decoding: try settings.decoding())
+      let logger = self.repository.logger
+      if !messagesOnly {
+        var restorer = RabbitMQDefinitionsRestorer(
+          broker: connection, mode: exact ? .exact : .merge, vhosts: queues.vhosts.isEmpty ? nil : queues.vhosts)
+        restorer.isHarmless = harmless
+        let report = try await restorer.run(from: reader, logger: logger)
+        for finding in report.findings { print(finding) }
+        if report.hasFailures { throw ExitCode(1) }
+      }
+      if !definitionsOnly {
+        var selection = try queues.selection()
+        selection.includesTransient = true
+        var restorer = RabbitMQMessageRestorer(broker: connection, queues: selection)
+        guard let choice = RabbitMQMessageRestorer.TimeToLive(rawValue: timeToLive) else {
+          throw DRError(
+            .invalidConfiguration, "'\(timeToLive.prefix(20))' is no choice", advice: "remaining, fresh, none")
+        }
+        restorer.timeToLive = choice
+        restorer.overrides = Set(try overrides.map { try RestoreRefusal.override($0) })
+        restorer.leavesOutDuplicates = leaveOutDuplicates
+        restorer.journalFolder = journal
+        restorer.progress = ProgressBar("restore").handler
+        restorer.onQueue = { queue in
+          var line = "\(queue.vhost)/\(queue.queue): \(queue.published) messages confirmed"
+          if queue.resumedFrom > 0 { line += ", from number \(queue.resumedFrom) on" }
+          if queue.mayBeRepeated > 0 { line += ", up to \(queue.mayBeRepeated) of them may be there twice" }
+          if queue.duplicates > 0 { line += ", \(queue.duplicates) duplicates left out" }
+          if queue.usersLeftOut > 0 { line += ", user_id left out of \(queue.usersLeftOut)" }
+          print(line)
+        }
+        let outcome = try await restorer.restore(from: reader, to: .latest, logger: logger)
+        print("\(manifest.id): \(outcome.items) messages restored in \(Format.duration(outcome.duration))")
+      }
+    }
+  }
+}

@@ -1,0 +1,275 @@
+import CRabbitMQ
+import DRCore
+import NIOCore
+
+/// What is done to a message when it is published again.
+package struct Republishing: Sendable {
+  /// What becomes of a message's own time to live.
+  package enum TimeToLive: Sendable, Hashable {
+    /// What was left of it, by the message's timestamp, as far as it has one.
+    case remaining
+    /// The whole of it, from now on.
+    case fresh
+    /// It never expires.
+    case none
+  }
+
+  package var exchange: String
+  /// Nil: the message's own.
+  package var routingKey: String?
+  package var timeToLive = TimeToLive.fresh
+  /// The only user as whom a message can be published; the property of any other is left out.
+  package var user: String?
+  /// Seconds since 1970, for ``TimeToLive/remaining``.
+  package var now: UInt64 = 0
+
+  package init(exchange: String, routingKey: String? = nil) {
+    self.exchange = exchange
+    self.routingKey = routingKey
+  }
+}
+
+/// The messages that were published and not confirmed yet, in the order of their tags.
+package struct PublishWindow: Sendable {
+  struct InFlight: Sendable {
+    var tag: UInt64
+    var number: UInt64
+    var body: ByteBuffer
+    var isConfirmed = false
+  }
+
+  /// Why a message is not in its queue.
+  package struct Failure: Sendable, Hashable {
+    package var number: UInt64?
+    package var reason: String
+  }
+
+  /// Unconfirmed messages at most.
+  package let limit: Int
+  private var ring: [InFlight] = []
+  private var head = 0
+  /// Every message of a lower number is in its queue.
+  package private(set) var confirmed: UInt64
+  /// What was last told to who keeps a journal.
+  var noted: UInt64
+  package var failures: [Failure] = []
+  /// Properties of another user that were left out.
+  package var usersLeftOut = 0
+  package var published = 0
+
+  package init(limit: Int, from number: UInt64 = 0) {
+    self.limit = max(1, limit)
+    confirmed = number
+    noted = number
+  }
+
+  package var count: Int { ring.count - head }
+
+  /// Says that no message of a lower number is still to come.
+  mutating func pass(to number: UInt64) { if count == 0 { confirmed = max(confirmed, number) } }
+
+  mutating func add(tag: UInt64, _ message: ArchivedMessage) {
+    ring.append(InFlight(tag: tag, number: message.number, body: message.body))
+    published += 1
+  }
+
+  mutating func confirm(_ tag: UInt64, multiple: Bool, isRefused: Bool) {
+    guard head < ring.count else { return }
+    let last = Int(clamping: tag) - Int(clamping: ring[head].tag) + head
+    guard last >= head, last < ring.count else { return }
+    for index in (multiple ? head : last)...last where !ring[index].isConfirmed {
+      ring[index].isConfirmed = !isRefused
+      if isRefused {
+        failures.append(Failure(number: ring[index].number, reason: "the broker refused it (basic.nack)"))
+      }
+    }
+    while head < ring.count, ring[head].isConfirmed {
+      confirmed = ring[head].number + 1
+      head += 1
+    }
+    if head > 1024, head * 2 > ring.count {
+      ring.removeFirst(head)
+      head = 0
+    }
+  }
+
+  /// The broker gives back whole messages, not their tags: which one it was is found by its content.
+  mutating func giveBack(_ body: ByteBuffer, _ reason: String) {
+    let found = ring[head...].first { $0.body == body }
+    failures.append(Failure(number: found?.number, reason: reason))
+  }
+}
+
+extension AMQPConnection {
+  /// Turns confirms on.
+  package func selectConfirms() async throws {
+    try await cancellable {
+      amqp_confirm_select(try opened.connection, AMQPHandle.channel)
+      try check("turning confirms on")
+      nextTag = 1
+    }
+  }
+
+  /// Publishes messages in their order, mandatory, no more than the window unconfirmed.
+  ///
+  /// Stops at the first that the broker refuses or gives back: then the window says which.
+  ///
+  /// - Parameter onProgress: Called on this connection's thread with the number up to which everything is confirmed,
+  ///   before more than a window has gone out since the last call.
+  package func publish(
+    _ messages: [ArchivedMessage], as republishing: Republishing, window: inout PublishWindow,
+    onProgress: @Sendable (UInt64) throws -> Void
+  ) async throws {
+    try await cancellable {
+      for message in messages {
+        guard window.failures.isEmpty else { return }
+        try makeRoom(for: message.number, in: &window, onProgress)
+        guard window.failures.isEmpty else { return }
+        try publishOne(message, republishing, &window)
+        if window.published & 63 == 0 {
+          try takeConfirms(&window, within: .zero)
+          if window.published & 0xFFF == 0, isCancelled.load(ordering: .relaxed) { throw CancellationError() }
+        }
+      }
+    }
+  }
+
+  /// Waits until everything is confirmed, or refused.
+  package func settle(
+    _ window: inout PublishWindow, onProgress: @Sendable (UInt64) throws -> Void
+  ) async throws {
+    try await cancellable {
+      while window.count > 0, window.failures.isEmpty { try wait(&window) }
+      // What the broker says of the others after a refusal makes the count of what is there exact.
+      while window.count > 0, try takeConfirms(&window, within: .milliseconds(500)) {}
+      try onProgress(window.confirmed)
+    }
+  }
+
+  /// Nothing goes out that a journal would not know to be within a window of what it has noted.
+  private func makeRoom(
+    for number: UInt64, in window: inout PublishWindow, _ onProgress: (UInt64) throws -> Void
+  ) throws {
+    window.pass(to: number)
+    guard window.count >= window.limit || number >= window.noted + UInt64(window.limit) else { return }
+    // A whole half at once: each record of it costs a write to disk.
+    while window.count > window.limit / 2, window.failures.isEmpty { try wait(&window) }
+    window.pass(to: number)
+    try onProgress(window.confirmed)
+    window.noted = window.confirmed
+  }
+
+  private func wait(_ window: inout PublishWindow) throws {
+    guard try !takeConfirms(&window, within: settings.timeLimit) else { return }
+    throw DRError(
+      .timedOut, "the broker confirmed nothing for \(settings.timeLimit)",
+      advice: isBlocked
+        ? "it has stopped publishers: see its memory and disk alarms"
+        : "see its load, and its alarms; a restore with a journal goes on where this one stopped")
+  }
+
+  private func publishOne(
+    _ message: ArchivedMessage, _ republishing: Republishing, _ window: inout PublishWindow
+  ) throws {
+    let handle = try opened
+    let status = try message.properties.withUnsafeReadableBytes { raw in
+      let properties = try handle.decode(properties: raw)
+      prepare(properties, of: handle, republishing, &window)
+      return message.body.withUnsafeReadableBytes { body in
+        AMQPHandle.withBytes(republishing.exchange) { exchange in
+          let send = { (key: amqp_bytes_t) in
+            amqp_basic_publish(
+              handle.connection, AMQPHandle.channel, exchange, key, 1, 0, properties,
+              amqp_bytes_t(len: body.count, bytes: UnsafeMutableRawPointer(mutating: body.baseAddress)))
+          }
+          if let key = republishing.routingKey { return AMQPHandle.withBytes(key, send) }
+          return message.routingKey.withUnsafeReadableBytes {
+            send(amqp_bytes_t(len: $0.count, bytes: UnsafeMutableRawPointer(mutating: $0.baseAddress)))
+          }
+        }
+      }
+    }
+    guard status == 0 else {
+      // The broker's own words, if it said why before it closed.
+      _ = try? takeConfirms(&window, within: .zero)
+      while let frame = try nextFrame(within: .milliseconds(200)) { _ = frame }
+      throw DRError(
+        RabbitMQError(status: status), from: settings, doing: "publishing", object: "message \(message.number)")
+    }
+    window.add(tag: nextTag, message)
+    nextTag += 1
+  }
+
+  private func prepare(
+    _ properties: UnsafeMutablePointer<amqp_basic_properties_t>, of handle: AMQPHandle,
+    _ republishing: Republishing, _ window: inout PublishWindow
+  ) {
+    if properties.pointee._flags & AMQPFlag.headers != 0 {
+      // The broker's own notes: it makes them anew.
+      let removed =
+        dr_amqp_remove_header(&properties.pointee.headers, "x-stream-offset")
+        + dr_amqp_remove_header(&properties.pointee.headers, "x-delivery-count")
+      if removed > 0, properties.pointee.headers.num_entries == 0 { properties.pointee._flags &= ~AMQPFlag.headers }
+    }
+    if properties.pointee._flags & AMQPFlag.userID != 0, let user = republishing.user,
+      String(amqp: properties.pointee.user_id) != user
+    {
+      properties.pointee._flags &= ~AMQPFlag.userID
+      window.usersLeftOut += 1
+    }
+    guard properties.pointee._flags & AMQPFlag.expiration != 0 else { return }
+    switch republishing.timeToLive {
+    case .fresh: break
+    case .none: properties.pointee._flags &= ~AMQPFlag.expiration
+    case .remaining:
+      guard properties.pointee._flags & AMQPFlag.timestamp != 0,
+        let whole = UInt64(String(amqp: properties.pointee.expiration))
+      else { return }
+      let age = republishing.now > properties.pointee.timestamp ? republishing.now - properties.pointee.timestamp : 0
+      let (ageInMilliseconds, overflow) = age.multipliedReportingOverflow(by: 1000)
+      // 0 expires at once, as it would have done, unless a consumer is waiting.
+      let left = overflow || ageInMilliseconds >= whole ? 0 : whole - ageInMilliseconds
+      properties.pointee.expiration = handle.keep("\(left)")
+    }
+  }
+
+  /// Takes the broker's answers that are there; waits for the first no longer than is said.
+  ///
+  /// - Returns: Whether there was any.
+  @discardableResult
+  private func takeConfirms(_ window: inout PublishWindow, within limit: Duration) throws -> Bool {
+    var any = false
+    while let frame = try nextFrame(within: any ? .zero : limit) {
+      any = true
+      guard frame.kind == 1 else { continue }
+      switch frame.method {
+      case dr_amqp_basic_ack:
+        guard let ack = frame.decoded?.assumingMemoryBound(to: amqp_basic_ack_t.self).pointee else { continue }
+        window.confirm(ack.delivery_tag, multiple: ack.multiple != 0, isRefused: false)
+      case dr_amqp_basic_nack:
+        guard let nack = frame.decoded?.assumingMemoryBound(to: amqp_basic_nack_t.self).pointee else { continue }
+        window.confirm(nack.delivery_tag, multiple: nack.multiple != 0, isRefused: true)
+      case dr_amqp_basic_return:
+        guard let back = frame.decoded?.assumingMemoryBound(to: amqp_basic_return_t.self).pointee else { continue }
+        let reason = "the broker gave it back: \(back.reply_code) \(String(amqp: back.reply_text))"
+        window.giveBack(try returnedBody(), reason)
+      default: continue
+      }
+    }
+    try release()
+    return any
+  }
+
+  private func returnedBody() throws -> ByteBuffer {
+    var body = ByteBuffer()
+    var size: UInt64?
+    while UInt64(body.readableBytes) < size ?? 1 {
+      guard let frame = try nextFrame(within: settings.timeLimit) else {
+        throw DRError(.timedOut, "the broker stopped in the middle of a message that it gave back")
+      }
+      if frame.kind == 2 { size = frame.body_size }
+      if frame.kind == 3 { body.writeBytes(UnsafeRawBufferPointer(start: frame.bytes, count: frame.length)) }
+    }
+    return body
+  }
+}

@@ -1,0 +1,98 @@
+import CRabbitMQ
+import DRCore
+
+extension AMQPConnection {
+  /// What a queue says of itself.
+  package struct Depth: Hashable, Sendable {
+    /// Messages that are ready; those handed out to consumers are not among them.
+    package var ready: Int
+    package var consumers: Int
+  }
+
+  /// Asks how deep a queue is, without touching it.
+  ///
+  /// - Throws: ``DRError`` with `sourceFailed`: 404 under it if there is no such queue, 405 if it is another
+  ///   connection's own.
+  package func depth(of queue: String) async throws -> Depth {
+    try await cancellable {
+      let connection = try opened.connection
+      let answer = AMQPHandle.withBytes(queue) {
+        amqp_queue_declare(connection, AMQPHandle.channel, $0, 1, 0, 0, 0, amqp_empty_table)
+      }
+      try check("asking for the queue", "\(vhost)/\(queue)")
+      guard let answer else { throw DRError(.sourceFailed, "the broker did not answer for a queue", object: queue) }
+      let depth = Depth(ready: Int(answer.pointee.message_count), consumers: Int(answer.pointee.consumer_count))
+      try release()
+      return depth
+    }
+  }
+
+  /// Makes a queue that is there until it is deleted.
+  package func declareQueue(_ queue: String, durable: Bool = true, arguments: AMQPTable = [:]) async throws {
+    try await cancellable {
+      let handle = try opened
+      _ = try handle.withTable(arguments) { table in
+        AMQPHandle.withBytes(queue) {
+          amqp_queue_declare(handle.connection, AMQPHandle.channel, $0, 0, durable ? 1 : 0, 0, 0, table)
+        }
+      }
+      try check("making the queue", "\(vhost)/\(queue)")
+      try release()
+    }
+  }
+
+  package func declareExchange(
+    _ exchange: String, type: String, durable: Bool, autoDelete: Bool, arguments: AMQPTable = [:]
+  ) async throws {
+    try await cancellable {
+      let handle = try opened
+      _ = try handle.withTable(arguments) { table in
+        AMQPHandle.withBytes(exchange) { exchange in
+          AMQPHandle.withBytes(type) { type in
+            amqp_exchange_declare(
+              handle.connection, AMQPHandle.channel, exchange, type, 0, durable ? 1 : 0, autoDelete ? 1 : 0, 0, table)
+          }
+        }
+      }
+      try check("making the exchange", "\(vhost)/\(exchange)")
+      try release()
+    }
+  }
+
+  package func bind(
+    queue: String, to exchange: String, routingKey: String = "", arguments: AMQPTable = [:]
+  ) async throws {
+    try await cancellable {
+      let handle = try opened
+      _ = try handle.withTable(arguments) { table in
+        AMQPHandle.withBytes(queue) { queue in
+          AMQPHandle.withBytes(exchange) { exchange in
+            AMQPHandle.withBytes(routingKey) { key in
+              amqp_queue_bind(handle.connection, AMQPHandle.channel, queue, exchange, key, table)
+            }
+          }
+        }
+      }
+      try check("binding the queue", "\(vhost)/\(queue)")
+      try release()
+    }
+  }
+
+  package func deleteExchange(_ exchange: String) async throws {
+    try await cancellable {
+      let connection = try opened.connection
+      _ = AMQPHandle.withBytes(exchange) { amqp_exchange_delete(connection, AMQPHandle.channel, $0, 0) }
+      try check("removing the exchange", "\(vhost)/\(exchange)")
+      try release()
+    }
+  }
+
+  package func deleteQueue(_ queue: String) async throws {
+    try await cancellable {
+      let connection = try opened.connection
+      _ = AMQPHandle.withBytes(queue) { amqp_queue_delete(connection, AMQPHandle.channel, $0, 0, 0) }
+      try check("removing the queue", "\(vhost)/\(queue)")
+      try release()
+    }
+  }
+}

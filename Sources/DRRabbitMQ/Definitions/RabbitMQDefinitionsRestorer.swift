@@ -1,0 +1,344 @@
+public import DRCore
+import Foundation
+public import Logging
+import NIOCore
+
+/// Brings definitions back to a broker, and proves it: validate, order, import, export again, compare.
+///
+/// The broker's own import merges, keeps what is there under other arguments, skips what it does not like and answers with
+/// success. So silence is never success here: what is not as the backup says it is a finding, and ``restore(from:to:logger:)``
+/// throws if one of them is a failure.
+public struct RabbitMQDefinitionsRestorer: Restorer {
+  public enum Mode: Sendable, Hashable {
+    /// What only the broker has stays, and is reported.
+    case merge
+    /// What only the broker has is removed; a queue only if it is empty.
+    case exact
+  }
+
+  /// What a restore did, or would do.
+  public struct Report: Sendable {
+    public var diff: RabbitMQDefinitionsDiff
+    public var findings: [Finding]
+    public var duration: Duration
+    public var hasFailures: Bool { findings.contains { $0.severity == .failure } }
+  }
+
+  public var broker: RabbitMQSettings
+  public var mode: Mode
+  /// Nil: all of the backup.
+  public var vhosts: [String]?
+  /// Leave out what makes a broker connect to others by itself (shovels, federation upstreams): for a throw-away broker.
+  public var isHarmless = false
+
+  public init(broker: RabbitMQSettings, mode: Mode = .merge, vhosts: [String]? = nil) {
+    self.broker = broker
+    self.mode = mode
+    self.vhosts = vhosts
+  }
+
+  public func restore(
+    from reader: any BackupReader, to target: RecoveryTarget, logger: Logger
+  ) async throws -> RestoreOutcome {
+    let report = try await run(from: reader, logger: logger)
+    if report.hasFailures {
+      let failures = report.findings.filter { $0.severity == .failure }
+      throw DRError(
+        .sourceFailed,
+        "the broker did not take all definitions: "
+          + failures.prefix(5).map { "\($0.subject): \($0.evidence)" }.joined(separator: "; "),
+        advice: "see every finding with a plan of this restore", component: reader.manifest.component)
+    }
+    let items = report.diff.entries(.add).count + report.diff.entries(.change).count
+    return RestoreOutcome(
+      bytes: try reader.manifest.artifact("definitions.json").rawSize, items: items, duration: report.duration)
+  }
+
+  /// Says what a restore would do, and changes nothing.
+  ///
+  /// - Throws: ``DRError``: what the reader or the broker says; `malformedData`.
+  public func plan(from reader: any BackupReader, logger: Logger) async throws -> Report {
+    try await locatingErrors(of: reader.manifest.component) {
+      let start = ContinuousClock.now
+      let work = try await prepare(reader)
+      return Report(diff: work.diff, findings: work.findings, duration: start.duration(to: .now))
+    }
+  }
+
+  /// Restores, and says what became of everything.
+  ///
+  /// - Throws: ``DRError``: `destinationInUse` if a queue or an exchange is there with other arguments, before anything is
+  ///   changed; what the reader or the broker says.
+  public func run(from reader: any BackupReader, logger: Logger) async throws -> Report {
+    try await locatingErrors(of: reader.manifest.component) {
+      let start = ContinuousClock.now
+      let work = try await prepare(reader)
+      let blocking = work.findings.filter { $0.severity == .failure }
+      guard blocking.isEmpty else {
+        throw DRError(
+          .destinationInUse,
+          "the broker cannot take these definitions: "
+            + blocking.prefix(5).map { "\($0.subject): \($0.evidence)" }.joined(separator: "; "),
+          advice: blocking.first?.advice ?? "remove what is in the way, or restore to another broker")
+      }
+      let api = ManagementAPI(broker)
+      if mode == .exact { try await remove(work.diff.entries(.extra), work.present, api, logger) }
+      try await importDefinitions(work.wanted, work.facts, api)
+      let after = try RabbitMQDefinitions(try await api.get("definitions"))
+      let left = RabbitMQDefinitionsDiff(wanted: work.wanted, present: after)
+      logger.info("definitions imported", metadata: ["rabbitmq.same": "\(left.same)"])
+      return Report(
+        diff: work.diff, findings: work.findings.filter { $0.severity != .passed } + compared(left),
+        duration: start.duration(to: .now))
+    }
+  }
+
+  // MARK: Before
+
+  private struct Work {
+    var wanted: RabbitMQDefinitions
+    var present: RabbitMQDefinitions
+    var facts: BrokerFacts
+    var diff: RabbitMQDefinitionsDiff
+    var findings: [Finding]
+  }
+
+  private func prepare(_ reader: any BackupReader) async throws -> Work {
+    let manifest = reader.manifest
+    let stored = try await reader.read(manifest.artifact("definitions.json"))
+      .collect(limit: 512 << 20, object: "definitions.json")
+    let value: JSONValue
+    do {
+      value = try JSONDecoder().decode(JSONValue.self, from: Data(stored.readableBytesView))
+    } catch {
+      throw DRError(.malformedData, "the backup's definitions are no JSON", object: "definitions.json", cause: error)
+    }
+    var wanted = try RabbitMQDefinitions(value)
+    if let vhosts { wanted = wanted.only(Set(vhosts)) }
+    let facts = try BrokerFacts(
+      decoding: try await reader.read(manifest.artifact("broker.json")).collect(limit: 64 << 20, object: "broker.json"))
+    let api = ManagementAPI(broker)
+    var findings: [Finding] = []
+    if isHarmless { leaveOutConnections(&wanted, &findings) }
+    var present = try RabbitMQDefinitions(try await api.get("definitions"))
+    if let vhosts { present = present.only(Set(vhosts)) }
+    keepOwnUser(&wanted, present, &findings)
+    // The name of the cluster is the cluster's own.
+    wanted.items[.globalParameters]?.removeAll { $0["name"] == "cluster_name" }
+    present.items[.globalParameters]?.removeAll { $0["name"] == "cluster_name" }
+    let diff = RabbitMQDefinitionsDiff(wanted: wanted, present: present)
+    findings += diff.entries(.conflict).map { entry in
+      Finding(
+        "definitions-conflict", .failure, subject: "\(entry.kind.rawValue) \(entry.name)",
+        evidence: "it is there and is another: \(entry.detail)",
+        advice: "remove it, with what is in it, or restore to another broker")
+    }
+    findings += try await obstacles(wanted, facts, api)
+    return Work(wanted: wanted, present: present, facts: facts, diff: diff, findings: findings)
+  }
+
+  /// A restore that changed its own user's password would lock itself out half way.
+  private func keepOwnUser(
+    _ wanted: inout RabbitMQDefinitions, _ present: RabbitMQDefinitions, _ findings: inout [Finding]
+  ) {
+    guard let mine = wanted[.users].first(where: { $0["name"]?.string == broker.user }),
+      let there = present[.users].first(where: { $0["name"]?.string == broker.user }), mine != there
+    else { return }
+    wanted.items[.users] = wanted[.users].map { $0["name"]?.string == broker.user ? there : $0 }
+    findings.append(
+      Finding(
+        "definitions-own-user", .notice, subject: broker.user,
+        evidence: "the user that restores keeps the password and tags that it has on this broker",
+        advice: "change them by hand afterwards if they should be the backup's"))
+  }
+
+  private func leaveOutConnections(_ wanted: inout RabbitMQDefinitions, _ findings: inout [Finding]) {
+    let components: Set = ["shovel", "federation-upstream", "federation-upstream-set"]
+    let left = wanted[.parameters].filter { $0["component"]?.string.map(components.contains) ?? false }
+    guard !left.isEmpty else { return }
+    wanted.items[.parameters]?.removeAll { left.contains($0) }
+    findings.append(
+      Finding(
+        "definitions-harmless", .notice, subject: "parameters",
+        evidence: "left out, so that this broker connects to nobody: " + left.map(\.name).joined(separator: ", ")))
+  }
+
+  /// What this broker could not take, and would not say so.
+  private func obstacles(
+    _ wanted: RabbitMQDefinitions, _ facts: BrokerFacts, _ api: ManagementAPI
+  ) async throws -> [Finding] {
+    let target = try await BrokerFacts(api)
+    var findings: [Finding] = []
+    let types = Set(target.exchangeTypes)
+    for exchange in wanted[.exchanges] {
+      guard let type = exchange["type"]?.string, !types.contains(type) else { continue }
+      findings.append(
+        Finding(
+          "definitions-plugins", .failure, subject: "exchanges \(exchange.name)",
+          evidence: "the broker has no exchange type '\(type)'",
+          advice: "enable its plugin; the backup's broker had: "
+            + Set(facts.nodes.flatMap(\.enabledPlugins)).subtracting(target.nodes.flatMap(\.enabledPlugins)).sorted()
+            .joined(separator: ", ")))
+    }
+    let flags = Set(target.featureFlags)
+    for (type, flag) in [("quorum", "quorum_queue"), ("stream", "stream_queue")] {
+      let queues = wanted[.queues].filter { $0["arguments"]?.object?["x-queue-type"]?.string == type }
+      // From 3.13 and 4.0 on these flags are a part of the broker and may not be listed.
+      guard let first = queues.first, !flags.contains(flag), facts.featureFlags.contains(flag) else { continue }
+      guard try await api.get("feature-flags").array?.contains(where: { $0.object?["name"]?.string == flag }) == true
+      else { continue }
+      findings.append(
+        Finding(
+          "definitions-feature-flags", .failure, subject: "queues \(first.name)",
+          evidence: "the broker's feature flag \(flag) is off, and \(queues.count) queues need it",
+          advice: "rabbitmqctl enable_feature_flag \(flag)"))
+    }
+    let missing = Set(facts.nodes.flatMap(\.enabledPlugins)).subtracting(target.nodes.flatMap(\.enabledPlugins))
+    if !missing.isEmpty {
+      findings.append(
+        Finding(
+          "definitions-plugins", .warning, subject: "plugins",
+          evidence: "enabled when the backup was taken, and not here: \(missing.sorted().joined(separator: ", "))",
+          advice: "rabbitmq-plugins enable \(missing.sorted().joined(separator: " "))"))
+    }
+    let (had, has) = (facts.nodes.filter(\.running).count, target.nodes.filter(\.running).count)
+    if has < had {
+      findings.append(
+        Finding(
+          "definitions-cluster-size", .warning, subject: "cluster",
+          evidence: "\(has) nodes run here and \(had) ran when the backup was taken: quorum queues get fewer members",
+          advice: "let the other nodes join first, or grow the queues afterwards: rabbitmq-queues grow"))
+    }
+    return findings
+  }
+
+  // MARK: The import
+
+  private func importDefinitions(
+    _ wanted: RabbitMQDefinitions, _ facts: BrokerFacts, _ api: ManagementAPI
+  ) async throws {
+    try await describeVHosts(wanted, facts, api)
+    for kind in RabbitMQDefinitions.Kind.allCases {
+      // The broker refuses bodies of more than 20 MB, and a bad one is found sooner in a small piece.
+      for start in stride(from: 0, to: wanted[kind].count, by: 2000) {
+        let slice = wanted[kind][start..<min(start + 2000, wanted[kind].count)]
+        var body = wanted.others
+        body[kind.rawValue] = .array(slice.map { .object($0.members) })
+        do {
+          try await api.post("definitions", .object(body))
+        } catch var error as DRError where error.rabbitMQCode == 400 {
+          error.message = "the broker refuses one of the \(kind.rawValue), and kept those before it"
+          error.advice = "see the cause; mend it there, and restore again: what is there already is no obstacle"
+          throw error
+        }
+      }
+    }
+    // Some versions take an imported vhost for one without a description.
+    try await describeVHosts(wanted, facts, api)
+  }
+
+  /// What definitions do not carry of a vhost.
+  private func describeVHosts(
+    _ wanted: RabbitMQDefinitions, _ facts: BrokerFacts, _ api: ManagementAPI
+  ) async throws {
+    for vhost in facts.vhosts where wanted[.vhosts].contains(where: { $0["name"]?.string == vhost.name }) {
+      var body: [String: JSONValue] = [:]
+      if let text = vhost.description, !text.isEmpty { body["description"] = .string(text) }
+      if let tags = vhost.tags, !tags.isEmpty { body["tags"] = .string(tags.joined(separator: ",")) }
+      if let type = vhost.defaultQueueType { body["default_queue_type"] = .string(type) }
+      guard !body.isEmpty else { continue }
+      try await api.put("vhosts/\(ManagementAPI.escape(vhost.name))", .object(body))
+    }
+  }
+
+  private func compared(_ left: RabbitMQDefinitionsDiff) -> [Finding] {
+    var findings = left.entries.filter { $0.change != .extra }.map { entry in
+      Finding(
+        "definitions-restored", .failure, subject: "\(entry.kind.rawValue) \(entry.name)",
+        evidence: entry.change == .add
+          ? "the broker took it without a word, and it is not there" : "it is not as in the backup: \(entry.detail)",
+        advice: "see the broker's log")
+    }
+    let extras = left.entries(.extra)
+    if !extras.isEmpty {
+      findings.append(
+        Finding(
+          "definitions-extra", mode == .exact ? .failure : .notice, subject: "definitions",
+          evidence: "\(extras.count) are only on the broker: "
+            + extras.prefix(10).map { "\($0.kind.rawValue) \($0.name)" }.joined(separator: ", ")))
+    }
+    findings.append(
+      Finding(
+        "definitions-restored", .passed, subject: "definitions",
+        evidence: "\(left.same) were exported again and are as in the backup"))
+    return findings
+  }
+
+  // MARK: Removing
+
+  private func remove(
+    _ extras: [RabbitMQDefinitionsDiff.Entry], _ present: RabbitMQDefinitions, _ api: ManagementAPI, _ logger: Logger
+  ) async throws {
+    // Before anything is removed.
+    try await refuseFull(extras, present, api, logger)
+    let gone = Set(extras.filter { $0.kind == .vhosts }.map(\.name))
+    for kind in RabbitMQDefinitions.Kind.allCases.reversed() {
+      let names = Set(extras.filter { $0.kind == kind }.map(\.name))
+      for item in present[kind] where names.contains(item.name) {
+        if kind == .users, item["name"]?.string == broker.user { continue }
+        // A vhost goes with everything in it, once its queues were seen to be empty.
+        if kind != .queues, kind != .vhosts, let vhost = item.vhost, gone.contains(vhost) { continue }
+        for path in try await paths(of: item, api) { try await api.delete(path) }
+      }
+    }
+  }
+
+  /// The broker removes a quorum queue or a stream with all that is in it, whatever it is asked.
+  private func refuseFull(
+    _ extras: [RabbitMQDefinitionsDiff.Entry], _ present: RabbitMQDefinitions, _ api: ManagementAPI, _ logger: Logger
+  ) async throws {
+    let names = Set(extras.filter { $0.kind == .queues }.map(\.name))
+    for item in present[.queues] where names.contains(item.name) {
+      guard let vhost = item.vhost, let name = item["name"]?.string else { continue }
+      let depth = try await AMQPConnection.withConnection(broker, vhost: vhost, logger: logger) {
+        try await $0.depth(of: name)
+      }
+      let queue = try await RabbitMQQueue.find(vhost, name, api)
+      guard depth.ready == 0, queue.unacknowledged == 0 else {
+        throw DRError(
+          .destinationInUse, "the queue \(item.name) is not in the backup and holds messages",
+          advice: "save or purge them first: an exact restore removes only empty queues")
+      }
+    }
+  }
+
+  private func paths(of item: RabbitMQDefinitions.Item, _ api: ManagementAPI) async throws -> [String] {
+    func part(_ member: String) -> String { ManagementAPI.escape(item[member]?.string ?? "") }
+    switch item.kind {
+    case .vhosts: return ["vhosts/\(part("name"))"]
+    case .users: return ["users/\(part("name"))"]
+    case .permissions: return ["permissions/\(part("vhost"))/\(part("user"))"]
+    case .topicPermissions: return ["topic-permissions/\(part("vhost"))/\(part("user"))/\(part("exchange"))"]
+    case .globalParameters: return ["global-parameters/\(part("name"))"]
+    case .parameters:
+      switch item["component"]?.string {
+      case "operator_policy": return ["operator-policies/\(part("vhost"))/\(part("name"))"]
+      case "vhost-limits":
+        return (item["value"]?.object?.keys.sorted() ?? []).map { "vhost-limits/\(part("vhost"))/\($0)" }
+      default: return ["parameters/\(part("component"))/\(part("vhost"))/\(part("name"))"]
+      }
+    case .policies: return ["policies/\(part("vhost"))/\(part("name"))"]
+    case .exchanges: return ["exchanges/\(part("vhost"))/\(part("name"))"]
+    case .queues: return ["queues/\(part("vhost"))/\(part("name"))"]
+    case .bindings:
+      let side = item["destination_type"] == "exchange" ? "e" : "q"
+      let place = "bindings/\(part("vhost"))/e/\(part("source"))/\(side)/\(part("destination"))"
+      return (try await api.find(place)?.array ?? []).compactMap { binding in
+        guard let members = binding.object, members["routing_key"] == item["routing_key"],
+          members["arguments"] == item["arguments"], let key = members["properties_key"]?.string
+        else { return nil }
+        return "\(place)/\(ManagementAPI.escape(key))"
+      }
+    }
+  }
+}

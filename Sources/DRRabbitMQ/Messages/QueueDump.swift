@@ -1,0 +1,208 @@
+package import DRCore
+import Foundation
+package import Logging
+import NIOCore
+
+/// One queue's messages, read without taking them, as a stream of an archive.
+///
+/// One connection, one channel, an explicit prefetch, no acknowledgement; then the connection is dropped. Killed at any
+/// moment, it is the same: the broker puts everything back in its order. A stream queue is read from an offset, and its
+/// acknowledgements take nothing.
+package final class QueueDump: Sendable {
+  package let queue: RabbitMQQueue
+  private let connection: AMQPConnection
+  /// Asks how deep the queue is while the first one reads.
+  private let side: AMQPConnection
+  private let pool = BufferPool(capacity: (1 << 20) + (256 << 10))
+  private let state: MutableBox<State>
+  private let meter: ProgressMeter?
+
+  private struct State {
+    var reading: AMQPConnection.Reading
+    var consumers = 0
+    var hasBegun = false
+    var isFinished = false
+    var hasEnded = false
+    var lastNews = ContinuousClock.now
+  }
+
+  /// How many messages were ready when it began.
+  package let ready: Int64
+
+  private init(
+    _ queue: RabbitMQQueue, _ connection: AMQPConnection, _ side: AMQPConnection, ready: Int64,
+    reading: AMQPConnection.Reading, meter: ProgressMeter?
+  ) {
+    self.queue = queue
+    self.connection = connection
+    self.side = side
+    self.ready = ready
+    self.meter = meter
+    state = MutableBox(State(reading: reading))
+  }
+
+  /// Begins.
+  ///
+  /// - Parameters:
+  ///   - fromOffset: Of a stream: what lies before it was dumped earlier.
+  ///   - wanted: Messages at most; nil: all that are there now.
+  package static func begin(
+    _ queue: RabbitMQQueue, broker: RabbitMQSettings, brokerVersion: String?, fromOffset: Int64 = 0,
+    wanted: Int64? = nil, meter: ProgressMeter? = nil, logger: Logger
+  ) async throws -> QueueDump {
+    let side = try await AMQPConnection.connect(broker, vhost: queue.vhost, logger: logger)
+    do {
+      let depth = try await side.depth(of: queue.name)
+      let header = MessageArchive.Header(
+        vhost: queue.vhost, queue: queue.name, type: queue.kind.rawValue, durable: queue.durable,
+        arguments: queue.arguments, broker: broker.host, brokerVersion: brokerVersion,
+        captured: Timestamp.format(Date()))
+      var reading = AMQPConnection.Reading(archive: try MessageArchiveWriter(header, into: ByteBuffer()))
+      var last: Int64?
+      if queue.kind == .stream {
+        last = try await lastOffset(queue, broker, logger)
+        reading.lastOffset = last
+        reading.firstOffset = fromOffset
+        reading.acknowledgeEach = 500
+        reading.isComplete = (last ?? -1) < fromOffset
+      } else {
+        let count = min(Int64(depth.ready), wanted ?? .max)
+        reading.wanted = count
+        reading.isComplete = count == 0
+      }
+      let connection = try await AMQPConnection.connect(broker, vhost: queue.vhost, logger: logger)
+      return QueueDump(
+        queue, connection, side, ready: Int64(depth.ready), reading: reading, meter: meter)
+    } catch {
+      await side.abort()
+      throw error
+    }
+  }
+
+  /// The offset of a stream's last message; nil if it is empty.
+  private static func lastOffset(
+    _ queue: RabbitMQQueue, _ broker: RabbitMQSettings, _ logger: Logger
+  ) async throws -> Int64? {
+    let connection = try await AMQPConnection.connect(broker, vhost: queue.vhost, logger: logger)
+    var reading = AMQPConnection.Reading(archive: try MessageArchiveWriter(.probe, into: ByteBuffer()), frameSize: .max)
+    do {
+      try await connection.setPrefetch(1000)
+      try await connection.consume(queue.name, tag: "dr-last", arguments: ["x-stream-offset": .string("last")])
+      // Its last chunk. The first message may take a while to come; where publishers go on, what they add is not waited for.
+      let depth = try await connection.depth(of: queue.name)
+      var idle = depth.ready > 0 ? Duration.seconds(5) : .milliseconds(500)
+      let deadline = ContinuousClock.now + .seconds(10)
+      reading.acknowledgeEach = 1
+      while ContinuousClock.now < deadline {
+        let before = reading.ofConsumer
+        _ = try await connection.take(&reading, idle: idle, perConsumer: before + 1)
+        _ = reading.archive.take(replacing: ByteBuffer())
+        if reading.ofConsumer == before { break }
+        idle = .milliseconds(300)
+      }
+      await connection.abort()
+      return reading.archive.summary.lastOffset
+    } catch {
+      await connection.abort()
+      throw error
+    }
+  }
+
+  /// The archive; pulled once.
+  package var stream: ByteStream {
+    ByteStream(recycling: pool) {
+      do {
+        return try await self.next()
+      } catch {
+        await self.end()
+        throw error
+      }
+    }
+  }
+
+  /// What was read, once the stream has ended.
+  package var summary: MessageArchive.Summary { state.value.reading.archive.summary }
+
+  /// Of the bodies of the first hundred messages.
+  package var headSHA256: String { state.value.reading.archive.headSHA256 }
+
+  /// Drops both connections: everything that was read goes back. May be called again.
+  package func end() async {
+    await connection.abort()
+    await side.close()
+    state.withLock { $0.hasEnded = true }
+  }
+
+  private func next() async throws -> ByteBuffer? {
+    var current = state.value
+    if current.isFinished {
+      await end()
+      return nil
+    }
+    if !current.hasBegun {
+      current.hasBegun = true
+      current.lastNews = .now
+      if !current.reading.isComplete { try await addConsumer(&current) }
+    }
+    // The storage is this call's alone, so that it is filled in place.
+    state.withLock { $0.reading.archive.buffer = ByteBuffer() }
+    let before = current.reading.archive.summary.bodyBytes
+    let perConsumer = queue.kind == .quorum ? DumpPreflight.prefetch : nil
+    while !current.reading.isComplete {
+      let taken = try await connection.take(&current.reading, idle: .milliseconds(500), perConsumer: perConsumer)
+      if taken != .idle { current.lastNews = .now }
+      if taken == .full || taken == .complete { break }
+      if let perConsumer, current.reading.ofConsumer >= perConsumer {
+        guard current.consumers < DumpPreflight.consumers else { break }
+        try await addConsumer(&current)
+        continue
+      }
+      // Others may have consumed what was there.
+      if queue.kind != .stream, try await side.depth(of: queue.name).ready == 0 { current.reading.isComplete = true }
+      if current.lastNews.duration(to: .now) > connection.settings.timeLimit {
+        throw DRError(
+          .timedOut, "the queue gives no more messages, and has more",
+          advice: "see whether another consumer holds it, and the broker's load", object: queue.title)
+      }
+    }
+    if current.reading.isComplete || (current.reading.archive.buffer.readableBytes < current.reading.frameSize) {
+      try current.reading.archive.finish()
+      current.isFinished = true
+      // The messages go back now, not when all is stored.
+      await connection.abort()
+    }
+    meter?.add(Int(current.reading.archive.summary.bodyBytes - before))
+    let full = current.reading.archive.take(replacing: pool.take())
+    let kept = current
+    state.withLock { $0 = kept }
+    return full
+  }
+
+  private func addConsumer(_ state: inout State) async throws {
+    let prefetch: UInt16
+    switch queue.kind {
+    // One consumer takes all that is there; a limit of its own keeps what comes later out, where it can say it.
+    case .classic: prefetch = (state.reading.wanted ?? 0) <= 65_535 ? UInt16(clamping: state.reading.wanted ?? 0) : 0
+    case .quorum: prefetch = UInt16(clamping: min(state.reading.wanted ?? 0, 65_535))
+    case .stream: prefetch = 2000
+    }
+    try await connection.setPrefetch(prefetch)
+    state.consumers += 1
+    state.reading.ofConsumer = 0
+    // Messages go back in the order of their consumers' tags.
+    let number = "\(state.consumers)"
+    let tag = "dr-dump-" + String(repeating: "0", count: 3 - number.count) + number
+    var arguments: AMQPTable = [:]
+    if queue.kind == .stream {
+      let first = state.reading.firstOffset
+      arguments = ["x-stream-offset": first > 0 ? .int64(first) : .string("first")]
+    }
+    try await connection.consume(queue.name, tag: tag, arguments: arguments)
+  }
+}
+
+extension MessageArchive.Header {
+  /// For readings whose archive nobody keeps.
+  static let probe = MessageArchive.Header(
+    vhost: "", queue: "", type: "", durable: false, arguments: [:], broker: nil, brokerVersion: nil, captured: "")
+}

@@ -1,0 +1,308 @@
+public import DRCore
+import Foundation
+public import Logging
+import NIOCore
+
+/// Captures the messages of queues without taking them, and the definitions with them.
+///
+/// Each queue is an artifact of its own, in the format of ``MessageArchive``; queues are read one after another, for the
+/// broker holds what is read until the queue is done. What would harm a queue is refused beforehand, with the reason;
+/// each reason can be overridden by its name where that makes sense. After each queue its depth is compared with before.
+///
+/// Messages that consumers hold are not seen: their number is in the manifest. Needs a user with the tag `administrator`
+/// (for the definitions), and `read` on the queues.
+public struct RabbitMQMessageSource: BackupSource {
+  /// What becomes of a capture when a queue is refused.
+  public enum Refused: Sendable, Hashable {
+    /// Nothing is committed.
+    case fail
+    /// The queue is left out, and the manifest says so and why.
+    case leaveOut
+  }
+
+  public let component: Component
+  public var broker: RabbitMQSettings
+  public var queues: RabbitMQQueueSelection
+  /// The definitions to capture with them, so that one backup holds all; nil: none.
+  public var definitions: RabbitMQDefinitionsSource?
+  public var refused = Refused.fail
+  public var overrides: Set<DumpRefusal> = []
+  /// For streams, where to begin: what lies before was dumped earlier (``nextOffsets(after:)``). By vhost and name, as
+  /// in `//orders`.
+  public var streamOffsets: [String: Int64] = [:]
+  /// How often messages of queues with a delivery-limit had been returned at most, where it is known from the last dump
+  /// and nobody else consumed since. By vhost and name.
+  public var knownDeliveryCounts: [String: Int64] = [:]
+  public var progress: ProgressHandler?
+
+  public init(
+    component: Component, broker: RabbitMQSettings, queues: RabbitMQQueueSelection = RabbitMQQueueSelection()
+  ) {
+    self.component = component
+    self.broker = broker
+    self.queues = queues
+    definitions = RabbitMQDefinitionsSource(component: component, broker: broker)
+  }
+
+  /// The offsets at which the streams of a backup go on, for an incremental capture.
+  public static func nextOffsets(after manifest: BackupManifest) -> [String: Int64] {
+    var offsets: [String: Int64] = [:]
+    for queue in RabbitMQQueueRecord.all(of: manifest) where queue.type == "stream" {
+      let next = queue.summary.lastOffset.map { $0 + 1 } ?? queue.fromOffset
+      if let next { offsets[queue.title] = next }
+    }
+    return offsets
+  }
+
+  public func capture(into writer: any BackupWriter, logger: Logger) async throws -> Capture {
+    try await locatingErrors(of: component) { try await run(into: writer, logger: logger) }
+  }
+
+  private func run(into writer: any BackupWriter, logger: Logger) async throws -> Capture {
+    let api = ManagementAPI(broker)
+    var properties: [String: JSONValue] = [:]
+    let facts: BrokerFacts
+    if let definitions {
+      let (stored, counts) = try await definitions.store(into: writer, logger: logger)
+      facts = stored
+      properties["definitions"] = .object(counts.counts.mapValues { .integer(Int64($0)) })
+    } else {
+      facts = try await BrokerFacts(api, definitions: try await api.get("definitions"))
+    }
+    let began = Date()
+    let chosen = try await choose(api)
+    let (wanted, refusals) = try await preflight(chosen, facts, api, logger)
+    if let first = refusals.first, refused == .fail {
+      throw DRError(
+        .sourceFailed,
+        "a dump could harm \(refusals.count) of \(chosen.count) queues: "
+          + refusals.prefix(5).map { "\($0.queue.title): \($0.obstacle.refusal): \($0.obstacle.evidence)" }
+          .joined(separator: "; "),
+        advice: first.obstacle.advice
+          + (first.obstacle.refusal.canBeOverridden
+            ? "; or override '\(first.obstacle.refusal)'" : "") + "; or leave refused queues out",
+        object: first.queue.title)
+    }
+    var leftOut = refusals.map {
+      BackupManifest.Omission(
+        what: "messages of \($0.queue.title)", reason: "\($0.obstacle.refusal): \($0.obstacle.evidence)")
+    }
+    let meter = progress.map { ProgressMeter("messages", total: wanted.reduce(0) { $0 + $1.readyBytes }, handler: $0) }
+    var records: [RabbitMQQueueRecord] = []
+    for queue in wanted {
+      meter?.begin(queue.title)
+      let record = try await dump(queue, facts, writer, api, meter, logger)
+      records.append(record)
+      if record.unacknowledged > 0 {
+        leftOut.append(
+          BackupManifest.Omission(
+            what: "\(record.unacknowledged) messages of \(queue.title)",
+            reason: "consumers held them without an acknowledgement"))
+      }
+    }
+    meter?.finish()
+    properties["queues"] = .array(try records.map { try $0.json() })
+    let messages = records.reduce(0) { $0 + $1.summary.messages }
+    // What was ready when the first queue was read is in it; what came later may be.
+    return Capture(
+      recoveryPoint: RecoveryPoint(time: began, position: "\(messages) messages"), method: .snapshot,
+      serverVersion: facts.rabbitMQVersion, systemIdentifier: facts.identifier, leftOut: leftOut,
+      properties: properties)
+  }
+
+  private func choose(_ api: ManagementAPI) async throws -> [RabbitMQQueue] {
+    let all = (try await api.get("queues").array ?? []).compactMap(RabbitMQQueue.init)
+    let chosen = all.filter {
+      queues.contains(vhost: $0.vhost, name: $0.name, type: $0.kind.rawValue, durable: $0.durable)
+    }
+    return chosen.sorted { $0.title < $1.title }
+  }
+
+  // MARK: Before
+
+  private struct Refusal {
+    var queue: RabbitMQQueue
+    var obstacle: DumpObstacle
+  }
+
+  private func preflight(
+    _ queues: [RabbitMQQueue], _ facts: BrokerFacts, _ api: ManagementAPI, _ logger: Logger
+  ) async throws -> ([RabbitMQQueue], [Refusal]) {
+    let rooms = try await NodeRoom.read(api)
+    var wanted: [RabbitMQQueue] = []
+    var refusals: [Refusal] = []
+    var connections: [String: AMQPConnection] = [:]
+    defer {
+      let all = Array(connections.values)
+      Task { for connection in all { await connection.close() } }
+    }
+    for listed in queues {
+      // The list leaves out what one queue says of its consumers.
+      let queue =
+        listed.deliveryLimit(brokerVersion: facts.rabbitMQVersion) != nil
+        ? try await settled(listed, api) : try await RabbitMQQueue.find(listed.vhost, listed.name, api)
+      var ready = queue.ready
+      if !queue.exclusive, queue.kind != .stream {
+        let connection =
+          if let open = connections[queue.vhost] { open } else {
+            try await AMQPConnection.connect(broker, vhost: queue.vhost, logger: logger)
+          }
+        connections[queue.vhost] = connection
+        do {
+          ready = Int64(try await connection.depth(of: queue.name).ready)
+        } catch {
+          connections[queue.vhost] = nil
+          guard queue.state != "running" else { throw error }
+        }
+      }
+      let obstacles = DumpPreflight.obstacles(
+        queue, ready: ready, rooms: rooms, brokerVersion: facts.rabbitMQVersion,
+        knownDeliveryCount: knownDeliveryCounts[queue.title])
+      let standing = obstacles.filter { !(overrides.contains($0.refusal) && $0.refusal.canBeOverridden) }
+      for obstacle in obstacles where !standing.contains(obstacle) {
+        logger.warning(
+          "a refusal was overridden",
+          metadata: ["rabbitmq.queue": "\(queue.title)", "rabbitmq.refusal": "\(obstacle.refusal)"])
+      }
+      if let obstacle = standing.first {
+        refusals.append(Refusal(queue: queue, obstacle: obstacle))
+      } else {
+        wanted.append(queue)
+      }
+    }
+    return (wanted, refusals)
+  }
+
+  /// The counts of deliveries come to the management API every five seconds: two readings that are further apart and say
+  /// the same are of now.
+  private func settled(_ queue: RabbitMQQueue, _ api: ManagementAPI) async throws -> RabbitMQQueue {
+    var last = try await RabbitMQQueue.find(queue.vhost, queue.name, api)
+    for _ in 0..<5 {
+      try await Task.sleep(for: .seconds(6))
+      let next = try await RabbitMQQueue.find(queue.vhost, queue.name, api)
+      if next.deliveries == last.deliveries, next.redeliveries == last.redeliveries { return next }
+      last = next
+    }
+    return last
+  }
+
+  // MARK: One queue
+
+  private func dump(
+    _ queue: RabbitMQQueue, _ facts: BrokerFacts, _ writer: any BackupWriter, _ api: ManagementAPI,
+    _ meter: ProgressMeter?, _ logger: Logger
+  ) async throws -> RabbitMQQueueRecord {
+    let artifact = RabbitMQQueueRecord.artifactName(vhost: queue.vhost, queue: queue.name)
+    let from = streamOffsets[queue.title] ?? 0
+    let dump = try await QueueDump.begin(
+      queue, broker: broker, brokerVersion: facts.rabbitMQVersion, fromOffset: from, meter: meter, logger: logger)
+    do {
+      try await writer.write(artifact, dump.stream, expectedLength: queue.readyBytes)
+    } catch {
+      await dump.end()
+      throw error
+    }
+    await dump.end()
+    let summary = dump.summary
+    if queue.kind != .stream, summary.messages < dump.ready, queue.consumers == 0 {
+      throw DRError(
+        .sourceFailed, "\(dump.ready) messages were ready and \(summary.messages) could be read",
+        advice: "see whether a consumer or an expiry took the others, and try again", object: queue.title)
+    }
+    let after = try await depthAfter(queue, expected: dump.ready, logger)
+    if queue.kind != .stream, queue.consumers == 0, after < dump.ready {
+      logger.warning(
+        "a queue is less deep after its dump than before",
+        metadata: [
+          "rabbitmq.queue": "\(queue.title)", "rabbitmq.before": "\(dump.ready)", "rabbitmq.after": "\(after)",
+        ])
+    }
+    let order = try await orderAfter(queue, dump, facts, logger)
+    if order == "differs" {
+      logger.warning(
+        "the first messages of a queue are others after its dump than before",
+        metadata: ["rabbitmq.queue": "\(queue.title)"])
+    }
+    return RabbitMQQueueRecord(
+      vhost: queue.vhost, name: queue.name, type: queue.kind.rawValue, durable: queue.durable, artifact: artifact,
+      summary: summary, readyBefore: dump.ready, readyAfter: after, orderAfter: order,
+      unacknowledged: queue.kind == .stream ? 0 : queue.unacknowledged, consumers: queue.consumers,
+      fromOffset: queue.kind == .stream ? from : nil)
+  }
+
+  /// Reads the first messages once more, where that costs nothing: of a queue with a delivery-limit each reading counts, and
+  /// where consumers are at work others are first by now.
+  private func orderAfter(
+    _ queue: RabbitMQQueue, _ dump: QueueDump, _ facts: BrokerFacts, _ logger: Logger
+  ) async throws -> String? {
+    guard queue.kind != .stream, queue.consumers == 0, dump.summary.messages > 0,
+      queue.deliveryLimit(brokerVersion: facts.rabbitMQVersion) == nil
+    else { return nil }
+    let head = try await QueueDump.begin(
+      queue, broker: broker, brokerVersion: nil, wanted: MessageArchiveWriter.headMessages, logger: logger)
+    do {
+      for try await _ in head.stream {}
+    } catch {
+      await head.end()
+      throw error
+    }
+    return head.headSHA256 == dump.headSHA256 ? "same" : "differs"
+  }
+
+  /// What was held comes back within a moment.
+  private func depthAfter(_ queue: RabbitMQQueue, expected: Int64, _ logger: Logger) async throws -> Int64 {
+    try await AMQPConnection.withConnection(broker, vhost: queue.vhost, logger: logger) { connection in
+      let deadline = ContinuousClock.now + (queue.consumers == 0 ? .seconds(30) : .seconds(2))
+      while true {
+        let ready = Int64(try await connection.depth(of: queue.name).ready)
+        if ready >= expected || queue.kind == .stream || ContinuousClock.now > deadline { return ready }
+        try await Task.sleep(for: .milliseconds(50))
+      }
+    }
+  }
+}
+
+/// What a manifest says of a queue.
+package struct RabbitMQQueueRecord: Codable, Hashable, Sendable {
+  package var vhost: String
+  package var name: String
+  package var type: String
+  package var durable: Bool
+  package var artifact: String
+  package var summary: MessageArchive.Summary
+  package var readyBefore: Int64
+  package var readyAfter: Int64
+  /// Whether the first messages were the same after the dump: `same`, `differs`; nil: not looked at.
+  package var orderAfter: String?
+  /// Messages that consumers held, and that are not in the artifact.
+  package var unacknowledged: Int64
+  package var consumers: Int64
+  /// Of a stream: where the artifact begins.
+  package var fromOffset: Int64?
+
+  package var title: String { "\(vhost)/\(name)" }
+
+  func json() throws -> JSONValue {
+    try JSONDecoder().decode(JSONValue.self, from: JSONEncoder().encode(self))
+  }
+
+  package static func all(of manifest: BackupManifest) -> [RabbitMQQueueRecord] {
+    (manifest.properties["queues"]?.array ?? []).compactMap { value in
+      try? JSONDecoder().decode(Self.self, from: JSONEncoder().encode(value))
+    }
+  }
+
+  /// A name for people, made unique by a digest: a queue's name may hold anything.
+  static func artifactName(vhost: String, queue: String) -> String {
+    let safe = "\(vhost)-\(queue)".utf8.prefix(80).map { byte -> Character in
+      switch byte {
+      case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
+        UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "-"), UInt8(ascii: "_"), UInt8(ascii: "."):
+        Character(UnicodeScalar(byte))
+      default: "_"
+      }
+    }
+    let digest = StreamDigest.hex(ByteBuffer(string: "\(vhost)\u{0}\(queue)")).prefix(10)
+    return "messages-\(String(safe))-\(digest).drmq"
+  }
+}

@@ -1,0 +1,135 @@
+package import DRCore
+
+/// A queue of a broker, as it says itself.
+package struct RabbitMQQueue: Hashable, Sendable {
+  package enum Kind: String, Sendable, Codable {
+    case classic, quorum, stream
+  }
+
+  package var vhost: String
+  package var name: String
+  package var kind: Kind
+  package var durable: Bool
+  package var exclusive: Bool
+  package var autoDelete: Bool
+  package var arguments: [String: JSONValue]
+  /// What policies add to the arguments, operator policies among them.
+  package var policy: [String: JSONValue]
+  package var state: String
+  package var ready: Int64
+  package var unacknowledged: Int64
+  package var consumers: Int64
+  package var hasExclusiveConsumer: Bool
+  /// Bytes of bodies that are ready.
+  package var readyBytes: Int64
+  /// Since the broker's statistics began: messages that came in; deliveries; deliveries of what had been returned.
+  package var publishes: Int64
+  package var deliveries: Int64
+  package var redeliveries: Int64
+  /// The node that holds it.
+  package var node: String?
+
+  package var title: String { "\(vhost)/\(name)" }
+
+  /// Reads what the management API says of a queue; nil for a queue of a type that is not known.
+  package init?(_ value: JSONValue) {
+    guard let members = value.object, let vhost = members["vhost"]?.string, let name = members["name"]?.string,
+      let kind = Kind(rawValue: members["type"]?.string ?? "classic")
+    else { return nil }
+    func flag(_ name: String) -> Bool { members[name] == .bool(true) }
+    func number(_ name: String) -> Int64 { members[name]?.integer ?? 0 }
+    let statistics = members["message_stats"]?.object ?? [:]
+    self.vhost = vhost
+    self.name = name
+    self.kind = kind
+    durable = flag("durable")
+    exclusive = flag("exclusive") || members["owner_pid_details"]?.object?.isEmpty == false
+    autoDelete = flag("auto_delete")
+    arguments = members["arguments"]?.object ?? [:]
+    policy = members["effective_policy_definition"]?.object ?? [:]
+    state = members["state"]?.string ?? "unknown"
+    ready = number("messages_ready")
+    unacknowledged = number("messages_unacknowledged")
+    consumers = number("consumers")
+    hasExclusiveConsumer = (members["consumer_details"]?.array ?? []).contains {
+      $0.object?["exclusive"] == .bool(true)
+    }
+    readyBytes = number("message_bytes_ready")
+    publishes = statistics["publish"]?.integer ?? 0
+    deliveries = statistics["deliver_get"]?.integer ?? 0
+    redeliveries = statistics["redeliver"]?.integer ?? 0
+    node = members["node"]?.string
+  }
+
+  /// A setting that is an argument (`x-max-length`) or a policy's (`max-length`): the smaller of two numbers holds.
+  package func limit(_ name: String) -> Int64? {
+    [arguments["x-\(name)"]?.integer, policy[name]?.integer].compactMap { $0 }.min()
+  }
+
+  package func setting(_ name: String) -> String? { arguments["x-\(name)"]?.string ?? policy[name]?.string }
+
+  package var isSingleActiveConsumer: Bool { arguments["x-single-active-consumer"] == .bool(true) }
+
+  /// How often a message may be returned before the broker drops or dead-letters it; nil: for ever.
+  package func deliveryLimit(brokerVersion: String) -> Int64? {
+    guard kind == .quorum else { return nil }
+    if let limit = limit("delivery-limit") { return limit < 0 ? nil : limit }
+    // Source: RabbitMQ 4.0 release notes: a default of 20.
+    return (brokerVersion.split(separator: ".").first.flatMap { Int($0) } ?? 0) >= 4 ? 20 : nil
+  }
+
+  package static func find(_ vhost: String, _ name: String, _ api: ManagementAPI) async throws -> RabbitMQQueue {
+    let path = "queues/\(ManagementAPI.escape(vhost))/\(ManagementAPI.escape(name))"
+    guard let queue = RabbitMQQueue(try await api.get(path)) else {
+      throw DRError(.sourceFailed, "the queue is of a type that this version does not know", object: "\(vhost)/\(name)")
+    }
+    return queue
+  }
+}
+
+/// Which queues.
+public struct RabbitMQQueueSelection: Sendable, Hashable {
+  /// Nil: all.
+  public var vhosts: [String]?
+  /// Names, with `*` for any text; nil: all.
+  public var patterns: [String]?
+  /// `classic`, `quorum`, `stream`; nil: all.
+  public var types: [String]?
+  /// Also those that do not survive a restart of the broker.
+  public var includesTransient: Bool
+
+  public init(
+    vhosts: [String]? = nil, patterns: [String]? = nil, types: [String]? = nil, includesTransient: Bool = false
+  ) {
+    self.vhosts = vhosts
+    self.patterns = patterns
+    self.types = types
+    self.includesTransient = includesTransient
+  }
+
+  package func contains(vhost: String, name: String, type: String, durable: Bool) -> Bool {
+    (vhosts.map { $0.contains(vhost) } ?? true) && (types.map { $0.contains(type) } ?? true)
+      && (includesTransient || durable)
+      && (patterns.map { $0.contains { Self.matches(Array($0.utf8), Array(name.utf8)) } } ?? true)
+  }
+
+  /// `*` stands for any text; everything else for itself.
+  static func matches(_ pattern: [UInt8], _ name: [UInt8]) -> Bool {
+    var (p, n, star, mark) = (0, 0, -1, 0)
+    while n < name.count {
+      if p < pattern.count, pattern[p] == UInt8(ascii: "*") {
+        (star, mark) = (p, n)
+        p += 1
+      } else if p < pattern.count, pattern[p] == name[n] {
+        p += 1
+        n += 1
+      } else if star >= 0 {
+        mark += 1
+        (p, n) = (star + 1, mark)
+      } else {
+        return false
+      }
+    }
+    return pattern[p...].allSatisfy { $0 == UInt8(ascii: "*") }
+  }
+}

@@ -1,0 +1,375 @@
+public import DRCore
+import Foundation
+public import Logging
+import NIOCore
+
+/// Publishes the messages of a backup into their queues again, in their order, each confirmed by the broker.
+///
+/// They go through a fanout exchange that is bound to the one queue for the time of the restore: so each keeps its routing
+/// key, reaches no other queue, and `CC` headers route nothing. (The exchange that a message was first published to cannot
+/// be said again; it stays in the archive.) A message that the broker refuses or gives back ends the restore with its
+/// number. The queues must be there: restore the definitions first.
+///
+/// To a moment: with a ``tap`` the messages of the backup are followed by those that the tap captured since, up to the
+/// moment. When a message was published, its header `timestamp_in_ms` says (the broker can set it), or its timestamp; of a
+/// message without any, nothing is known, and it is restored.
+public struct RabbitMQMessageRestorer: Restorer {
+  /// What becomes of a message's own time to live (its `expiration`).
+  public enum TimeToLive: String, Sendable, Hashable, CaseIterable {
+    /// What was left of it by the message's timestamp; where it has none, the whole of it. What is over expires at once.
+    case remaining
+    /// The whole of it, from the restore on.
+    case fresh
+    /// It never expires.
+    case none
+  }
+
+  /// What became of one queue.
+  public struct QueueOutcome: Sendable, Hashable {
+    public var vhost: String
+    public var queue: String
+    /// Messages that were published and confirmed now.
+    public var published: Int64
+    /// Messages that an earlier, killed restore had confirmed.
+    public var resumedFrom: Int64
+    /// Messages that may be there twice, for the killed restore had sent them and could not hear whether they arrived.
+    /// 0 where the queue's depth told.
+    public var mayBeRepeated: Int64
+    /// Of those that were published now: how many a tap had captured.
+    public var fromTap: Int64
+    /// Messages left out because they were published after the target.
+    public var afterTarget: Int64
+    /// Messages left out because one of the same message-id had been published before.
+    public var duplicates: Int64
+    /// Messages whose `user_id` was another user's and was left out.
+    public var usersLeftOut: Int64
+    /// Messages that the queue has now; nil for a stream.
+    public var depth: Int64?
+  }
+
+  public var broker: RabbitMQSettings
+  public var queues: RabbitMQQueueSelection
+  public var timeToLive = TimeToLive.fresh
+  public var overrides: Set<RestoreRefusal> = []
+  /// Unconfirmed messages at most; also how many a killed restore may repeat.
+  public var window = 1000
+  /// The folder for one journal per queue, by which a killed restore goes on; nil: none, and it begins anew.
+  public var journalFolder: String?
+  /// Leave out messages whose message-id was restored into the same queue before, in this run.
+  public var leavesOutDuplicates = false
+  /// Other names for queues, by vhost and name: `//orders` to `orders-restored`.
+  public var renames: [String: String] = [:]
+  /// Read every archive to its end before anything is published: its digests tell at their end. Costs a second reading.
+  public var readsFirst = true
+  /// What was captured since the backup, to go on with after it.
+  public var tap: RabbitMQTapLog?
+  public var progress: ProgressHandler?
+  public var onQueue: (@Sendable (QueueOutcome) -> Void)?
+
+  public init(
+    broker: RabbitMQSettings, queues: RabbitMQQueueSelection = RabbitMQQueueSelection(includesTransient: true)
+  ) {
+    self.broker = broker
+    self.queues = queues
+  }
+
+  public func restore(
+    from reader: any BackupReader, to target: RecoveryTarget, logger: Logger
+  ) async throws -> RestoreOutcome {
+    if case .immediate = target, tap != nil {
+      var alone = self
+      alone.tap = nil
+      return try await alone.restore(from: reader, to: .latest, logger: logger)
+    }
+    return try await locatingErrors(of: reader.manifest.component) {
+      let start = ContinuousClock.now
+      let records = RabbitMQQueueRecord.all(of: reader.manifest).filter {
+        queues.contains(vhost: $0.vhost, name: $0.name, type: $0.type, durable: $0.durable)
+      }
+      guard reader.manifest.component.kind == .rabbitmq, reader.manifest.properties["queues"] != nil else {
+        throw DRError(.invalidConfiguration, "backup \(reader.manifest.id) holds no messages of queues")
+      }
+      let limit = try limit(target, reader.manifest)
+      // Everything is looked at before anything is published.
+      var destinations: [Destination] = []
+      for record in records { destinations.append(try await prepare(record, reader, logger)) }
+      let meter = progress.map {
+        ProgressMeter("messages", total: records.reduce(0) { $0 + $1.summary.bodyBytes }, handler: $0)
+      }
+      var (bytes, items): (Int64, Int) = (0, 0)
+      for destination in destinations {
+        meter?.begin(destination.record.title)
+        let outcome = try await restore(destination, reader, limit, meter, logger)
+        onQueue?(outcome)
+        bytes += destination.record.summary.bodyBytes
+        items += Int(outcome.published)
+      }
+      meter?.finish()
+      return RestoreOutcome(bytes: bytes, items: items, duration: start.duration(to: .now))
+    }
+  }
+
+  // MARK: Before
+
+  /// Milliseconds since 1970; nil: no limit.
+  private func limit(_ target: RecoveryTarget, _ manifest: BackupManifest) throws -> Int64? {
+    switch target {
+    case .latest, .immediate: return nil
+    case .time(let date): return Int64((date.timeIntervalSince1970 * 1000).rounded(.down))
+    case .position, .name:
+      throw DRError(
+        .invalidConfiguration, "messages are restored to the latest or to a time", component: manifest.component)
+    }
+  }
+
+  private struct Destination {
+    var record: RabbitMQQueueRecord
+    var artifact: BackupManifest.Artifact
+    var queue: RabbitMQQueue
+    var journal: RestoreJournal?
+    /// The first message that is to be published.
+    var first: UInt64
+    var mayBeRepeated: UInt64
+    /// Messages that are there and are not the restore's.
+    var before: Int64
+  }
+
+  private func prepare(
+    _ record: RabbitMQQueueRecord, _ reader: any BackupReader, _ logger: Logger
+  ) async throws -> Destination {
+    let name = renames[record.title] ?? record.name
+    let artifact = try reader.manifest.artifact(record.artifact)
+    let queue: RabbitMQQueue
+    do {
+      queue = try await RabbitMQQueue.find(record.vhost, name, ManagementAPI(broker))
+    } catch var error as DRError where error.rabbitMQCode == 404 {
+      error.message = "the queue \(record.vhost)/\(name) is not there"
+      error.advice = "restore the definitions first"
+      throw error
+    }
+    let depth = try await AMQPConnection.withConnection(broker, vhost: record.vhost, logger: logger) {
+      try await $0.depth(of: name)
+    }
+    // Half a queue from a damaged archive would be worse than none: it is read to its end before anything is published.
+    if readsFirst {
+      var bytes = 0
+      for try await frame in try await reader.read(artifact) { bytes += frame.readableBytes }
+      logger.debug("an archive was read and is whole", metadata: ["rabbitmq.bytes": "\(bytes)"])
+    }
+    let journal = try journalFolder.map { folder in
+      try RestoreJournal(
+        "\(folder)/\(record.artifact).journal", archive: artifact.rawSHA256,
+        destination: "\(broker.host):\(broker.port)/\(record.vhost)/\(name)")
+    }
+    let isResumed = journal?.isResumed ?? false
+    let obstacles = RestorePreflight.obstacles(
+      queue, ready: Int64(depth.ready), consumers: Int64(depth.consumers), record: record, isResumed: isResumed
+    ).filter { !overrides.contains($0.refusal) }
+    if let obstacle = obstacles.first {
+      if !isResumed { journal?.remove() }
+      throw DRError(
+        .destinationInUse, "the queue is not fit for a restore: \(obstacle.refusal): \(obstacle.evidence)",
+        advice: "mend that, or override '\(obstacle.refusal)'", object: "\(record.vhost)/\(name)")
+    }
+    var first = journal?.resumedFrom ?? 0
+    var repeated: UInt64 = 0
+    if isResumed {
+      // Nobody consumed and nothing was there before: then the depth says how many had arrived, also those that the
+      // killed restore had not heard of.
+      let arrived = UInt64(depth.ready)
+      let limit = min(first + UInt64(window), UInt64(record.summary.messages))
+      if overrides.isEmpty, !leavesOutDuplicates, tap == nil, depth.consumers == 0, arrived >= first, arrived <= limit {
+        first = arrived
+        // The next one must count from here: what is sent now comes on top of it.
+        try journal?.note(first)
+      } else {
+        repeated = limit > first ? limit - first : 0
+      }
+    }
+    return Destination(
+      record: record, artifact: artifact, queue: queue, journal: journal, first: first, mayBeRepeated: repeated,
+      before: isResumed ? 0 : Int64(depth.ready))
+  }
+
+  // MARK: One queue
+
+  private func restore(
+    _ destination: Destination, _ reader: any BackupReader, _ limit: Int64?, _ meter: ProgressMeter?,
+    _ logger: Logger
+  ) async throws -> QueueOutcome {
+    let queue = destination.queue
+    let exchange = "dr.restore." + StreamDigest.hex(ByteBuffer(string: queue.title)).prefix(16)
+    let connection = try await AMQPConnection.connect(broker, vhost: queue.vhost, logger: logger)
+    var window = PublishWindow(limit: self.window, from: destination.first)
+    var counts = Counts()
+    do {
+      // Gone with its only binding at the latest; the name is the same for a restore that goes on.
+      try await connection.declareExchange(String(exchange), type: "fanout", durable: false, autoDelete: true)
+      try await connection.bind(queue: queue.name, to: String(exchange))
+      try await connection.selectConfirms()
+      try await publish(destination, reader, limit, String(exchange), connection, &window, &counts, meter)
+      try await connection.deleteExchange(String(exchange))
+      await connection.close()
+    } catch {
+      await connection.abort()
+      await removeExchange(String(exchange), queue.vhost, logger)
+      throw error
+    }
+    let depth = queue.kind == .stream ? nil : try await depthAfter(destination, Int64(window.published), logger)
+    destination.journal?.remove()
+    return QueueOutcome(
+      vhost: queue.vhost, queue: queue.name, published: Int64(window.published),
+      resumedFrom: Int64(clamping: destination.first), mayBeRepeated: Int64(clamping: destination.mayBeRepeated),
+      fromTap: counts.fromTap, afterTarget: counts.afterTarget, duplicates: counts.duplicates,
+      usersLeftOut: Int64(window.usersLeftOut), depth: depth)
+  }
+
+  private struct Counts {
+    var fromTap: Int64 = 0
+    var afterTarget: Int64 = 0
+    var duplicates: Int64 = 0
+  }
+
+  private func publish(
+    _ destination: Destination, _ reader: any BackupReader, _ limit: Int64?, _ exchange: String,
+    _ connection: AMQPConnection, _ window: inout PublishWindow, _ counts: inout Counts, _ meter: ProgressMeter?
+  ) async throws {
+    var republishing = Republishing(exchange: exchange)
+    republishing.user = broker.user
+    republishing.now = UInt64(max(0, Date().timeIntervalSince1970))
+    republishing.timeToLive =
+      switch timeToLive {
+      case .remaining: .remaining
+      case .fresh: .fresh
+      case .none: .none
+      }
+    let journal = destination.journal
+    let note: @Sendable (UInt64) throws -> Void = { try journal?.note($0) }
+    var batch: [ArchivedMessage] = []
+    var batchBytes = 0
+    // Of the messages of the backup, where a tap follows; of those that went out, where duplicates are left out.
+    var seen: Set<String> = []
+    var current = window
+    var found = Counts()
+    func send() async throws {
+      guard !batch.isEmpty else { return }
+      try await connection.publish(batch, as: republishing, window: &current, onProgress: note)
+      batch.removeAll(keepingCapacity: true)
+      meter?.add(batchBytes)
+      batchBytes = 0
+      if !current.failures.isEmpty {
+        try await connection.settle(&current, onProgress: note)
+        throw failed(current, destination)
+      }
+    }
+    func offer(_ message: ArchivedMessage, fromTap: Bool) async throws {
+      let needsProperties = limit != nil || tap != nil || leavesOutDuplicates
+      let properties = needsProperties ? try message.decodedProperties() : nil
+      if let limit, let published = properties?.publishedMilliseconds, published > limit {
+        found.afterTarget += 1
+        return
+      }
+      if let id = properties?.messageID {
+        let isNew = seen.insert(id).inserted
+        if !isNew, fromTap { return }
+        if !isNew, leavesOutDuplicates {
+          found.duplicates += 1
+          return
+        }
+      }
+      guard message.number >= destination.first else { return }
+      if destination.queue.kind == .stream { try refuseForStream(message, destination) }
+      if fromTap { found.fromTap += 1 }
+      batch.append(message)
+      batchBytes += message.body.readableBytes
+      if batchBytes >= 1 << 20 || batch.count >= 2000 { try await send() }
+    }
+    try await MessageArchiveReader.read(
+      try await reader.read(destination.artifact), object: destination.artifact.key.rawValue
+    ) { event in
+      if case .message(let message) = event { try await offer(message, fromTap: false) }
+    }
+    if let tap {
+      let record = destination.record
+      let since = Int64((reader.manifest.recoveryPoint.time.timeIntervalSince1970 * 1000).rounded(.down))
+      var number = UInt64(record.summary.messages)
+      try await tap.read(vhost: record.vhost, queue: record.name) { message, stored in
+        var message = message
+        message.number = number
+        number += 1
+        // What was published before the backup is in it, or was consumed.
+        guard (try message.decodedProperties().publishedMilliseconds ?? stored) >= since else { return }
+        try await offer(message, fromTap: true)
+      }
+    }
+    try await send()
+    try await connection.settle(&current, onProgress: note)
+    window = current
+    counts = found
+    guard current.failures.isEmpty else { throw failed(current, destination) }
+  }
+
+  /// A stream drops arrays and tables from headers without a word, and a decimal ends the channel.
+  private func refuseForStream(_ message: ArchivedMessage, _ destination: Destination) throws {
+    guard !overrides.contains(.streamHeaders), destination.record.type != "stream" else { return }
+    for entry in try message.decodedProperties().headers?.entries ?? [] {
+      switch entry.value {
+      case .array, .table, .decimal:
+        throw DRError(
+          .destinationInUse, "message \(message.number) has the header '\(entry.name)', which a stream does not keep",
+          advice: "restore into a classic or a quorum queue, or override '\(RestoreRefusal.streamHeaders)'",
+          object: destination.queue.title)
+      default: continue
+      }
+    }
+  }
+
+  private func failed(_ window: PublishWindow, _ destination: Destination) -> DRError {
+    let first = window.failures.min { ($0.number ?? .max) < ($1.number ?? .max) }
+    let which = first?.number.map { "message \($0)" } ?? "a message"
+    return DRError(
+      .sourceFailed,
+      "\(which) of \(destination.record.artifact) is not in its queue: \(first?.reason ?? "no reason was given"). "
+        + "All before message \(window.confirmed) are",
+      advice: "see the queue's limits and bindings; a restore with a journal goes on from there",
+      object: destination.queue.title)
+  }
+
+  private func removeExchange(_ exchange: String, _ vhost: String, _ logger: Logger) async {
+    let broker = broker
+    await Task {
+      do {
+        try await AMQPConnection.withConnection(broker, vhost: vhost, logger: logger) {
+          try await $0.deleteExchange(exchange)
+        }
+      } catch {
+        logger.warning(
+          "the exchange of a restore stays; it goes with its queue or the next restore",
+          metadata: ["rabbitmq.exchange": "\(exchange)", "error": "\(error)"])
+      }
+    }.value
+  }
+
+  /// Every message was confirmed; now the queue itself is asked.
+  private func depthAfter(_ destination: Destination, _ published: Int64, _ logger: Logger) async throws -> Int64 {
+    let queue = destination.queue
+    return try await AMQPConnection.withConnection(broker, vhost: queue.vhost, logger: logger) { connection in
+      let expected = destination.before + Int64(clamping: destination.first) + published
+      let deadline = ContinuousClock.now + .seconds(10)
+      while true {
+        let depth = Int64(try await connection.depth(of: queue.name).ready)
+        if depth >= expected || ContinuousClock.now > deadline {
+          if depth < expected, overrides.isEmpty {
+            logger.warning(
+              "a restored queue is less deep than what was confirmed: messages expired, or were taken",
+              metadata: [
+                "rabbitmq.queue": "\(queue.title)", "rabbitmq.depth": "\(depth)", "rabbitmq.expected": "\(expected)",
+              ])
+          }
+          return depth
+        }
+        try await Task.sleep(for: .milliseconds(50))
+      }
+    }
+  }
+}

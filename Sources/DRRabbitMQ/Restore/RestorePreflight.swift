@@ -1,0 +1,76 @@
+import DRCore
+
+/// Why messages are not restored into a queue. The name overrides it, where it can be overridden.
+public struct RestoreRefusal: RawRepresentable, Hashable, Sendable, Codable, CustomStringConvertible {
+  public let rawValue: String
+  public init(rawValue: String) { self.rawValue = rawValue }
+  public var description: String { rawValue }
+
+  /// The queue holds messages.
+  public static let notEmpty = RestoreRefusal(rawValue: "not-empty")
+  /// Consumers would take messages while others are still on their way.
+  public static let consumers = RestoreRefusal(rawValue: "consumers")
+  /// The queue drops its oldest messages before it would hold all.
+  public static let maxLength = RestoreRefusal(rawValue: "max-length")
+  /// The queue is of another type than the one that was dumped.
+  public static let type = RestoreRefusal(rawValue: "type")
+  /// Messages of the stream's kind lose headers: a stream keeps no arrays and tables, and a decimal ends the channel.
+  public static let streamHeaders = RestoreRefusal(rawValue: "stream-headers")
+
+  static let all: [RestoreRefusal] = [notEmpty, consumers, maxLength, type, streamHeaders]
+
+  /// - Throws: ``DRError`` with `invalidConfiguration` for a name that is none.
+  public static func override(_ name: String) throws -> RestoreRefusal {
+    guard let refusal = all.first(where: { $0.rawValue == name }) else {
+      throw DRError(
+        .invalidConfiguration, "'\(name.prefix(40))' is no refusal of a restore",
+        advice: "use " + all.map(\.rawValue).joined(separator: ", "))
+    }
+    return refusal
+  }
+}
+
+/// Whether a queue can take what is to be restored. Pure.
+package enum RestorePreflight {
+  package struct Obstacle: Hashable, Sendable {
+    package var refusal: RestoreRefusal
+    package var evidence: String
+  }
+
+  /// - Parameters:
+  ///   - ready: As the queue itself says, now.
+  ///   - isResumed: What is there may be what the restore itself has brought.
+  package static func obstacles(
+    _ queue: RabbitMQQueue, ready: Int64, consumers: Int64, record: RabbitMQQueueRecord, isResumed: Bool
+  ) -> [Obstacle] {
+    var obstacles: [Obstacle] = []
+    if ready > 0 || queue.unacknowledged > 0, !isResumed {
+      obstacles.append(
+        Obstacle(refusal: .notEmpty, evidence: "it holds \(ready) messages and consumers hold \(queue.unacknowledged)"))
+    }
+    if consumers > 0 {
+      obstacles.append(Obstacle(refusal: .consumers, evidence: "\(consumers) consumers are at work"))
+    }
+    if queue.kind.rawValue != record.type {
+      obstacles.append(
+        Obstacle(
+          refusal: .type, evidence: "it is a \(queue.kind.rawValue) queue, and a \(record.type) queue was dumped"))
+    }
+    let refuses = queue.setting("overflow").map { $0.hasPrefix("reject-publish") } ?? false
+    let there = isResumed ? 0 : ready
+    if queue.kind != .stream, !refuses {
+      if let most = queue.limit("max-length"), there + record.summary.messages > most {
+        obstacles.append(
+          Obstacle(
+            refusal: .maxLength,
+            evidence: "it holds \(most) messages at most, and would confirm and drop of \(record.summary.messages)"))
+      } else if let most = queue.limit("max-length-bytes"), record.summary.bodyBytes > most {
+        obstacles.append(
+          Obstacle(
+            refusal: .maxLength,
+            evidence: "it holds \(most) bytes at most, and would confirm and drop of \(record.summary.bodyBytes)"))
+      }
+    }
+    return obstacles
+  }
+}

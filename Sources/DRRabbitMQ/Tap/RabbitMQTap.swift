@@ -1,0 +1,222 @@
+public import DRCore
+public import DRStorage
+import Foundation
+public import Logging
+import NIOCore
+public import ServiceLifecycle
+
+/// Captures continuously what is published to queues: the change source of RabbitMQ.
+///
+/// For each queue the tap has a durable queue of its own, bound to the same exchanges in the same way, so that it gets a copy
+/// of each message, whoever consumes the original. What comes is stored in segments (each an archive of messages); it is
+/// acknowledged once its segment is durable. Killed at any moment, it goes on without a gap; a segment whose
+/// acknowledgement was lost is recognised and not stored twice.
+///
+/// It does not see what is published to the default exchange (nothing can be bound to that), what was there before the
+/// tap, nor what consumers acknowledge: a replay may repeat work that was done. It is never bound to an exchange that
+/// hands each message to one queue only. ``prepare(logger:)`` says what is covered. Bindings made later are followed at each
+/// reconnection and every few minutes.
+public struct RabbitMQTap: ChangeSource, Service {
+  public struct Options: Sendable {
+    /// Names the tap: its queues are `dr.tap.<name>.…`.
+    public var name: String
+    /// `classic` (lazy) or `quorum`.
+    public var type = "classic"
+    /// Bytes of a segment, about.
+    public var segmentSize = 8 << 20
+    /// A segment is stored after so long if anything came: what a disaster can cost.
+    public var segmentInterval: Duration = .seconds(5)
+    /// The longest pause between two attempts to connect, or to store.
+    public var longestPause: Duration = .seconds(30)
+    /// How often bindings are compared.
+    public var bindingsInterval: Duration = .seconds(180)
+
+    public init(name: String = "dr") { self.name = name }
+  }
+
+  public let component: Component
+  public let broker: RabbitMQSettings
+  public let queues: RabbitMQQueueSelection
+  public let options: Options
+  private let tier: any StorageTier
+  private let layout: RepositoryLayout
+  private let encoding: Encoding
+  private let decoding: Decoding
+  private let logger: Logger
+  private let onDurable: @Sendable (RecoveryPoint) async -> Void
+
+  /// - Parameters:
+  ///   - decoding: Opens the last segment when the tap goes on: needed where it is encrypted, to find repetitions.
+  /// - Throws: ``DRError`` with `invalidConfiguration`.
+  public init(
+    component: Component, broker: RabbitMQSettings, queues: RabbitMQQueueSelection, tier: any StorageTier,
+    layout: RepositoryLayout = .byKind, encoding: Encoding = Encoding(), decoding: Decoding = Decoding(),
+    options: Options = Options(), logger: Logger,
+    onDurable: @escaping @Sendable (RecoveryPoint) async -> Void = { _ in }
+  ) throws {
+    let isName = options.name.utf8.allSatisfy { byte in
+      (UInt8(ascii: "a")...UInt8(ascii: "z")).contains(byte) || (UInt8(ascii: "0")...UInt8(ascii: "9")).contains(byte)
+        || byte == UInt8(ascii: "-")
+    }
+    guard isName, (1...40).contains(options.name.utf8.count) else {
+      throw DRError(
+        .invalidConfiguration, "'\(options.name.prefix(40))' cannot name a tap",
+        advice: "use 1 to 40 lower-case letters, digits and hyphens")
+    }
+    guard ["classic", "quorum"].contains(options.type), options.segmentInterval > .zero, options.segmentSize > 0 else {
+      throw DRError(.invalidConfiguration, "a tap is classic or quorum, and its segments are larger than nothing")
+    }
+    self.component = component
+    self.broker = broker
+    self.queues = queues
+    self.tier = tier
+    self.layout = layout
+    self.encoding = encoding
+    self.decoding = decoding
+    self.options = options
+    self.logger = logger
+    self.onDurable = onDurable
+  }
+
+  private var prefix: String { "dr.tap.\(options.name)." }
+  private var api: ManagementAPI { ManagementAPI(broker) }
+
+  /// Makes the taps, so that the broker keeps copies from now on, and says what they cover. Call it before a dump: then dump
+  /// and tap leave nothing between them.
+  @discardableResult
+  public func prepare(logger: Logger) async throws -> [TapCoverage] {
+    try await locatingErrors(of: component) {
+      let chosen = (try await api.get("queues").array ?? []).compactMap(RabbitMQQueue.init).filter {
+        !$0.name.hasPrefix("dr.tap.") && !$0.exclusive
+          && queues.contains(vhost: $0.vhost, name: $0.name, type: $0.kind.rawValue, durable: $0.durable)
+      }
+      var coverage: [TapCoverage] = []
+      for queue in chosen.sorted(by: { $0.title < $1.title }) { coverage.append(try await tap(queue, logger)) }
+      return coverage
+    }
+  }
+
+  private func tap(_ queue: RabbitMQQueue, _ logger: Logger) async throws -> TapCoverage {
+    let vhost = ManagementAPI.escape(queue.vhost)
+    var coverage = TapCoverage(
+      vhost: queue.vhost, queue: queue.name, tap: nil, exchanges: [],
+      notCovered: ["what is published to the default exchange"])
+    var bindings: [TapBinding] = []
+    for binding in try await self.bindings(of: queue.name, vhost) where !binding.source.isEmpty {
+      let exchange = try await api.find("exchanges/\(vhost)/\(ManagementAPI.escape(binding.source))")
+      let type = exchange?.object?["type"]?.string ?? "unknown"
+      if TapCoverage.stealing.contains(type) {
+        coverage.notCovered.append(
+          "what comes through '\(binding.source)': a tap on the type \(type) would take messages away")
+      } else {
+        bindings.append(binding)
+      }
+    }
+    guard !bindings.isEmpty else { return coverage }
+    let name = prefix + StreamDigest.hex(ByteBuffer(string: queue.title)).prefix(16)
+    coverage.tap = name
+    coverage.exchanges = Set(bindings.map(\.source)).sorted()
+    let path = "queues/\(vhost)/\(ManagementAPI.escape(name))"
+    if try await api.find(path) == nil {
+      let arguments: [String: JSONValue] =
+        options.type == "quorum" ? ["x-queue-type": "quorum"] : ["x-queue-mode": "lazy"]
+      try await api.put(path, ["durable": true, "auto_delete": false, "arguments": .object(arguments)])
+    }
+    let there = Set(try await self.bindings(of: name, vhost))
+    for binding in Set(bindings).subtracting(there) {
+      try await api.post(
+        "bindings/\(vhost)/e/\(ManagementAPI.escape(binding.source))/q/\(ManagementAPI.escape(name))",
+        ["routing_key": .string(binding.routingKey), "arguments": binding.arguments])
+    }
+    return coverage
+  }
+
+  private func bindings(of queue: String, _ vhost: String) async throws -> [TapBinding] {
+    (try await api.find("queues/\(vhost)/\(ManagementAPI.escape(queue))/bindings")?.array ?? [])
+      .compactMap(TapBinding.init).filter { !$0.source.isEmpty }
+  }
+
+  /// Removes the tap's queues, with what was not stored yet.
+  ///
+  /// - Returns: How many were removed.
+  @discardableResult
+  public func removeTaps(logger: Logger) async throws -> Int {
+    try await locatingErrors(of: component) {
+      let mine = (try await api.get("queues").array ?? []).compactMap(RabbitMQQueue.init).filter {
+        $0.name.hasPrefix(prefix)
+      }
+      for queue in mine {
+        try await api.delete("queues/\(ManagementAPI.escape(queue.vhost))/\(ManagementAPI.escape(queue.name))")
+      }
+      return mine.count
+    }
+  }
+
+  /// Follows until the task is cancelled. What was not stored by then stays in the taps.
+  public func follow(
+    logger: Logger, onDurable: @escaping @Sendable (RecoveryPoint) async -> Void
+  ) async throws {
+    let coverage = try await prepare(logger: logger).filter { $0.tap != nil }
+    guard !coverage.isEmpty else {
+      throw DRError(
+        .invalidConfiguration, "none of the chosen queues can be tapped",
+        advice: "bind them to exchanges other than the default one", component: component)
+    }
+    let facts = try await BrokerFacts(api, definitions: try await api.get("definitions"))
+    let log = try RabbitMQTapLog(
+      tier: tier, component: component, layout: layout, cluster: facts.identifier, encoding: encoding,
+      decoding: decoding)
+    try await withThrowingTaskGroup(of: Void.self) { group in
+      for queue in coverage {
+        group.addTask { try await follow(queue, facts.rabbitMQVersion, log, logger, onDurable) }
+      }
+      group.addTask {
+        while !Task.isCancelled {
+          try? await Task.sleep(for: options.bindingsInterval)
+          guard !Task.isCancelled else { return }
+          do {
+            try await prepare(logger: logger)
+          } catch {
+            logger.warning("the bindings of taps could not be compared", metadata: ["error": "\(error)"])
+          }
+        }
+      }
+      try await group.waitForAll()
+    }
+  }
+
+  /// Follows until the service is shut down gracefully, or cancelled.
+  public func run() async throws {
+    try await cancelWhenGracefulShutdown { try await follow(logger: logger, onDurable: onDurable) }
+  }
+
+  private func follow(
+    _ queue: TapCoverage, _ brokerVersion: String, _ log: RabbitMQTapLog, _ logger: Logger,
+    _ onDurable: @escaping @Sendable (RecoveryPoint) async -> Void
+  ) async throws {
+    var pause = Duration.milliseconds(200)
+    while !Task.isCancelled {
+      do {
+        let session = TapSession(
+          queue: queue, broker: broker, brokerVersion: brokerVersion, log: log, options: options, logger: logger,
+          onDurable: onDurable)
+        try await session.run { pause = .milliseconds(200) }
+      } catch is CancellationError {
+        return
+      } catch let error as DRError where !needsPerson(error) {
+        logger.warning(
+          "the tap stopped; trying again", metadata: ["rabbitmq.queue": "\(queue.title)", "error": "\(error)"])
+      } catch var error as DRError {
+        error.component = error.component ?? component
+        throw error
+      }
+      // Cancelled while it sleeps: the loop ends.
+      try? await Task.sleep(for: pause * Double.random(in: 0.5...1))
+      pause = min(pause * 2, options.longestPause)
+    }
+  }
+
+  private func needsPerson(_ error: DRError) -> Bool {
+    [.segmentConflict, .invalidConfiguration, .invalidKey, .changeLogGap, .noMatchingIdentity].contains(error.code)
+  }
+}

@@ -1,0 +1,172 @@
+import DRCore
+import DRRabbitMQ
+import DRStorage
+import DRTestSupport
+import Foundation
+import NIOCore
+import Testing
+
+/// A dump leaves a queue as it was, or refuses.
+extension RabbitMQTests {
+  @Test("Four dumps in a row of a quorum queue with a delivery-limit of 3 lose nothing: the later ones are refused")
+  func deliveryLimit() async throws {
+    try await TestBroker.with { broker in
+      try await broker.declare("limited", "quorum", ["x-delivery-limit": .int32(3)])
+      try await broker.publish(TestBroker.numbered(0..<50), to: "limited")
+      // The broker's counts come every five seconds.
+      try await TestBroker.eventually("the broker counts") { try await broker.find("limited").publishes == 50 }
+      var outcomes: [String] = []
+      try await TestBroker.withRepository { repository, _ in
+        for _ in 0..<4 {
+          do {
+            let manifest = try await TestBroker.backUp(broker.source(), to: repository)
+            outcomes.append("\(RabbitMQQueueRecord.all(of: manifest)[0].summary.messages)")
+          } catch let error as DRError where error.message.contains("delivery-limit") {
+            outcomes.append("refused")
+            #expect(error.message.contains("its delivery-limit is 3"), "\(error)")
+          }
+          #expect(try await broker.depth("limited") == 50)
+        }
+      }
+      #expect(outcomes == ["50", "50", "refused", "refused"])
+      // What it would have cost, seen once: after the third return there is no fourth.
+      for _ in 0..<1 { _ = try await broker.dump("limited") }
+      #expect(try await broker.depth("limited") == 50)
+      _ = try await broker.dump("limited")
+      try await TestBroker.eventually("the broker drops what was returned too often") {
+        try await broker.depth("limited") == 0
+      }
+    }
+  }
+
+  @Test("A quorum queue of more messages than one prefetch keeps their order", arguments: ["classic", "quorum"])
+  func manyConsumers(type: String) async throws {
+    try await TestBroker.with { broker in
+      try await broker.declare("deep", type)
+      try await broker.publish(TestBroker.numbered(0..<70_000), to: "deep", window: 2000)
+      for _ in 0..<2 {
+        let numbers = try await broker.dump("deep").map(\.text)
+        #expect(numbers.count == 70_000)
+        #expect(numbers == (0..<70_000).map(String.init))
+        try await TestBroker.eventually("everything is back") { try await broker.depth("deep") == 70_000 }
+      }
+    }
+  }
+
+  @Test("Messages that a consumer holds are left out and counted; those of an active consumer's queue are still read")
+  func unacknowledged() async throws {
+    try await TestBroker.with { broker in
+      try await broker.declare("busy")
+      try await broker.publish(TestBroker.numbered(0..<100), to: "busy")
+      let consumer = try await AMQPConnection.connect(
+        broker.settings, vhost: broker.vhost, logger: TestBroker.logger)
+      try await consumer.setPrefetch(10)
+      try await consumer.consume("busy", tag: "app")
+      try await TestBroker.eventually("the broker counts what is held") {
+        let queue = try await broker.find("busy")
+        return queue.unacknowledged == 10 && queue.consumers == 1
+      }
+      try await TestBroker.withRepository { repository, _ in
+        let manifest = try await TestBroker.backUp(broker.source(), to: repository)
+        let record = try #require(RabbitMQQueueRecord.all(of: manifest).first)
+        #expect(record.summary.messages == 90 && record.unacknowledged == 10 && record.consumers == 1)
+        #expect(manifest.leftOut.contains { $0.what.contains("10 messages") && $0.reason.contains("acknowledgement") })
+      }
+      await consumer.abort()
+      try await TestBroker.eventually("everything is back") { try await broker.depth("busy") == 100 }
+      #expect(try await broker.dump("busy").map(\.text) == (0..<100).map(String.init))
+    }
+  }
+
+  @Test("What would harm a queue is refused by its name, left out on request, and overridden where that can be")
+  func refusals() async throws {
+    try await TestBroker.with { broker in
+      try await broker.declare("short", "classic", ["x-max-length": .int32(10)])
+      try await broker.publish(TestBroker.numbered(0..<9), to: "short")
+      try await broker.declare("single", "quorum", ["x-single-active-consumer": .bool(true)])
+      let consumer = try await AMQPConnection.connect(
+        broker.settings, vhost: broker.vhost, logger: TestBroker.logger)
+      try await consumer.setPrefetch(1)
+      try await consumer.consume("single", tag: "app")
+      try await TestBroker.eventually("the broker counts the consumer") {
+        try await broker.find("single").consumers == 1
+      }
+      try await TestBroker.withRepository { repository, _ in
+        var source = try broker.source()
+        await expectError {
+          try await TestBroker.backUp(source, to: repository)
+        } matching: { error in
+          let text = "\(error)"
+          return text.contains("max-length") && text.contains("single-active-consumer")
+            && text.contains("2 of 2 queues")
+        }
+        source.refused = .leaveOut
+        let first = try await TestBroker.backUp(source, to: repository)
+        #expect(RabbitMQQueueRecord.all(of: first).isEmpty)
+        #expect(first.leftOut.map(\.reason).contains { $0.hasPrefix("max-length: 9 of at most 10") })
+        source.overrides = [.maxLength]
+        let second = try await TestBroker.backUp(source, to: repository)
+        #expect(RabbitMQQueueRecord.all(of: second).map(\.name) == ["short"])
+        #expect(try await broker.depth("short") == 9)
+      }
+      await consumer.abort()
+    }
+  }
+
+  @Test(
+    "A reader that is killed at random moments leaves the queue whole and in order", arguments: ["classic", "quorum"])
+  func killedReader(type: String) async throws {
+    try await TestBroker.with { broker in
+      let count = 4000
+      try await broker.declare("target", type)
+      try await broker.publish(TestBroker.numbered(0..<count, size: 1024), to: "target", window: 2000)
+      var random = TestData.Random(seed: 11)
+      for _ in 0..<25 {
+        let limit = Duration.milliseconds(Int.random(in: 0...120, using: &random))
+        let reader = Task {
+          let dump = try await QueueDump.begin(
+            broker.find("target"), broker: broker.settings, brokerVersion: nil, logger: TestBroker.logger)
+          for try await _ in dump.stream {}
+        }
+        try await Task.sleep(for: limit)
+        reader.cancel()
+        _ = try? await reader.value
+        try await TestBroker.eventually("everything is back") { try await broker.depth("target") == count }
+      }
+      let messages = try await broker.dump("target")
+      #expect(messages.map { Int($0.text.prefix { $0 != "." }) } == (0..<count).map { $0 })
+    }
+  }
+
+  @Test("A reading process that is ended with SIGKILL leaves the queue whole and in order")
+  func killedProcess() async throws {
+    try await TestBroker.with { broker in
+      let count = 20_000
+      try await broker.declare("target")
+      try await broker.publish(TestBroker.numbered(0..<count, size: 512), to: "target", window: 2000)
+      // The process cannot be given values: it finds the file by its parent's number.
+      let place =
+        "\(broker.settings.port) \(broker.settings.managementPort) \(broker.settings.password) \(broker.vhost)"
+      let file = "/tmp/drt-reader-\(getpid())"
+      try place.write(toFile: file, atomically: true, encoding: .utf8)
+      defer { try? FileManager.default.removeItem(atPath: file) }
+      await #expect(processExitsWith: .signal(SIGKILL)) {
+        let words = try String(contentsOfFile: "/tmp/drt-reader-\(getppid())", encoding: .utf8).split(separator: " ")
+        let settings = RabbitMQSettings(
+          host: "127.0.0.1", port: UInt16(words[0]), managementPort: UInt16(words[1]), user: "dr-sandbox",
+          password: String(words[2]))
+        let queue = try await RabbitMQQueue.find(String(words[3]), "target", ManagementAPI(settings))
+        let dump = try await QueueDump.begin(
+          queue, broker: settings, brokerVersion: nil, logger: TestBroker.logger)
+        var frames = 0
+        for try await _ in dump.stream {
+          frames += 1
+          if frames == 3 { kill(getpid(), SIGKILL) }
+        }
+      }
+      try await TestBroker.eventually("everything is back") { try await broker.depth("target") == count }
+      let messages = try await broker.dump("target")
+      #expect(messages.map { Int($0.text.prefix { $0 != "." }) } == (0..<count).map { $0 })
+    }
+  }
+}

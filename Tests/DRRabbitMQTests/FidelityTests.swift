@@ -1,0 +1,161 @@
+import DRCore
+import DRRabbitMQ
+import DRStorage
+import DRTestSupport
+import Foundation
+import NIOCore
+import Testing
+
+/// Values of all 18 field types, nested ones among them.
+let everyFieldType: AMQPTable = [
+  "bool": .bool(true), "int8": .int8(-8), "uint8": .uint8(200), "int16": .int16(-1600), "uint16": .uint16(60_000),
+  "int32": .int32(-320_000), "uint32": .uint32(4_000_000_000), "int64": .int64(.min), "uint64": .uint64(7),
+  "float": .float(1.5), "double": .double(-2.25), "decimal": .decimal(12_345, scale: 2),
+  "string": .string("grüße"), "bytes": .bytes([0, 255, 10]), "timestamp": .timestamp(1_700_000_000),
+  "array": .array([.int32(1), .string("two"), .array([.bool(false)]), .void]),
+  "table": .table(["inner": .table(["deep": .decimal(1, scale: 0)]), "x": .double(0.5)]), "void": .void,
+]
+
+func everyProperty(user: String) -> AMQPProperties {
+  var properties = AMQPProperties()
+  properties.contentType = "application/json"
+  properties.contentEncoding = "gzip"
+  properties.headers = everyFieldType
+  properties.deliveryMode = 2
+  properties.priority = 3
+  properties.correlationID = "c-1"
+  properties.replyTo = "answers"
+  properties.expiration = "86400000"
+  properties.messageID = "m-1"
+  properties.timestamp = 1_700_000_001
+  properties.type = "order"
+  properties.userID = user
+  properties.appID = "shop"
+  properties.clusterID = "cluster"
+  return properties
+}
+
+/// A broker that writes headers anew, as a quorum queue does to count deliveries, gives an unsigned 64-bit number back as a
+/// signed one of the same bits.
+private func signed(_ table: AMQPTable?) -> Set<AMQPTable.Entry> {
+  Set(
+    (table?.entries ?? []).map { entry in
+      if case .uint64(let value) = entry.value { return .init(entry.name, .int64(Int64(bitPattern: value))) }
+      return entry
+    })
+}
+
+extension RabbitMQTests {
+  @Test("All 18 field types and 14 properties survive a dump and a restore", arguments: ["classic", "quorum"])
+  func everyTypeSurvives(type: String) async throws {
+    try await TestBroker.with { broker in
+      try await broker.declare("typed", type)
+      try await broker.declare("other", type)
+      try await broker.connected { connection in
+        try await connection.declareExchange("things", type: "topic", durable: true, autoDelete: false)
+        try await connection.bind(queue: "typed", to: "things", routingKey: "a.*")
+      }
+      let properties = everyProperty(user: broker.settings.user)
+      var empty = AMQPProperties()
+      empty.deliveryMode = 1
+      let large = ByteBuffer(repeating: 0xA5, count: 3 << 20)
+      let sent = [
+        TestBroker.message(properties, ByteBuffer(bytes: [0, 1, 2, 255])), TestBroker.message(empty, ByteBuffer()),
+        TestBroker.message(properties, large),
+      ]
+      try await broker.publish(sent, to: "a.b", exchange: "things")
+
+      func check(_ messages: [ArchivedMessage], exchange: String) throws {
+        #expect(messages.count == 3)
+        for (message, original) in zip(messages, sent) {
+          #expect(message.body == original.body)
+          #expect(message.exchange == exchange)
+          #expect(String(buffer: message.routingKey) == "a.b")
+          var expected = try original.decodedProperties()
+          var got = try message.decodedProperties()
+          // Returned messages of a quorum queue say how often.
+          got.headers?.entries.removeAll { $0.name == "x-delivery-count" }
+          if got.headers?.entries.isEmpty == true { got.headers = nil }
+          #expect(signed(got.headers) == signed(expected.headers))
+          got.headers = nil
+          expected.headers = nil
+          #expect(got == expected)
+        }
+      }
+      try check(try await broker.dump("typed"), exchange: "things")
+      try await TestBroker.withRepository { repository, _ in
+        let manifest = try await TestBroker.backUp(
+          broker.source(RabbitMQQueueSelection(vhosts: [broker.vhost], patterns: ["ty*"])), to: repository)
+        var restorer = broker.restorer()
+        restorer.renames["\(broker.vhost)/typed"] = "other"
+        _ = try await restorer.restore(
+          from: repository.reader(for: manifest), to: .latest, logger: TestBroker.logger)
+      }
+      let restored = try await broker.dump("other")
+      try check(restored, exchange: try #require(restored.first?.exchange))
+      #expect(try await broker.depth("typed") == 3)
+    }
+  }
+
+  @Test("A stream keeps what it can hold, by offsets, and goes on from one")
+  func streams() async throws {
+    try await TestBroker.with { broker in
+      try await broker.declare("events", "stream")
+      try await broker.declare("again", "stream")
+      #expect(try await broker.dump("events").isEmpty)
+      try await broker.publish(
+        TestBroker.numbered(0..<3000) { number, properties in
+          properties.headers = ["n": .int32(Int32(number)), "who": .string("ä")]
+          properties.timestamp = UInt64(1_700_000_000 + number)
+        }, to: "events")
+      try await TestBroker.withRepository { repository, _ in
+        let first = try await TestBroker.backUp(
+          broker.source(RabbitMQQueueSelection(vhosts: [broker.vhost], patterns: ["events"])), to: repository)
+        let record = try #require(RabbitMQQueueRecord.all(of: first).first)
+        #expect(record.summary.messages == 3000)
+        #expect(record.summary.firstOffset == 0 && record.summary.lastOffset == 2999)
+        #expect(record.summary.firstTimestamp == 1_700_000_000 && record.summary.lastTimestamp == 1_700_002_999)
+        try await broker.publish(TestBroker.numbered(3000..<3100), to: "events")
+        var source = try broker.source(RabbitMQQueueSelection(vhosts: [broker.vhost], patterns: ["events"]))
+        source.streamOffsets = RabbitMQMessageSource.nextOffsets(after: first)
+        let second = try await TestBroker.backUp(source, to: repository)
+        let next = try #require(RabbitMQQueueRecord.all(of: second).first)
+        #expect(next.summary.messages == 100 && next.summary.firstOffset == 3000)
+
+        var restorer = broker.restorer()
+        restorer.renames["\(broker.vhost)/events"] = "again"
+        restorer.overrides = [.notEmpty]
+        for manifest in [first, second] {
+          _ = try await restorer.restore(
+            from: repository.reader(for: manifest), to: .latest, logger: TestBroker.logger)
+        }
+      }
+      let messages = try await broker.dump("again")
+      #expect(messages.map(\.text) == (0..<3100).map(String.init))
+      let properties = try messages[17].decodedProperties()
+      #expect(properties.headers?["n"] == .int32(17) && properties.headers?["who"] == .string("ä"))
+      #expect(properties.messageID == "m-17")
+    }
+  }
+
+  @Test("A priority queue comes back in the order in which it was given out")
+  func priorities() async throws {
+    try await TestBroker.with { broker in
+      try await broker.declare("urgent", "classic", ["x-max-priority": .int32(5)])
+      try await broker.publish(
+        TestBroker.numbered(0..<60) { number, properties in properties.priority = UInt8(number % 6) }, to: "urgent")
+      let before = try await broker.dump("urgent").map(\.text)
+      try await TestBroker.withRepository { repository, _ in
+        let manifest = try await TestBroker.backUp(broker.source(), to: repository)
+        try await broker.api.delete("queues/\(broker.vhost)/urgent/contents")
+        try await TestBroker.eventually("the queue is empty") { try await broker.depth("urgent") == 0 }
+        var restorer = broker.restorer()
+        restorer.overrides = [.notEmpty]
+        _ = try await restorer.restore(from: repository.reader(for: manifest), to: .latest, logger: TestBroker.logger)
+      }
+      let after = try await broker.dump("urgent")
+      #expect(after.map(\.text) == before)
+      #expect(try after.map { try $0.decodedProperties().priority } == before.map { UInt8((Int($0) ?? 0) % 6) })
+    }
+  }
+}

@@ -1,0 +1,257 @@
+import DRCore
+import DRRabbitMQ
+import DRStorage
+import DRTestSupport
+import DRVerify
+import Foundation
+import NIOCore
+import Testing
+
+/// A restore brings each message once, in order, or says which one it could not bring.
+extension RabbitMQTests {
+  @Test("A restore that is killed goes on where it stopped, and repeats nothing where the queue's depth tells")
+  func killedRestore() async throws {
+    try await TestBroker.with { broker in
+      let count = 30_000
+      try await broker.declare("source")
+      try await broker.declare("destination")
+      try await broker.publish(TestBroker.numbered(0..<count, size: 256), to: "source", window: 2000)
+      try await TestBroker.withRepository { repository, folder in
+        let manifest = try await TestBroker.backUp(
+          broker.source(RabbitMQQueueSelection(vhosts: [broker.vhost], patterns: ["source"])), to: repository)
+        var restorer = broker.restorer()
+        restorer.renames["\(broker.vhost)/source"] = "destination"
+        restorer.journalFolder = folder
+        let outcomes = MutableBox<[RabbitMQMessageRestorer.QueueOutcome]>([])
+        restorer.onQueue = { outcome in outcomes.withLock { $0.append(outcome) } }
+        var random = TestData.Random(seed: 5)
+        var kills = 0
+        for _ in 0..<40 where outcomes.value.isEmpty {
+          let limit = Duration.milliseconds(Int.random(in: 50...400, using: &random))
+          let restorer = restorer
+          let work = Task {
+            try await restorer.restore(
+              from: repository.reader(for: manifest), to: .latest, logger: TestBroker.logger)
+          }
+          try await Task.sleep(for: limit)
+          work.cancel()
+          if case .failure = await work.result { kills += 1 }
+          // What the killed connection had sent has arrived once its end was seen.
+          var last = -1
+          try await TestBroker.eventually("the queue is still") {
+            let depth = try await broker.depth("destination")
+            defer { last = depth }
+            return depth == last
+          }
+        }
+        if outcomes.value.isEmpty {
+          _ = try await restorer.restore(
+            from: repository.reader(for: manifest), to: .latest, logger: TestBroker.logger)
+        }
+        #expect(kills > 1)
+        let outcome = try #require(outcomes.value.last)
+        #expect(outcome.resumedFrom > 0 && outcome.mayBeRepeated == 0)
+        #expect(outcome.depth == Int64(count))
+        let left = try FileManager.default.contentsOfDirectory(atPath: folder).filter { $0.hasSuffix(".journal") }
+        #expect(left.isEmpty)
+      }
+      let numbers = try await broker.dump("destination").map { Int($0.text.prefix { $0 != "." }) }
+      #expect(numbers == (0..<count).map { $0 })
+    }
+  }
+
+  @Test("Where consumers may have taken messages, a resumed restore repeats at most a window and says how many")
+  func resumedRestoreSaysWhatItRepeats() async throws {
+    try await TestBroker.with { broker in
+      try await broker.declare("source")
+      try await broker.declare("destination")
+      try await broker.publish(TestBroker.numbered(0..<20_000, size: 256), to: "source", window: 2000)
+      try await TestBroker.withRepository { repository, folder in
+        let manifest = try await TestBroker.backUp(
+          broker.source(RabbitMQQueueSelection(vhosts: [broker.vhost], patterns: ["source"])), to: repository)
+        var restorer = broker.restorer()
+        restorer.renames["\(broker.vhost)/source"] = "destination"
+        restorer.journalFolder = folder
+        restorer.window = 200
+        let outcomes = MutableBox<[RabbitMQMessageRestorer.QueueOutcome]>([])
+        restorer.onQueue = { outcome in outcomes.withLock { $0.append(outcome) } }
+        let first = restorer
+        let work = Task {
+          try await first.restore(from: repository.reader(for: manifest), to: .latest, logger: TestBroker.logger)
+        }
+        try await TestBroker.eventually("some have arrived") { try await broker.depth("destination") > 1000 }
+        work.cancel()
+        _ = await work.result
+        try #require(outcomes.value.isEmpty)
+        // Somebody takes what is there.
+        try await broker.api.delete("queues/\(broker.vhost)/destination/contents")
+        _ = try await restorer.restore(from: repository.reader(for: manifest), to: .latest, logger: TestBroker.logger)
+        let outcome = try #require(outcomes.value.first)
+        #expect(outcome.resumedFrom > 500)
+        #expect((1...200).contains(outcome.mayBeRepeated))
+        let numbers = try await broker.dump("destination").compactMap { Int($0.text.prefix { $0 != "." }) }
+        #expect(numbers == Array(Int(outcome.resumedFrom)..<20_000))
+      }
+    }
+  }
+
+  @Test("A queue that refuses messages ends the restore with the first one's number")
+  func refusedMessages() async throws {
+    try await TestBroker.with { broker in
+      try await broker.declare("source")
+      try await broker.declare(
+        "full", "classic", ["x-max-length": .int32(40), "x-overflow": .string("reject-publish")])
+      try await broker.publish(TestBroker.numbered(0..<100), to: "source")
+      try await TestBroker.withRepository { repository, _ in
+        let manifest = try await TestBroker.backUp(
+          broker.source(RabbitMQQueueSelection(vhosts: [broker.vhost], patterns: ["source"])), to: repository)
+        var restorer = broker.restorer()
+        restorer.renames["\(broker.vhost)/source"] = "full"
+        await expectError {
+          try await restorer.restore(from: repository.reader(for: manifest), to: .latest, logger: TestBroker.logger)
+        } matching: { error in
+          "\(error)".contains("message 40 of") && "\(error)".contains("basic.nack")
+        }
+        #expect(try await broker.depth("full") == 40)
+        // No exchange of the restore's is left.
+        let exchanges = try await broker.api.get("exchanges/\(broker.vhost)").array ?? []
+        #expect(!exchanges.contains { $0.object?["name"]?.string?.hasPrefix("dr.restore") ?? false })
+      }
+    }
+  }
+
+  @Test("A damaged archive is noticed before anything is published")
+  func damagedArchive() async throws {
+    try await TestBroker.with { broker in
+      try await broker.declare("source")
+      try await broker.declare("copy")
+      try await broker.publish(TestBroker.numbered(0..<20_000, size: 300), to: "source", window: 2000)
+      try await TestBroker.withRepository { repository, _ in
+        let manifest = try await TestBroker.backUp(
+          broker.source(RabbitMQQueueSelection(vhosts: [broker.vhost], patterns: ["source"])), to: repository)
+        let record = try #require(RabbitMQQueueRecord.all(of: manifest).first)
+        let artifact = try manifest.artifact(record.artifact)
+        let damaged = Repository(
+          tier: DamagedTier(repository.tier, damaging: artifact.key, at: artifact.storedSize * 3 / 4))
+        var restorer = broker.restorer()
+        restorer.renames["\(broker.vhost)/source"] = "copy"
+        await expectError {
+          try await restorer.restore(from: damaged.reader(for: manifest), to: .latest, logger: TestBroker.logger)
+        } matching: {
+          ($0 as? DRError)?.code == .corruptData
+        }
+        #expect(try await broker.depth("copy") == 0)
+      }
+    }
+  }
+
+  @Test("A message that no queue takes is a failure with its number, though the broker confirms it")
+  func unroutableMessages() async throws {
+    try await TestBroker.with { broker in
+      try await broker.connected { connection in
+        try await connection.declareExchange("nowhere", type: "fanout", durable: false, autoDelete: false)
+        try await connection.selectConfirms()
+        var window = PublishWindow(limit: 100)
+        let messages = TestBroker.numbered(0..<5)
+        try await connection.publish(messages, as: Republishing(exchange: "nowhere"), window: &window) { _ in }
+        try await connection.settle(&window) { _ in }
+        #expect(window.failures.first?.number == 0)
+        #expect(window.failures.first?.reason.contains("NO_ROUTE") == true)
+      }
+    }
+  }
+
+  @Test("A destination that is not fit is refused before anything is published, and overridden by name")
+  func unfitDestinations() async throws {
+    try await TestBroker.with { broker in
+      try await broker.declare("source")
+      try await broker.declare("short", "classic", ["x-max-length": .int32(10)])
+      try await broker.declare("other", "quorum")
+      try await broker.publish(TestBroker.numbered(0..<20), to: "source")
+      try await TestBroker.withRepository { repository, folder in
+        let manifest = try await TestBroker.backUp(
+          broker.source(RabbitMQQueueSelection(vhosts: [broker.vhost], patterns: ["source"])), to: repository)
+        var restorer = broker.restorer()
+        restorer.journalFolder = folder
+        func refused(_ destination: String?, _ reason: String) async {
+          restorer.renames["\(broker.vhost)/source"] = destination
+          await expectError {
+            try await restorer.restore(
+              from: repository.reader(for: manifest), to: .latest, logger: TestBroker.logger)
+          } matching: { error in
+            "\(error)".contains(reason)
+          }
+        }
+        await refused(nil, "not-empty: it holds 20 messages")
+        await refused("short", "max-length: it holds 10 messages at most")
+        await refused("other", "type: it is a quorum queue")
+        await refused("missing", "restore the definitions first")
+        #expect(try await broker.depth("short") == 0)
+        restorer.renames["\(broker.vhost)/source"] = "other"
+        restorer.overrides = [.type]
+        _ = try await restorer.restore(from: repository.reader(for: manifest), to: .latest, logger: TestBroker.logger)
+        #expect(try await broker.dump("other").map(\.text) == (0..<20).map(String.init))
+      }
+    }
+  }
+
+  @Test("CC headers route nothing, another's user_id is left out, time to live is as asked, duplicates are left out")
+  func whatPropertiesWouldDo() async throws {
+    try await TestBroker.with { broker in
+      for queue in ["source", "copy", "bystander"] { try await broker.declare(queue) }
+      let now = UInt64(Date().timeIntervalSince1970)
+      try await broker.publish(
+        TestBroker.numbered(0..<4) { number, properties in
+          properties.messageID = number == 3 ? "m-0" : "m-\(number)"
+          properties.expiration = "7200000"
+          if number == 1 { properties.timestamp = now - 3600 }
+          // An archive can hold it; a message that is published so would be copied at once.
+          properties.headers = ["CC": .array([.string("bystander")])]
+        }, to: "source")
+      #expect(try await broker.depth("bystander") == 4)
+      try await broker.api.delete("queues/\(broker.vhost)/bystander/contents")
+      // Another user publishes with his name.
+      let name = "publisher-\(broker.vhost)"
+      try await broker.api.put("users/\(name)", ["password": "secret", "tags": ""])
+      try await broker.api.put(
+        "permissions/\(broker.vhost)/\(name)", ["configure": ".*", "write": ".*", "read": ".*"])
+      var settings = broker.settings
+      (settings.user, settings.password) = (name, "secret")
+      try await TestBroker(settings: settings, vhost: broker.vhost).publish(
+        TestBroker.numbered(4..<5) { $1.userID = name }, to: "source")
+      try await broker.api.delete("users/\(name)")
+
+      try await TestBroker.withRepository { repository, _ in
+        let manifest = try await TestBroker.backUp(
+          broker.source(RabbitMQQueueSelection(vhosts: [broker.vhost], patterns: ["source"])), to: repository)
+        var restorer = broker.restorer()
+        restorer.renames["\(broker.vhost)/source"] = "copy"
+        restorer.leavesOutDuplicates = true
+        let outcomes = MutableBox<[RabbitMQMessageRestorer.QueueOutcome]>([])
+        restorer.onQueue = { outcome in outcomes.withLock { $0.append(outcome) } }
+        for (choice, expected) in [
+          (RabbitMQMessageRestorer.TimeToLive.fresh, ["7200000", "7200000"]), (.none, [nil, nil]),
+          (.remaining, ["7200000", "3600000"]),
+        ] as [(RabbitMQMessageRestorer.TimeToLive, [String?])] {
+          restorer.timeToLive = choice
+          _ = try await restorer.restore(
+            from: repository.reader(for: manifest), to: .latest, logger: TestBroker.logger)
+          let messages = try await broker.dump("copy")
+          #expect(messages.map(\.text) == ["0", "1", "2", "4"])
+          let properties = try messages.map { try $0.decodedProperties() }
+          #expect(properties[0].expiration == expected[0])
+          // Seconds go by between the two.
+          let left = properties[1].expiration.flatMap { Int($0) }
+          let wanted = expected[1].flatMap { Int($0) }
+          #expect(left == wanted || (left ?? 0) > (wanted ?? 0) - 120_000 && (left ?? 0) <= (wanted ?? 0))
+          #expect(properties[0].headers?["CC"] != nil)
+          #expect(properties[3].userID == nil)
+          try await broker.api.delete("queues/\(broker.vhost)/copy/contents")
+          try await TestBroker.eventually("the queue is empty") { try await broker.depth("copy") == 0 }
+        }
+        #expect(outcomes.value.allSatisfy { $0.duplicates == 1 && $0.usersLeftOut == 1 })
+        #expect(try await broker.depth("bystander") == 0)
+      }
+    }
+  }
+}
