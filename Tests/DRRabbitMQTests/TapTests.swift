@@ -146,6 +146,10 @@ extension RabbitMQTests {
           cluster: try #require(manifest.systemIdentifier))
         let outcomes = MutableBox<[RabbitMQMessageRestorer.QueueOutcome]>([])
         restorer.onQueue = { outcome in outcomes.withLock { $0.append(outcome) } }
+        // The tap's own queue is no part of a backup, and is not restored.
+        let plan = try await RabbitMQDefinitionsRestorer(broker: broker.settings, vhosts: [broker.vhost])
+          .plan(from: repository.reader(for: manifest), logger: TestBroker.logger)
+        #expect(plan.diff.entries.isEmpty, "\(plan.diff.entries)")
         for (target, count) in [(RecoveryTarget.time(moment), 300), (.latest, 400), (.immediate, 200)] {
           try await broker.api.delete("queues/\(broker.vhost)/orders/contents")
           try await TestBroker.eventually("the queue is empty") { try await broker.depth("orders") == 0 }

@@ -113,7 +113,9 @@ public struct RabbitMQMessageSource: BackupSource {
   private func choose(_ api: ManagementAPI) async throws -> [RabbitMQQueue] {
     let all = (try await api.get("queues").array ?? []).compactMap(RabbitMQQueue.init)
     let chosen = all.filter {
-      queues.contains(vhost: $0.vhost, name: $0.name, type: $0.kind.rawValue, durable: $0.durable)
+      // What is in a tap is on its way into the change log.
+      !$0.name.hasPrefix(RabbitMQTap.queuePrefix)
+        && queues.contains(vhost: $0.vhost, name: $0.name, type: $0.kind.rawValue, durable: $0.durable)
     }
     return chosen.sorted { $0.title < $1.title }
   }

@@ -78,7 +78,9 @@ public struct RabbitMQTap: ChangeSource, Service {
     self.onDurable = onDurable
   }
 
-  private var prefix: String { "dr.tap.\(options.name)." }
+  /// What the names of all taps' queues start with.
+  static let queuePrefix = "dr.tap."
+  private var prefix: String { "\(Self.queuePrefix)\(options.name)." }
   private var api: ManagementAPI { ManagementAPI(broker) }
 
   /// Makes the taps, so that the broker keeps copies from now on, and says what they cover. Call it before a dump: then dump
@@ -87,7 +89,7 @@ public struct RabbitMQTap: ChangeSource, Service {
   public func prepare(logger: Logger) async throws -> [TapCoverage] {
     try await locatingErrors(of: component) {
       let chosen = (try await api.get("queues").array ?? []).compactMap(RabbitMQQueue.init).filter {
-        !$0.name.hasPrefix("dr.tap.") && !$0.exclusive
+        !$0.name.hasPrefix(Self.queuePrefix) && !$0.exclusive
           && queues.contains(vhost: $0.vhost, name: $0.name, type: $0.kind.rawValue, durable: $0.durable)
       }
       var coverage: [TapCoverage] = []
