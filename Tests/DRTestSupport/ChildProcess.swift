@@ -3,7 +3,7 @@ import Foundation
 
 /// A program that a test starts, stops, lets go on and kills.
 public final class ChildProcess: Sendable {
-  private nonisolated(unsafe) let process: Process
+  private let process: Process
   public let processID: Int32
   private let output: String
   private let exit: Task<Int32, Never>
@@ -23,7 +23,7 @@ public final class ChildProcess: Sendable {
     process.executableURL = URL(filePath: program)
     process.arguments = arguments
     process.environment = ProcessInfo.processInfo.environment.merging(environment) { $1 }
-    FileManager.default.createFile(atPath: output, contents: nil, attributes: [.posixPermissions: 0o600])
+    _ = FileManager.default.createFile(atPath: output, contents: nil, attributes: [.posixPermissions: 0o600])
     guard let file = FileHandle(forWritingAtPath: output) else {
       throw DRError(.programFailed, "the output of \(program) cannot be kept", object: output)
     }

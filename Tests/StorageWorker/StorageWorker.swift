@@ -50,7 +50,7 @@ struct StorageWorker {
       let repository = try await repository(arguments[0])
       let settings = Lease.Settings(life: .milliseconds(500), patience: .seconds(30))
       try await Lease.with("prune", on: repository.tier, settings, logger: logger) { lease in
-        try await repository.prune(
+        _ = try await repository.prune(
           RetentionPolicy([.newest(2)]), changeLogs: [ChangeLogRule(log: "wal", margin: .milliseconds(100))],
           grace: .zero, lease: lease, logger: logger)
       }

@@ -24,10 +24,10 @@ struct S3Probe {
   /// Object Lock and versions, which belong to the bucket.
   func bucketFeatures(_ known: S3Features) async throws -> S3Features {
     var features = known
-    async let versioning = ask("versioning", "VersioningConfiguration", "BucketVersioningConfiguration")
-    async let lock = ask("object-lock", "ObjectLockConfiguration")
-    features.versions = try await versioning?.text("Status") == "Enabled"
-    features.objectLock = try await lock?.text("ObjectLockEnabled") == "Enabled"
+    let versioning = try await ask("versioning", "VersioningConfiguration", "BucketVersioningConfiguration")
+    features.versions = versioning?.text("Status") == "Enabled"
+    features.objectLock =
+      try await ask("object-lock", "ObjectLockConfiguration")?.text("ObjectLockEnabled") == "Enabled"
     return features
   }
 
@@ -63,43 +63,61 @@ struct S3Probe {
   private typealias Created = MutableBox<[(key: String, version: String?)]>
 
   private func tryOut(_ own: String, _ known: S3Features, _ created: Created) async throws -> S3Features {
-    var features = known
     let first = "\(own)-a"
     let wrongDigest = S3Digest.base64(hex: String(repeating: "0", count: 64))
     let rightDigest = S3Digest.base64(hex: S3Digest.sha256([ByteBuffer(string: "2")]))
 
-    // Refused for the one that is there, taken for one that is not.
-    async let refusedIfThere = isRefused(first, "2", [("if-none-match", "*")], 412, created)
-    async let takenIfAbsent = put(
-      "\(own)-b", "2", [("if-none-match", "*"), ("x-amz-checksum-sha256", rightDigest)], created)
-    async let refusedForDigest = isRefused("\(own)-c", "3", [("x-amz-checksum-sha256", wrongDigest)], 400, created)
-    async let refusedForSignature = isRefusedForBody("\(own)-d", created)
-    async let refusedForMD5 = isRefused("\(own)-e", "3", [("content-md5", "AAAAAAAAAAAAAAAAAAAAAA==")], 400, created)
-    async let completion = conditionalCompletion(first, created)
-    async let archived = archive("\(own)-f", created)
-    async let won = winners("\(own)-i", created)
-    async let swaps = compareAndSwap("\(own)-h", created, bare: false)
-    async let swapsBare = compareAndSwap("\(own)-j", created, bare: true)
-    async let infrequent = put("\(own)-g", "4", [("x-amz-storage-class", "STANDARD_IA")], created)
-
-    let taken = try await takenIfAbsent
-    features.conditionalPut = try await refusedIfThere && taken != nil
-    // Some look first and write then: of several writers at once, all win.
-    features.conditionalPut = try await won == 1 && features.conditionalPut
-    features.conditionalCompletion = try await completion && features.conditionalPut
-    let digest = try await refusedForDigest
-    let (signature, md5) = (try await refusedForSignature, try await refusedForMD5)
-    features.checksum = digest && taken != nil ? .sha256 : signature ? .signature : md5 ? .md5 : .md5
-    features.archive = try await archived
-    if try await infrequent != nil {
-      let kept = try? await client.send(S3Request(.HEAD, "\(own)-g"))
-      features.storageClasses = kept?.header("x-amz-storage-class") == "STANDARD_IA"
+    let attempts: [(Question, @Sendable () async throws -> Bool)] = [
+      (.refusedIfThere, { try await isRefused(first, "2", [("if-none-match", "*")], 412, created) }),
+      (
+        .takenIfAbsent,
+        {
+          let headers = [(name: "if-none-match", value: "*"), ("x-amz-checksum-sha256", rightDigest)]
+          return try await put("\(own)-b", "2", headers, created) != nil
+        }
+      ),
+      (
+        .refusedForDigest,
+        { try await isRefused("\(own)-c", "3", [("x-amz-checksum-sha256", wrongDigest)], 400, created) }
+      ),
+      (.refusedForSignature, { try await isRefusedForBody("\(own)-d", created) }),
+      (.refusedOnCompletion, { try await conditionalCompletion(first, created) }),
+      (.archives, { try await archive("\(own)-f", created) }),
+      (.hasClasses, { try await storageClass("\(own)-g", created) }),
+      // Some look first and write then: of several writers at once, all win.
+      (.oneWins, { try await winners("\(own)-i", created) == 1 }),
+      (.swaps, { try await compareAndSwap("\(own)-h", created, bare: false) }),
+      (.swapsBare, { try await compareAndSwap("\(own)-j", created, bare: true) }),
+    ]
+    let yes = try await withThrowingTaskGroup(of: (Question, Bool).self) { group in
+      for (question, attempt) in attempts { group.addTask { (question, try await attempt()) } }
+      return try await group.reduce(into: Set<Question>()) { if $1.1 { $0.insert($1.0) } }
     }
-    features.storageClasses = features.storageClasses || features.archive
-    let (quoted, unquoted) = (try await swaps, try await swapsBare)
-    features.compareAndSwap = quoted || unquoted
-    features.bareTags = unquoted && !quoted
+    var features = known
+    features.conditionalPut = yes.isSuperset(of: [.refusedIfThere, .takenIfAbsent, .oneWins])
+    features.conditionalCompletion = features.conditionalPut && yes.contains(.refusedOnCompletion)
+    features.checksum =
+      yes.isSuperset(of: [.refusedForDigest, .takenIfAbsent])
+      ? .sha256 : yes.contains(.refusedForSignature) ? .signature : .md5
+    features.archive = yes.contains(.archives)
+    features.storageClasses = features.archive || yes.contains(.hasClasses)
+    features.compareAndSwap = yes.contains(.swaps) || yes.contains(.swapsBare)
+    features.bareTags = features.compareAndSwap && !yes.contains(.swaps)
     return features
+  }
+
+  /// What is tried out, each by requests of its own.
+  private enum Question {
+    case refusedIfThere, takenIfAbsent, oneWins, refusedOnCompletion
+    case refusedForDigest, refusedForSignature
+    case archives, hasClasses
+    case swaps, swapsBare
+  }
+
+  private func storageClass(_ key: String, _ created: Created) async throws -> Bool {
+    guard try await put(key, "4", [("x-amz-storage-class", "STANDARD_IA")], created) != nil else { return false }
+    let kept = try? await client.send(S3Request(.HEAD, key))
+    return kept?.header("x-amz-storage-class") == "STANDARD_IA"
   }
 
   /// How many of several writers may write only if absent, all at once.
