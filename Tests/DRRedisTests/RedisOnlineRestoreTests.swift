@@ -275,7 +275,7 @@ import Testing
           try await restored.command("DEL", "numbers")
           let damaged = try await probes.verify(logger: RedisFixture.logger)
           let failed = Set(damaged.filter { $0.severity == .failure }.map(\.check))
-          #expect(failed.isSuperset(of: ["samples", "hits", "key-types"]), "\(failed)")
+          #expect(failed.isSuperset(of: ["samples", "hits", "key-types"]), "\(sample.name): \(damaged)")
           #expect(
             try await RedisProbes(restored.settings).verify(logger: RedisFixture.logger).contains {
               $0.severity == .notice

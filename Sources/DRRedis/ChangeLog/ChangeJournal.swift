@@ -154,21 +154,18 @@ final class ChangeJournal: Sendable {
 
   /// Stores all that was received, as far as the limit allows; what fails is for the log: it was never acknowledged.
   func storeRest(within limit: Duration) async {
-    let task = Task {
-      while let piece = try spool.first() {
-        try await store(full: piece)
-        spool.removeFirst()
+    // Not a child task: whoever stores the rest has been cancelled.
+    let storing = Task {
+      try await withTimeLimit(limit, "storing the last changes") { [self] in
+        while let piece = try spool.first() {
+          try await store(full: piece)
+          spool.removeFirst()
+        }
+        if let piece = duePartial() { try await store(partial: piece) }
       }
-      if let piece = duePartial() { try await store(partial: piece) }
     }
     do {
-      try await withTimeLimit(limit, "storing the last changes") {
-        try await withTaskCancellationHandler {
-          try await task.value
-        } onCancel: {
-          task.cancel()
-        }
-      }
+      try await storing.value
     } catch {
       logger.error("the last changes were not stored; the server keeps them", metadata: ["error": "\(error)"])
     }

@@ -107,8 +107,10 @@ public struct RedisOnlineRestorer: Restorer {
     do {
       let artifact = try manifest.artifact("dump.rdb")
       try await RedisConnection.withConnection(server, logger: logger) { admin in
+        // Asked again: the backup of the target has been its first replica, and that begins a new history.
+        let identity = RedisInfo(try await admin.command("INFO", "everything").text ?? "")
         try await serve(
-          listener, admin, reader, artifact, from: start?.offset ?? 0, replay, identity: preflight.info, logger)
+          listener, admin, reader, artifact, from: start?.offset ?? 0, replay, identity: identity, logger)
         onStep?(.answers)
         try await confirm(admin, summary, replay, before: preflight.info, logger)
       }
