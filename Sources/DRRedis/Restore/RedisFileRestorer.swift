@@ -43,10 +43,11 @@ public struct RedisFileRestorer: Restorer {
   public var progress: ProgressHandler?
 
   public init(
-    layout: RedisDataLayout, owner: String? = nil, acceptsMissingChecksum: Bool = false,
-    progress: ProgressHandler? = nil
+    layout: RedisDataLayout, archive: RedisLogArchive? = nil, owner: String? = nil,
+    acceptsMissingChecksum: Bool = false, progress: ProgressHandler? = nil
   ) {
     self.layout = layout
+    self.archive = archive
     self.owner = owner
     self.acceptsMissingChecksum = acceptsMissingChecksum
     self.progress = progress
