@@ -134,7 +134,8 @@ let package = Package(
     .executableTarget(
       name: "dr-drill",
       dependencies: [
-        "ExampleSupport", "DRCore", "DRStorage", "DRSandbox", "DRPostgres", "DRRedis", "DRRabbitMQ", "DRVerify", nioCore,
+        "ExampleSupport", "DRCore", "DRStorage", "DRSandbox", "DRPostgres", "DRRedis", "DRRabbitMQ", "DRVerify",
+        nioCore,
         logging, lifecycle, arguments,
       ],
       path: "Examples/dr-drill", swiftSettings: settings),
@@ -180,7 +181,8 @@ let package = Package(
       name: "ExampleTests",
       dependencies: [
         "ExampleSupport", "DRPostgres", "DRRabbitMQ", "DRSandbox", "DRStorage", "DRCore", "DRTestSupport", nioCore,
-        logging, "dr-drill", "dr-postgres", "dr-rabbitmq", "dr-redis", "dr-repository", "dr-tier", "dr-tier-check", "dr-wal",
+        logging, "dr-drill", "dr-postgres", "dr-rabbitmq", "dr-redis", "dr-repository", "dr-tier", "dr-tier-check",
+        "dr-wal",
       ],
       swiftSettings: settings),
   ]

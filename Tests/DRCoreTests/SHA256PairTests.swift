@@ -26,8 +26,10 @@ struct SHA256PairTests {
       var pair = SHA256Pair(together: together)
       var (first, second): ([UInt8], [UInt8]) = ([], [])
       for _ in 0..<Int.random(in: 0...12, using: &random) {
-        let one = bytes(Int.random(in: 0...(Bool.random() ? 70 : 5000), using: &random), seed: UInt8.random(in: 0...255))
-        let two = bytes(Int.random(in: 0...(Bool.random() ? 70 : 5000), using: &random), seed: UInt8.random(in: 0...255))
+        let one = bytes(
+          Int.random(in: 0...(Bool.random() ? 70 : 5000), using: &random), seed: UInt8.random(in: 0...255))
+        let two = bytes(
+          Int.random(in: 0...(Bool.random() ? 70 : 5000), using: &random), seed: UInt8.random(in: 0...255))
         first += one
         second += two
         // Where a buffer's bytes begin is of no account.

@@ -62,7 +62,7 @@ struct RedisFileReplayTests {
       let beyond = RedisFileRestorer(
         layout: RedisDataLayout(folder: "\(folder)/off", appendOnly: kind), archive: archive)
       for (restorer, target) in [
-        (off, RecoveryTarget.latest), (beyond, .time(Date() + 1000)), (beyond, .position("1")),
+        (off, RecoveryTarget.latest), (beyond, .time(Date() + 1000)), (beyond, .position("99999999999")),
       ] {
         let error = await #expect(throws: DRError.self) {
           try await restorer.restoreFiles(from: reader, to: target, logger: RedisFixture.logger)

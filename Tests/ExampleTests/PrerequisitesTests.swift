@@ -9,11 +9,17 @@ import Testing
 @Suite struct PrerequisitesTests {
   private func run(_ use: String, system: String) async throws -> (status: Int32, said: String) {
     try await withTemporaryFolder { folder in
-      for program in ["bash", "env", "timeout", "grep", "awk", "cat"] {
+      for program in [
+        "bash", "env", "timeout", "grep", "awk", "cat", "tee", "chmod", "mv", "rm", "mkdir", "rmdir",
+      ] {
         let places = ["/usr/bin/\(program)", "/bin/\(program)", "/opt/homebrew/bin/\(program)"]
         let found = try #require(places.first { FileManager.default.isExecutableFile(atPath: $0) })
         try FileManager.default.createSymbolicLink(atPath: "\(folder)/\(program)", withDestinationPath: found)
       }
+      let policy = "\(folder)/root/usr/sbin/policy-rc.d"
+      try FileManager.default.createDirectory(atPath: "\(folder)/root/usr/sbin", withIntermediateDirectories: true)
+      try FileManager.default.createDirectory(atPath: "\(folder)/root/etc", withIntermediateDirectories: false)
+      try "somebody's own\n".write(toFile: policy, atomically: false, encoding: .utf8)
       let stubs = [
         "uname": "echo \(system)", "swift": "exit 0", "apt-cache": "echo '  Candidate: 1.0'",
         "apt-get": "echo \"APT-GET $*\"", "sudo": "[ \"$1\" = -n ] && shift; exec \"$@\"",
@@ -24,7 +30,10 @@ import Testing
       }
       let result = try await runCommand(
         "\(folder)/bash", ["-c", "exec bash \"$0\" \"$1\" 2>&1", "\(Readme.root)/Scripts/install-prerequisites", use],
-        environment: ["PATH": folder])
+        environment: ["PATH": folder, "DR_PREREQUISITES_ROOT": "\(folder)/root"])
+      // What it changed for the time of the installation is as it was.
+      #expect(try String(contentsOfFile: policy, encoding: .utf8) == "somebody's own\n")
+      #expect(try FileManager.default.contentsOfDirectory(atPath: "\(folder)/root/usr/sbin") == ["policy-rc.d"])
       return (result.status, String(decoding: result.output, as: UTF8.self) + result.error)
     }
   }
