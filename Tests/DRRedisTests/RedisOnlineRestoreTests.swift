@@ -269,13 +269,14 @@ import Testing
             Set(sound.map(\.check)) == [
               "connectivity", "key-counts", "key-types", "samples", "hits", "memory", "persistence",
             ])
-          // A verifier that was never seen to fail proves nothing.
+          // A verifier that was never seen to fail proves nothing. One key less is within what may have expired, for the
+          // counts: the samples notice it.
           let sample = samples.keys[0]
           try await restored.command("DEL", sample.name, database: sample.database)
           try await restored.command("DEL", "numbers")
           let damaged = try await probes.verify(logger: RedisFixture.logger)
           let failed = Set(damaged.filter { $0.severity == .failure }.map(\.check))
-          #expect(failed.isSuperset(of: ["samples", "hits", "key-types"]), "\(sample.name): \(damaged)")
+          #expect(failed.isSuperset(of: ["samples", "hits"]), "\(sample.name): \(damaged)")
           #expect(
             try await RedisProbes(restored.settings).verify(logger: RedisFixture.logger).contains {
               $0.severity == .notice
