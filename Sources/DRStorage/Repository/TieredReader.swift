@@ -93,6 +93,10 @@ public struct TieredReader: BackupReader {
           guard let stream = state.value.stream else { return nil }
           var iterator = stream.makeAsyncIterator()
           guard let buffer = try await iterator.next() else {
+            let offset = state.value.offset
+            guard offset >= range.upperBound else {
+              throw DRError(.truncatedData, "it ends at raw byte \(offset)", object: artifact.key.rawValue)
+            }
             if isWhole { try check(artifact, state.value) }
             return nil
           }
