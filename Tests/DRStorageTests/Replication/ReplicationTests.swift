@@ -144,7 +144,8 @@ struct ReplicationTests {
   @Test(
     "What the other tier's retention has removed is not brought back, and segments that nobody needs do not go along")
   func retention() async throws {
-    let bench = try await Bench(near: InMemoryTier(), far: InMemoryTier())
+    // The age of a mark is told by the tier's clock.
+    let bench = try await Bench(near: InMemoryTier(), far: InMemoryTier(now: TestClock().now))
     _ = try await bench.replicate()
     for _ in 0..<2 {
       _ = try await bench.target().prune(RetentionPolicy([.newest(1)]), grace: .zero, logger: quiet)

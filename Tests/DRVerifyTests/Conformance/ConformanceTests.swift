@@ -62,8 +62,10 @@ struct ConformanceTests {
     let base = InMemoryTier(thawTime: { _ in .milliseconds(300) })
     let faults = FaultInjectingTier(base) { call in
       guard call.number % 4 == 0 else { return nil }
+      // A conditional copy goes through once: a copy of its own cannot be told from another's.
+      if call.kind == .copy { return nil }
       // A put that happened is put again, with the same bytes: but for large bodies, which go through once.
-      return call.kind == .put || call.kind == .copy ? .before : [.before, .after, .inside][call.number / 4 % 3]
+      return call.kind == .put ? .before : [.before, .after, .inside][call.number / 4 % 3]
     }
     let tier = RetryingTier(
       faults, policy: RetryPolicy(firstDelay: .milliseconds(1)), budget: RetryBudget(retries: 100_000))
