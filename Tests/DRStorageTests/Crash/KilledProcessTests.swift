@@ -25,7 +25,24 @@ import Testing
     }
   }
 
-  static func run(
+  @Test("The same with both repositories in buckets")
+  func s3() async throws {
+    let server = try await S3TestServer.shared(.ceph)
+    try await withTemporaryFolder { folder in
+      try await server.withBucket { bucket in
+        let near = try await S3Tier(server.configuration(bucket: bucket, prefix: "near"))
+        let far = try await S3Tier(server.configuration(bucket: bucket, prefix: "far"))
+        try await Self.run(
+          "S3 (\(server))", near, far, places: ("s3://\(bucket)/near", "s3://\(bucket)/far"),
+          environment: [
+            "AWS_ENDPOINT_URL_S3": server.endpoint, "AWS_ACCESS_KEY_ID": server.credentials.accessKeyID,
+            "AWS_SECRET_ACCESS_KEY": server.credentials.secretAccessKey, "AWS_REGION": "us-east-1",
+          ], kills: Self.kills ?? 8, output: folder + "/said")
+      }
+    }
+  }
+
+  private static func run(
     _ kind: String, _ near: any StorageTier, _ far: any StorageTier, places: (near: String, far: String),
     environment: [String: String], kills: Int, output: String
   ) async throws {

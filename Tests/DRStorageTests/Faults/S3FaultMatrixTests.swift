@@ -19,7 +19,8 @@ import Testing
   @Test(
     "Each fault at each request of each operation, on S3, loses nothing", arguments: FaultMatrix.Operation.allCases)
   func s3(operation: FaultMatrix.Operation) async throws {
-    let server = try await S3TestServer.shared(.swift)
+    // One that decides between two writers: a repository needs that.
+    let server = try await S3TestServer.shared(.ceph)
     let offset = Int.random(in: 0..<1000)
     try await server.withBucket { bucket in
       try await S3FaultProxy.with(server) { proxy in
