@@ -93,11 +93,7 @@ public struct TieredReader: BackupReader {
           guard let stream = state.value.stream else { return nil }
           var iterator = stream.makeAsyncIterator()
           guard let buffer = try await iterator.next() else {
-            let offset = state.value.offset
-            guard offset >= range.upperBound else {
-              throw DRError(.truncatedData, "it ends at raw byte \(offset)", object: artifact.key.rawValue)
-            }
-            if isWhole { try check(artifact, state.value) }
+            try check(artifact, range, isWhole: isWhole, state.value)
             return nil
           }
           state.withLock {
@@ -134,8 +130,17 @@ public struct TieredReader: BackupReader {
     return try await reader.read(artifact, range: state.offset..<range.upperBound)
   }
 
-  private func check(_ artifact: BackupManifest.Artifact, _ state: State) throws {
-    guard state.offset == artifact.rawSize, state.digest.hex() == artifact.rawSHA256 else {
+  private func check(
+    _ artifact: BackupManifest.Artifact, _ range: Range<Int64>, isWhole: Bool, _ state: State
+  ) throws {
+    // Without frames, an early end is told by nothing else.
+    guard state.offset == range.upperBound else {
+      throw DRError(
+        .truncatedData, "the artifact ends at raw byte \(state.offset), not at \(range.upperBound)",
+        advice: "read this artifact from another tier, or choose another backup", component: manifest.component,
+        object: artifact.key.rawValue)
+    }
+    guard !isWhole || state.digest.hex() == artifact.rawSHA256 else {
       throw DRError(
         .corruptData, "the SHA-256 of the raw bytes differs from the manifest's",
         advice: "read this artifact again without the nearest tier, or choose another backup",

@@ -148,9 +148,26 @@ public struct RetryingTier: StorageTier {
   }
 
   public func copy(_ key: ObjectKey, to target: ObjectKey, _ options: PutOptions) async throws -> ObjectInfo {
-    // A conditional copy whose answer was lost cannot be told from another's: it is tried once.
-    if options.onlyIfAbsent || options.ifMatch != nil { return try await tier.copy(key, to: target, options) }
-    return try await retrying { try await tier.copy(key, to: target, options) }
+    try checkSupported(options, for: target)
+    // A swap whose answer was lost cannot be told from another's: it is tried once.
+    if options.ifMatch != nil { return try await tier.copy(key, to: target, options) }
+    if options.onlyIfAbsent, try await head(target) != nil {
+      throw DRError(.objectExists, "the object is there already", object: target.rawValue)
+    }
+    let lost = MutableBox<DRError?>(nil)
+    return try await retrying {
+      do {
+        return try await tier.copy(key, to: target, options)
+      } catch let error as DRError where RetryingTier.isTransient(error) {
+        lost.withLock { $0 = error }
+        throw error
+      } catch let error as DRError where error.code == .objectExists && lost.value != nil {
+        // Its bytes are the same whoever made it: who did is not known.
+        throw DRError(
+          .objectExists, "the object is there, made by this copy or by another at the same time",
+          advice: "compare it with what was copied", object: target.rawValue, cause: lost.value)
+      }
+    }
   }
 
   public func thaw(_ keys: [ObjectKey], days: Int, speed: ThawSpeed) async throws -> [ObjectKey: DRError] {

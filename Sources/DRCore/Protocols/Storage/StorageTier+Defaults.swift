@@ -21,7 +21,8 @@ extension StorageTier {
     }
     var options = options
     options.expectedLength = info.size
-    return try await put(target, try await get(key, range: 0..<info.size), options)
+    // Whole, whatever its size is by now: a range could be a part of an object that replaced it.
+    return try await put(target, try await get(key, range: nil), options)
   }
 
   public func thaw(_ keys: [ObjectKey], days: Int, speed: ThawSpeed) async throws -> [ObjectKey: DRError] {
