@@ -45,7 +45,6 @@ public struct S3Features: Hashable, Sendable, Codable {
   var capabilities: TierCapabilities {
     var all: TierCapabilities = []
     if conditionalPut { all.insert(.conditionalPut) }
-    if conditionalPut, conditionalCompletion { all.insert(.conditionalLargePut) }
     if compareAndSwap { all.insert(.compareAndSwap) }
     if objectLock { all.insert(.objectLock) }
     if storageClasses { all.insert(.storageClasses) }

@@ -56,7 +56,9 @@ public struct S3Tier: StorageTier {
     self.client = client
     self.name = name
     self.features = features
-    capabilities = features.capabilities
+    // That a server refuses a completion onto an object says nothing of two at once: moto lets several win.
+    let decidesLarge = configuration.isAWS && features.conditionalPut && features.conditionalCompletion
+    capabilities = features.capabilities.union(decidesLarge ? .conditionalLargePut : [])
   }
 
   // MARK: Keys
