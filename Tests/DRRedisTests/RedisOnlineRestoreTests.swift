@@ -264,7 +264,10 @@ import Testing
           _ = try await Self.restore(manifest, repository, into: restored)
           let probes = RedisProbes(restored.settings, manifest: manifest, samples: samples)
           let sound = try await probes.verify(logger: RedisFixture.logger)
-          #expect(sound.allSatisfy { $0.severity == .passed }, "\(sound.filter { $0.severity != .passed })")
+          // No closure inside of #expect: the compiler (6.3.1) gives it the name of the next one of its type in this function,
+          // and one of the two bodies for both.
+          let unsound = sound.filter { $0.severity != .passed }
+          #expect(unsound.isEmpty, "\(unsound)")
           #expect(
             Set(sound.map(\.check)) == [
               "connectivity", "key-counts", "key-types", "samples", "hits", "memory", "persistence",
@@ -277,10 +280,8 @@ import Testing
           let damaged = try await probes.verify(logger: RedisFixture.logger)
           let failed = Set(damaged.filter { $0.severity == .failure }.map(\.check))
           #expect(failed.isSuperset(of: ["samples", "hits"]), "\(sample.name): \(damaged)")
-          #expect(
-            try await RedisProbes(restored.settings).verify(logger: RedisFixture.logger).contains {
-              $0.severity == .notice
-            })
+          let without = try await RedisProbes(restored.settings).verify(logger: RedisFixture.logger)
+          #expect(Set(without.map(\.severity)).contains(.notice))
         }
       }
     }

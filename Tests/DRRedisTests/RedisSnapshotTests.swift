@@ -118,6 +118,10 @@ import Testing
         let manifest = try await repository.backUp(source, cadence: .hourly, logger: RedisFixture.logger)
         #expect(manifest.properties["checksum"]?.string == "absent")
 
+        // The child of the snapshot may not have ended yet, and the server saves once at a time.
+        try await RedisFixture.eventually("the end of the snapshot's child") {
+          try await RedisFixture.info(server, "persistence")["rdb_bgsave_in_progress"] == "0"
+        }
         try await server.command("SAVE")
         let whole = try Data(contentsOf: URL(filePath: server.dataFolder + "/dump.rdb"))
         let path = folder + "/cut.rdb"
