@@ -180,8 +180,9 @@ let package = Package(
     .testTarget(
       name: "ExampleTests",
       dependencies: [
-        "ExampleSupport", "DRPostgres", "DRRabbitMQ", "DRSandbox", "DRStorage", "DRCore", "DRTestSupport", nioCore,
-        logging, "dr-drill", "dr-postgres", "dr-rabbitmq", "dr-redis", "dr-repository", "dr-tier", "dr-tier-check",
+        "ExampleSupport", "DRPostgres", "DRRabbitMQ", "DRRedis", "DRSandbox", "DRStorage", "DRCore", "DRTestSupport",
+        nioCore, logging, "dr-drill", "dr-postgres", "dr-rabbitmq", "dr-redis", "dr-repository", "dr-tier",
+        "dr-tier-check",
         "dr-wal",
       ],
       swiftSettings: settings),

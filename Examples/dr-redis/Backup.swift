@@ -15,16 +15,21 @@ struct Backup: AsyncParsableCommand {
   @Option(help: "Where the backup lies in the tree: hourly, daily, weekly or monthly.")
   var cadence = "hourly"
 
+  @Flag(help: "All shards of the cluster that the server belongs to, at one moment.")
+  var cluster = false
+
   @Option(help: "Take this RDB file instead of a server's data.")
   var file: String?
+
+  func validate() throws {
+    guard !cluster || file == nil else { throw ValidationError("a file is of no cluster") }
+  }
 
   func run() async throws {
     try await reporting {
       let settings = try repository.settings()
       let tier = try await settings.tier(creating: false)
-      var source = RedisSnapshot(component: settings.component, server: try server.connection())
-      if let file { source.origin = .file(file) }
-      source.progress = ProgressBar("backup").handler
+      let source = try source(settings.component)
       let manifest = try await Repository(tier: tier).backUp(
         source, cadence: try Cadence(parsing: cadence), encoding: try settings.encoding(), logger: repository.logger)
       print(
@@ -33,5 +38,14 @@ struct Backup: AsyncParsableCommand {
           + "offset \(manifest.recoveryPoint.position)")
       for omission in manifest.leftOut { print("left out: \(omission.what): \(omission.reason)") }
     }
+  }
+
+  private func source(_ component: Component) throws -> any BackupSource {
+    let server = try server.connection()
+    guard !cluster else { return RedisClusterSnapshot(component: component, node: server) }
+    var source = RedisSnapshot(component: component, server: server)
+    if let file { source.origin = .file(file) }
+    source.progress = ProgressBar("backup").handler
+    return source
   }
 }

@@ -20,6 +20,9 @@ struct Inspect: AsyncParsableCommand {
   @Option(help: "The backup; the newest unless said.")
   var backup: String?
 
+  @Option(help: "Of a cluster's backup: the shard, from 0.")
+  var shard: Int?
+
   @Flag(help: "Look into every value too: what a server would end of when it loads it.")
   var values = false
 
@@ -51,7 +54,7 @@ struct Inspect: AsyncParsableCommand {
     let settings = try RepositoryConfiguration(file: config ?? "")
     let repository = Repository(tier: try await settings.tier(creating: false))
     let manifest = try await settings.redisBackup(backup, in: repository, for: .latest)
-    let artifact = try manifest.artifact("dump.rdb")
+    let artifact = try manifest.artifact(shard.map { "dump-\($0).rdb" } ?? "dump.rdb")
     let reader = repository.reader(for: manifest, decoding: try settings.decoding())
     return (try await reader.read(artifact), artifact.key.rawValue)
   }

@@ -15,8 +15,7 @@ struct RedisCommand: AsyncParsableCommand {
     discussion: "Exit codes: 0 done, 1 not verified, 2 could not run.",
     subcommands: [
       Initialize.self, Backup.self, Receive.self, Restore.self, RestoreFile.self, RestoreKeys.self, Inspect.self,
-      Check.self,
-      List.self,
+      Check.self, List.self, RewriteAppendOnlyFile.self,
     ])
 }
 

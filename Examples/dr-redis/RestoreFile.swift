@@ -25,6 +25,9 @@ struct RestoreFile: AsyncParsableCommand {
   @Option(help: "The backup; the newest that reaches the target unless said.")
   var backup: String?
 
+  @Option(help: "Of a cluster's backup: which shard this node is to hold, from 0.")
+  var shard: Int?
+
   @OptionGroup var target: TargetArguments
 
   @Option(help: "Who owns the files, when root restores.")
@@ -47,6 +50,7 @@ struct RestoreFile: AsyncParsableCommand {
       let manifest = try await settings.redisBackup(backup, in: repository, for: target)
       var restorer = RedisFileRestorer(layout: try layout(), owner: owner, progress: ProgressBar("restore").handler)
       restorer.archive = try settings.archive(tier)
+      restorer.shard = shard
       let report = try await restorer.restoreFiles(
         from: repository.reader(for: manifest, decoding: try settings.decoding()), to: target,
         logger: self.repository.logger)

@@ -3,17 +3,22 @@ import DRStorage
 import Foundation
 import NIOCore
 
-/// A tier that fails on demand, or from some change on makes none any more, as for a process that was killed.
+/// A tier that fails or dawdles on demand, or from some change on makes none any more, as for a process that was killed.
 final class DyingTier: StorageTier {
   private let inner: any StorageTier
   private let state = MutableBox<(failing: Bool, left: Int)>((false, .max))
+  private let pause = MutableBox<Duration>(.zero)
 
   init(_ inner: any StorageTier) { self.inner = inner }
 
   func fail(_ failing: Bool) { state.withLock { $0.failing = failing } }
   func die(after changes: Int) { state.withLock { $0.left = changes } }
 
-  private func change() throws {
+  /// From now on, it takes so long until something is stored, or given.
+  func dawdle(_ time: Duration) { pause.withLock { $0 = time } }
+
+  private func change() async throws {
+    try await Task.sleep(for: pause.value)
     try state.withLock { state in
       guard !state.failing, state.left > 0 else { throw DRError(.tierUnavailable, "the tier is away") }
       if state.left != .max { state.left -= 1 }
@@ -24,11 +29,15 @@ final class DyingTier: StorageTier {
   var capabilities: TierCapabilities { inner.capabilities }
 
   func put(_ key: ObjectKey, _ body: ByteStream, _ options: PutOptions) async throws -> ObjectInfo {
-    try change()
+    try await change()
     return try await inner.put(key, body, options)
   }
 
-  func get(_ key: ObjectKey, range: Range<Int64>?) async throws -> ByteStream { try await inner.get(key, range: range) }
+  func get(_ key: ObjectKey, range: Range<Int64>?) async throws -> ByteStream {
+    try await Task.sleep(for: pause.value)
+    return try await inner.get(key, range: range)
+  }
+
   func head(_ key: ObjectKey) async throws -> ObjectInfo? { try await inner.head(key) }
 
   func list(prefix: String, after: ObjectKey?, limit: Int) async throws -> ObjectPage {
@@ -36,7 +45,7 @@ final class DyingTier: StorageTier {
   }
 
   func delete(_ key: ObjectKey) async throws {
-    try change()
+    try await change()
     try await inner.delete(key)
   }
 

@@ -56,6 +56,7 @@ struct RESPFuzzTests {
       if whole.failed { refused += 1 }
     }
     #expect(refused > 0 && refused < RESPFuzzTests.count)
+    print("\(RESPFuzzTests.count) mutated messages: \(refused) refused")
   }
 
   private static func read(_ pieces: [ByteBuffer]) -> (values: [RESPValue], failed: Bool) {

@@ -31,6 +31,8 @@ import Testing
         let log = try RunningLog(RedisFixture.archive(repository), server)
         try await RedisFixture.eventually("the snapshot") { !log.snapshots.isEmpty }
         for _ in 0..<20 { try await Self.write(server) }
+        try await server.command(
+          "FUNCTION", "LOAD", "#!lua name=later\nredis.register_function('since', function() return 43 end)")
         try await log.waitUntilDurable(server)
         let digest = try await RedisFixture.digest(server)
         try await log.stop().get()
@@ -38,6 +40,7 @@ import Testing
         let manifest = try #require(log.snapshots.first)
         let restored = try await RedisFixture.restoredDigest(manifest, repository, to: .latest) { server in
           #expect(try await server.command("FCALL", "answer", "0").integer == 42)
+          #expect(try await server.command("FCALL", "since", "0").integer == 43)
           let groups = try await server.command("XINFO", "GROUPS", "stream:1")
           #expect(groups.elements?.first?.textPairs["pending"] == "3")
         }
@@ -252,6 +255,53 @@ import Testing
     }
   }
 
+  /// Storing the snapshot takes longer than `repl-timeout`: the server hears from us all the while, and nothing is cut.
+  @Test func aSlowTierIsBorne() async throws {
+    try await RedisFixture.withServer(RedisFixture.options(["repl-timeout": "3"])) { server in
+      try await RedisFixture.fill(server)
+      try await RedisFixture.withRepository { repository, _ in
+        let tier = DyingTier(repository.tier)
+        tier.dawdle(.seconds(5))
+        let log = try RunningLog(RedisLogArchive(tier: tier, component: try RedisFixture.component()), server)
+        try await RedisFixture.eventually("the snapshot", within: .seconds(120)) { !log.snapshots.isEmpty }
+        try await Self.write(server)
+        tier.dawdle(.zero)
+        try await log.waitUntilDurable(server)
+        let digest = try await RedisFixture.digest(server)
+        try await log.stop().get()
+        #expect(log.gaps == 0 && log.resumptions == 0 && log.snapshots.count == 1)
+        #expect(try await RedisFixture.restoredDigest(log.snapshots[0], repository, to: .latest) == digest)
+      }
+    }
+  }
+
+  /// A server that says nothing any more, with its connection standing: left, asked again, and gone on with.
+  @Test func aServerThatHangs() async throws {
+    try await RedisFixture.withServer(RedisFixture.options(["repl-ping-replica-period": "1"])) { server in
+      try await RedisFixture.withRepository { repository, _ in
+        var settings = server.settings
+        (settings.timeLimit, settings.connectTimeout) = (.seconds(2), .seconds(2))
+        let log = try RunningLog(
+          RedisFixture.archive(repository), server, RunningLog.options { $0.silenceLimit = .seconds(5) },
+          settings: settings)
+        try await RedisFixture.eventually("the snapshot") { !log.snapshots.isEmpty }
+        try await Self.write(server)
+        try await log.waitUntilDurable(server)
+        let process = try #require(await server.processID)
+        kill(process, SIGSTOP)
+        try await Task.sleep(for: .seconds(9))
+        kill(process, SIGCONT)
+        try await RedisFixture.eventually("it to go on") { log.resumptions > 0 }
+        try await Self.write(server)
+        try await log.waitUntilDurable(server)
+        let digest = try await RedisFixture.digest(server)
+        try await log.stop().get()
+        #expect(log.gaps == 0 && log.snapshots.count == 1)
+        #expect(try await RedisFixture.restoredDigest(log.snapshots[0], repository, to: .latest) == digest)
+      }
+    }
+  }
+
   /// To each of several moments and offsets: two-sided, against what the server said then.
   @Test func pointsInTime() async throws {
     try await RedisFixture.withServer { server in
@@ -324,6 +374,7 @@ import Testing
         try await Task.sleep(for: .milliseconds(2100))
         let cut = Int(Date().timeIntervalSince1970) - 1
         try await Self.write(server)
+        try await server.command("PUBLISH", "news", "for replicas alone")
         try await log.waitUntilDurable(server)
         try await log.stop().get()
 
@@ -356,6 +407,9 @@ import Testing
         let replay = try #require(try await RedisReplay.find(log.snapshots[0], to: .latest, in: log.archive))
         let text = String(buffer: try await replay.appendOnlyFile.collect(limit: 1 << 30))
         #expect(text.contains("#TS:") && !text.contains("\r\nping\r\n") && !text.contains("REPLCONF"))
+        #expect(!text.contains("for replicas alone"))
+        let served = String(buffer: try await replay.stream.collect(limit: 1 << 30))
+        #expect(served.contains("for replicas alone") && served.utf8.count == Int(replay.bytes))
       }
     }
   }

@@ -76,23 +76,22 @@ import Testing
         let written = try await writing.value
         #expect(
           manifest.artifacts.map(\.name)
-            == (0..<3).map { "changes-\($0).aof" } + (0..<3).map { "dump-\($0).rdb" }
-            + (0..<3).map { "nodes-\($0).conf" })
+            == (0..<3).map { "changes-\($0).aof" } + (0..<3).map { "config-\($0).json" }
+            + (0..<3).map { "dump-\($0).rdb" } + (0..<3).map { "nodes-\($0).conf" })
+        #expect(manifest.leftOut.count == 1 && manifest.leftOut[0].what.contains("ACL"))
         #expect(manifest.properties["shards"]?.array?.count == 3)
         let reader = repository.reader(for: manifest)
+        // By file, shard by shard, into servers that are no cluster: what each of them holds.
         var counts: [Int64] = []
         for index in 0..<3 {
           let data = "\(folder)/node-\(index)"
-          try FileManager.default.createDirectory(atPath: data + "/appendonlydir", withIntermediateDirectories: true)
-          func put(_ artifact: String, _ path: String) async throws {
-            let bytes = try await reader.read(manifest.artifact(artifact)).collect(limit: 1 << 30)
-            try Data(bytes.readableBytesView).write(to: URL(filePath: path))
-          }
-          try await put("dump-\(index).rdb", data + "/appendonlydir/appendonly.aof.1.base.rdb")
-          try await put("changes-\(index).aof", data + "/appendonlydir/appendonly.aof.1.incr.aof")
-          try "file appendonly.aof.1.base.rdb seq 1 type b\nfile appendonly.aof.1.incr.aof seq 1 type i\n"
-            .write(toFile: data + "/appendonlydir/appendonly.aof.manifest", atomically: true, encoding: .utf8)
-          try await put("nodes-\(index).conf", data + "/nodes.conf")
+          var restorer = RedisFileRestorer(layout: RedisDataLayout(folder: data, appendOnly: .folder))
+          restorer.shard = index
+          restorer.owner = cluster.user?.name
+          let report = try await restorer.restoreFiles(from: reader, to: .latest, logger: RedisFixture.logger)
+          #expect(
+            report.position?.hasPrefix(manifest.properties["shards"]?.array?[index].object?["id"]?.string ?? "-")
+              == true)
           let restored = try await RedisSandbox.prepare(
             RedisFixture.options(appendOnly: true), dataFolder: data, logger: RedisFixture.logger)
           try await RedisSandbox.with(restored) { restored in
@@ -116,6 +115,88 @@ import Testing
           try await repository.backUp(source, cadence: .hourly, logger: RedisFixture.logger)
         }
         #expect(error?.message.contains("slots move") == true)
+      }
+    }
+  }
+
+  /// Wiped and restored by file, the cluster is whole again, with the same nodes; key by key, into another server.
+  @Test func aClusterComesBack() async throws {
+    var options = RedisFixture.options(appendOnly: true)
+    options.clusterNodes = 3
+    try await RedisFixture.withServer(options) { cluster in
+      func each(_ command: String...) async throws -> [RESPValue] {
+        var answers: [RESPValue] = []
+        for node in cluster.nodes {
+          answers.append(
+            try await RedisConnection.withConnection(node.settings, logger: RedisFixture.logger) {
+              try await $0.command(command)
+            })
+        }
+        return answers
+      }
+      let script = "for i = 1, 200 do redis.call('SET', '{' .. KEYS[1] .. '}' .. i, i) end"
+      for tag in ["a", "b", "c", "d", "e", "f"] {
+        let slot = Int(try await cluster.command("CLUSTER", "KEYSLOT", tag).integer ?? 0)
+        let node = (0..<3).first { slot < ($0 + 1) * 16384 / 3 } ?? 2
+        try await cluster.command("EVAL", script, "1", tag, node: node)
+      }
+      let digests = try await each("DEBUG", "DIGEST")
+      let names = try await each("CLUSTER", "MYID")
+      let sizes = try await each("DBSIZE").compactMap(\.integer)
+      #expect(sizes.reduce(0, +) == 1200 && sizes.allSatisfy { $0 > 0 })
+      try await RedisFixture.withRepository { repository, folder in
+        let component = try RedisFixture.component()
+        let manifest = try await repository.backUp(
+          RedisClusterSnapshot(component: component, node: cluster.settings), cadence: .hourly,
+          logger: RedisFixture.logger)
+        // One node alone would pass for all of it, and its stream too.
+        let single = await #expect(throws: DRError.self) {
+          try await repository.backUp(
+            RedisSnapshot(component: component, server: cluster.settings), cadence: .hourly,
+            logger: RedisFixture.logger)
+        }
+        #expect(single?.code == .invalidConfiguration && single?.advice?.contains("RedisClusterSnapshot") == true)
+        let followed = await #expect(throws: DRError.self) {
+          try await RedisChangeLog(
+            archive: try RedisFixture.archive(repository), server: cluster.settings, logger: RedisFixture.logger
+          ).follow(logger: RedisFixture.logger) { _ in }
+        }
+        #expect(followed?.code == .invalidConfiguration && followed?.message.contains("node of a cluster") == true)
+        #expect(try await repository.catalog(of: component).backups.map(\.id) == [manifest.id])
+
+        let reader = repository.reader(for: manifest)
+        let layout = RedisDataLayout(folder: folder + "/one", appendOnly: .folder)
+        let which = await #expect(throws: DRError.self) {
+          try await RedisFileRestorer(layout: layout).restoreFiles(
+            from: reader, to: .latest, logger: RedisFixture.logger)
+        }
+        #expect(which?.message.contains("3 shards") == true && !FileManager.default.fileExists(atPath: layout.folder))
+
+        try await cluster.kill()
+        for (index, node) in cluster.nodes.enumerated() {
+          for name in try FileManager.default.contentsOfDirectory(atPath: node.dataFolder) {
+            try FileManager.default.removeItem(atPath: "\(node.dataFolder)/\(name)")
+          }
+          var restorer = RedisFileRestorer(layout: RedisDataLayout(folder: node.dataFolder, appendOnly: .folder))
+          restorer.shard = index
+          _ = try await restorer.restore(from: reader, to: .latest, logger: RedisFixture.logger)
+        }
+        try await cluster.start()
+        #expect(try await each("DEBUG", "DIGEST") == digests)
+        #expect(try await each("CLUSTER", "MYID") == names)
+        #expect(try await cluster.command("CLUSTER", "INFO").text?.contains("cluster_slots_ok:16384") == true)
+
+        try await RedisFixture.withServer { other in
+          let online = await #expect(throws: DRError.self) {
+            _ = try await RedisOnlineRestorer(server: other.settings).restore(
+              from: reader, to: .latest, logger: RedisFixture.logger)
+          }
+          #expect(online?.code == .invalidConfiguration && online?.message.contains("cluster") == true)
+          let report = try await RedisKeyRestorer(server: other.settings).restoreKeys(
+            from: reader, logger: RedisFixture.logger)
+          #expect(report.restored == 1200 && report.failed == 0)
+          #expect(try await other.command("DBSIZE").integer == 1200)
+        }
       }
     }
   }

@@ -48,9 +48,7 @@ struct RedisFileReplayTests {
         let report = try await restorer.restoreFiles(from: reader, to: target, logger: RedisFixture.logger)
         #expect(report.commands > 0)
         if mark == 0 { #expect(report.position == marks[0].offset) }
-        let digest = try await LocalRedis.with(["--appendonly", "yes"], in: data) {
-          try await $0.command("debug", "digest")
-        }
+        let digest = try await LocalRedis.with(["--appendonly", "yes"], in: data) { try await $0.digest() }
         #expect(digest == marks[mark].digest, "\(target)")
       }
       let snapshotAlone = RedisFileRestorer(layout: RedisDataLayout(folder: "\(folder)/alone", appendOnly: .off))

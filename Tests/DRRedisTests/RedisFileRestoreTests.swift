@@ -55,6 +55,25 @@ struct RedisFileRestoreTests {
     }
   }
 
+  @Test("The other trap: a server that is told to restart saves what it holds over a file that was copied in")
+  func restartTrap() async throws {
+    let (bytes, digest, _) = try await snapshot()
+    try await withTemporaryFolder { folder in
+      let layout = RedisDataLayout(folder: folder, appendOnly: .off)
+      try await LocalRedis.with(["--save", "3600", "1"], in: folder) { server in
+        _ = try await server.command("set", "poor", "data")
+        try Data(bytes).write(to: URL(filePath: "\(folder)/dump.rdb"))
+        // Ours does not write where a server runs.
+        #expect(await refusal(bytes, RedisFileRestorer(layout: layout))?.code == .destinationInUse)
+        _ = try await server.command("shutdown")
+      }
+      let found = try await LocalRedis.with(in: folder) { try await $0.command("keys", "*") }
+      #expect(found == "poor")
+      _ = try await restore(bytes, RedisFileRestorer(layout: layout))
+      #expect(try await LocalRedis.with(in: folder) { try await $0.command("debug", "digest") } == digest)
+    }
+  }
+
   @Test("Without append-only files the snapshot becomes the RDB file; one file serves the older layout")
   func otherLayouts() async throws {
     let (bytes, digest, _) = try await snapshot()

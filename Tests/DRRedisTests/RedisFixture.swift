@@ -61,9 +61,25 @@ enum RedisFixture {
       "#!lua name=testing\nredis.register_function('answer', function() return 42 end)")
   }
 
-  /// The digest of all data. Keys whose time is past would count until they are met.
+  /// A script that digests the moments at which keys of databases 0 and 3 expire.
+  static let expiryDigest = """
+    local moments = {}
+    for _, database in ipairs({'0', '3'}) do
+      redis.call('SELECT', database)
+      local keys = redis.call('KEYS', '*')
+      table.sort(keys)
+      for _, key in ipairs(keys) do
+        moments[#moments + 1] = string.format('%s %s %.0f', database, key, redis.call('PEXPIRETIME', key))
+      end
+    end
+    return redis.sha1hex(table.concat(moments, '\\n'))
+    """
+
+  /// The digest of all data, and of the moments at which keys expire: `DEBUG DIGEST` sees only that they do. Keys whose time
+  /// is past would count until they are met.
   static func digest(_ server: RedisSandbox) async throws -> String {
-    try await server.command("DEBUG", "DIGEST").text ?? ""
+    let data = try await server.command("DEBUG", "DIGEST").text ?? ""
+    return try await "\(data) \(server.command("EVAL", expiryDigest, "0").text ?? "")"
   }
 
   static func info(_ server: RedisSandbox, _ section: String = "everything") async throws -> RedisInfo {

@@ -54,6 +54,9 @@ import Testing
         #expect(try await RedisFixture.digest(server) == digest)
         #expect(try await RedisFixture.info(server)["role"] == "master")
         #expect(try await server.command("FCALL", "answer", "0").integer == 42)
+        // What was set for the load is set back.
+        let setting = try await server.command("CONFIG", "GET", "repl-diskless-load").textPairs
+        #expect(setting == ["repl-diskless-load": diskless])
         try await server.kill()
         try await server.start()
         #expect(try await RedisFixture.digest(server) == digest)
@@ -124,6 +127,52 @@ import Testing
       try await RedisFixture.withServer(cluster) { server in
         let error = try await Self.refusal(manifest, repository, into: server)
         #expect(error.message.contains("cluster"))
+      }
+    }
+  }
+
+  /// What a later Redis wrote, and values of modules: a target that met them would be left empty, or end.
+  @Test func aBackupThatTheTargetCannotRead() async throws {
+    try await RedisFixture.withRepository { repository, folder in
+      let file = folder + "/later.rdb"
+      try Data(RecordedFiles.version12).write(to: URL(filePath: file))
+      let manifest = try await repository.backUp(
+        RedisSnapshot(component: try RedisFixture.component(), file: file), cadence: .hourly,
+        logger: RedisFixture.logger)
+      try await RedisFixture.withServer { server in
+        try await server.command("SET", "precious", "data")
+        let before = try await RedisFixture.digest(server)
+        let error = try await Self.refusal(manifest, repository, into: server) { $0.existingData = .discard }
+        #expect(error.code == .invalidConfiguration && error.message.contains("nothing was touched"))
+        #expect(error.message.contains("values of graph") && error.message.contains("0 modules are loaded"))
+        let newest = RedisVersions.newestRDB(of: try await RedisFixture.info(server))
+        #expect(error.message.contains("has RDB version 12") == (newest < 12), "\(error)")
+        #expect(try await RedisFixture.digest(server) == before)
+      }
+    }
+  }
+
+  /// The change log comes slower than the target's `repl-timeout`: it hears a heartbeat, and does not take us for dead.
+  @Test func aSlowChangeLogIsBorne() async throws {
+    try await RedisFixture.withServer { server in
+      try await RedisFixture.withRepository { repository, _ in
+        let log = try RunningLog(RedisFixture.archive(repository), server)
+        try await RedisFixture.eventually("the snapshot") { !log.snapshots.isEmpty }
+        try await RedisFixture.fill(server, keys: 50)
+        try await log.waitUntilDurable(server)
+        let digest = try await RedisFixture.digest(server)
+        try await log.stop().get()
+        try await RedisFixture.withServer(RedisFixture.options(["repl-timeout": "3"])) { target in
+          let tier = DyingTier(repository.tier)
+          var restorer = RedisOnlineRestorer(
+            server: target.settings,
+            archive: RedisLogArchive(tier: tier, component: try RedisFixture.component()))
+          restorer.onStep = { if $0 == .checked { tier.dawdle(.seconds(8)) } }
+          let outcome = try await restorer.restore(
+            from: repository.reader(for: log.snapshots[0]), to: .latest, logger: RedisFixture.logger)
+          #expect(outcome.duration > .seconds(8))
+          #expect(try await RedisFixture.digest(target) == digest)
+        }
       }
     }
   }

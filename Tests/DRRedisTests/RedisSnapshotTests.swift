@@ -139,6 +139,32 @@ import Testing
     }
   }
 
+  /// A file of `redis-cli --rdb` is taken. What that leaves where a longer file was (it cuts nothing off), or in a pipe
+  /// (the mark behind the end), is refused.
+  @Test func filesOfTheStockProgram() async throws {
+    try await RedisFixture.withServer { server in
+      try await RedisFixture.fill(server)
+      guard case .unix(let socket) = server.settings.address else { throw DRError(.invalidConfiguration, "no socket") }
+      try await RedisFixture.withRepository { repository, folder in
+        let path = folder + "/stock.rdb"
+        let taken = try await RedisFixture.program(server, "redis-cli", ["-s", socket, "--rdb", path])
+        #expect(taken.0 == 0, "\(taken.1)")
+        let source = RedisSnapshot(component: try RedisFixture.component(), file: path)
+        let manifest = try await repository.backUp(source, cadence: .hourly, logger: RedisFixture.logger)
+        #expect(manifest.properties["keys"]?.integer == (try await server.command("DBSIZE").integer ?? 0) + 1)
+        let whole = try Data(contentsOf: URL(filePath: path))
+        for rest in [Data(String(repeating: "e", count: 40).utf8), whole.suffix(300), Data([10])] {
+          try (whole + rest).write(to: URL(filePath: path))
+          let error = try await #require(throws: DRError.self) {
+            try await repository.backUp(source, cadence: .hourly, logger: RedisFixture.logger)
+          }
+          #expect(error.code == .malformedData && error.message.contains("bytes after the end"), "\(error)")
+        }
+        #expect(try await repository.catalog(of: source.component).backups.map(\.id) == [manifest.id])
+      }
+    }
+  }
+
   /// The server dies, or its child does, in the middle of sending.
   @Test func aServerThatDiesLeavesNothing() async throws {
     try await RedisFixture.withServer(RedisFixture.options(["rdb-key-save-delay": "300"])) { server in

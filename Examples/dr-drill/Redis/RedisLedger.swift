@@ -6,6 +6,9 @@ import Logging
 /// Connections that write one transaction after another, each into every kind of key, until they are told to stop or the
 /// server dies.
 final class RedisLedger: Sendable {
+  /// Without those that frame it.
+  static let commandsInTransaction = 4
+
   let ledger = Ledger()
   private let gate = Gate()
   private let tasks: [Task<Void, any Error>]

@@ -15,6 +15,9 @@ public import ServiceLifecycle
 /// tier is slow or away, changes wait in memory and in a file, up to a limit. Killed at any moment, it goes on where the log
 /// ends.
 ///
+/// A cluster has no change log: a node of one is refused, for its stream is that of one shard, and no position in it says
+/// where the others were. ``RedisClusterSnapshot``, as often as needed, is the way there.
+///
 /// Needs a user with `+psync +replconf +ping`; see ``RedisSnapshot`` for more. `repl-backlog-size` (1 MB by default) decides
 /// how long it may be away without a new snapshot.
 public struct RedisChangeLog: ChangeSource, Service {
@@ -117,6 +120,9 @@ public struct RedisChangeLog: ChangeSource, Service {
       do {
         try await located {
           if !hasLooked {
+            try await ServerFacts.refuseClusterNode(
+              server, advice: "a change log of a cluster does not exist: take RedisClusterSnapshot as often as needed",
+              logger: logger)
             resuming = try await startingPoint(logger)
             hasLooked = true
           }

@@ -7,7 +7,8 @@ import NIOCore
 ///
 /// Artifacts for each shard: `dump-<n>.rdb`, `changes-<n>.aof` (what it was sent between its data set and the cut, to be
 /// loaded after it, as an append-only file), `nodes-<n>.conf` (in the form of the server's own file, so that a node that is
-/// restored is who it was).
+/// restored is who it was), `config-<n>.json` and `acl-<n>.txt` (encrypted, or left out). Restored by ``RedisFileRestorer``,
+/// shard by shard, or by ``RedisKeyRestorer`` into any cluster or server.
 ///
 /// Every master sends its data set at its own moment; the stream of each is followed until one cut that is exact across
 /// shards: writes are paused for a moment on all, and each says where its stream is. Refused while slots move.
@@ -60,15 +61,21 @@ public struct RedisClusterSnapshot: BackupSource {
         .sourceFailed, "the cluster changed while it was captured", advice: "take the snapshot again",
         component: component)
     }
+    var leftOut: [BackupManifest.Omission] = []
     for (index, settings) in reached.enumerated() {
       let text = try await nodesFile(settings, logger)
       try await writer.write("nodes-\(index).conf", ByteStream(text), expectedLength: Int64(text.readableBytes))
+      let facts = try await ServerFacts.ask(settings, logger: logger)
+      // The same of all, as a rule.
+      for omission in try await facts.write(into: writer, suffix: "-\(index)") where !leftOut.contains(omission) {
+        leftOut.append(omission)
+      }
     }
     let moment = cut.moment ?? Date()
     let positions = shards.compactMap { shard in shard.position.map { "\(masters[shard.index].id)=\($0)" } }
     return Capture(
       recoveryPoint: RecoveryPoint(time: moment, position: positions.joined(separator: ",")), method: .snapshot,
-      serverVersion: shards.first?.version,
+      serverVersion: shards.first?.version, leftOut: leftOut,
       properties: [
         "mode": "cluster", "exactCut": .bool(writePause != nil), "keys": .integer(shards.reduce(0) { $0 + $1.keys }),
         "shards": .array(
@@ -77,6 +84,7 @@ public struct RedisClusterSnapshot: BackupSource {
             return [
               "id": .string(master.id), "address": .string("\(master.host):\(master.port)"),
               "slots": .array(master.slots.map { .string("\($0.lowerBound)-\($0.upperBound)") }),
+              // When the data set was taken: the changes up to the cut come on top.
               "keys": .integer(shard.keys),
               "replicationID": .string(shard.position?.history ?? ""),
               "replicationOffset": .integer(shard.position?.offset ?? 0),

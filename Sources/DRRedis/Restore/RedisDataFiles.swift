@@ -15,6 +15,7 @@ final class RedisDataFiles: @unchecked Sendable {
   /// What the restore makes, as a path, and the name that it takes in the end.
   private let work: String
   private let name: String
+  private let nodesWork: String
   private let createdFolder: Bool
   private var hasChanges = false
   private var descriptor: Int32
@@ -32,6 +33,7 @@ final class RedisDataFiles: @unchecked Sendable {
     case .singleFile: name = layout.appendFile
     }
     work = "\(layout.folder)/\(name).restoring-\(stamp)"
+    nodesWork = "\(layout.folder)/\(layout.clusterFile).restoring-\(stamp)"
     try RedisDataFiles.refuseRunningServer(layout.folder)
     attributes = try FileAttributes(layout, name: name, owner: owner)
     createdFolder = try RedisDataFiles.makeFolder(layout.folder, attributes)
@@ -82,24 +84,37 @@ final class RedisDataFiles: @unchecked Sendable {
   }
 
   /// Makes everything durable and puts it in its place. Returns where that which was there is now.
-  func commit() throws -> [String] {
+  ///
+  /// - Parameter nodes: What a node of a cluster knows of the others, for its own file.
+  func commit(nodes: ByteBuffer? = nil) throws -> [String] {
     try closeFile()
+    if let nodes { try create(nodesWork, nodes) }
     if layout.appendOnly == .folder {
       // The increments that the server goes on with, and the list of both. The list ends in a newline, or is refused.
-      if !hasChanges { try create("\(work)/\(layout.appendFile).1.incr.aof", "") }
+      if !hasChanges { try create("\(work)/\(layout.appendFile).1.incr.aof", ByteBuffer()) }
       try create(
         "\(work)/\(layout.appendFile).manifest",
-        """
-        file \(layout.appendFile).1.base.rdb seq 1 type b
-        file \(layout.appendFile).1.incr.aof seq 1 type i
+        ByteBuffer(
+          string: """
+            file \(layout.appendFile).1.base.rdb seq 1 type b
+            file \(layout.appendFile).1.incr.aof seq 1 type i
 
-        """)
+            """))
       guard chmod(work, mode_t(attributes.folderMode)) == 0 else { throw FileFailure.make("chmod", work) }
       try attributes.own(path: work)
       try FileFailure.syncFolder(work)
     }
     try RedisDataFiles.refuseRunningServer(layout.folder)
     var aside: [String] = []
+    if nodes != nil {
+      // First: a node that starts with its old name and the new data is refused by nobody.
+      let path = "\(layout.folder)/\(layout.clusterFile)"
+      if FileFailure.exists(path) {
+        guard rename(path, "\(path).before-\(stamp)") == 0 else { throw FileFailure.make("rename", path) }
+        aside.append("\(path).before-\(stamp)")
+      }
+      guard rename(nodesWork, path) == 0 else { throw FileFailure.make("rename", path) }
+    }
     if let former = try place() { aside.append(former) }
     // What a server would load if its settings were changed: stale from now on.
     for other in layout.loadable where other != name {
@@ -118,6 +133,7 @@ final class RedisDataFiles: @unchecked Sendable {
     descriptor = -1
     guard !isPlaced else { return }
     try? FileManager.default.removeItem(atPath: work)
+    unlink(nodesWork)
     if createdFolder { rmdir(layout.folder) }
   }
 
@@ -147,11 +163,11 @@ final class RedisDataFiles: @unchecked Sendable {
     return former
   }
 
-  private func create(_ path: String, _ text: String) throws {
+  private func create(_ path: String, _ content: ByteBuffer) throws {
     let file = open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0o600)
     guard file >= 0 else { throw FileFailure.make("create", path) }
     defer { close(file) }
-    try FileFailure.writeAll(file, ByteBuffer(string: text), path)
+    try FileFailure.writeAll(file, content, path)
     try settle(file, path)
     count += 1
   }

@@ -24,6 +24,8 @@ public struct RedisDataLayout: Sendable, Hashable {
   public var appendFolder = "appendonlydir"
   /// `appendfilename`.
   public var appendFile = "appendonly.aof"
+  /// `cluster-config-file`: of a node of a cluster.
+  public var clusterFile = "nodes.conf"
 
   public init(folder: String, appendOnly: AppendOnly) {
     self.folder = folder
@@ -45,6 +47,7 @@ public struct RedisDataLayout: Sendable, Hashable {
     dumpFile = values["dbfilename"] ?? dumpFile
     appendFolder = values["appenddirname"] ?? appendFolder
     appendFile = values["appendfilename"] ?? appendFile
+    clusterFile = values["cluster-config-file"] ?? clusterFile
     try check()
   }
 
@@ -71,7 +74,7 @@ public struct RedisDataLayout: Sendable, Hashable {
     guard folder.hasPrefix("/"), folder.count > 1, !folder.contains("\0") else {
       throw DRError(.invalidConfiguration, "the data folder must be an absolute path", object: folder)
     }
-    for name in [dumpFile, appendFolder, appendFile]
+    for name in [dumpFile, appendFolder, appendFile, clusterFile]
     where name.isEmpty || name.contains("/") || name.contains("\0") || name.contains(where: \.isWhitespace)
       || name == "."
       || name == ".."

@@ -40,6 +40,9 @@ public struct RedisFileRestorer: Restorer {
   public var owner: String?
   /// Take a file without a checksum.
   public var acceptsMissingChecksum: Bool
+  /// Which shard of a cluster's backup, from 0. Its changes up to the cut across shards come too, and its `nodes.conf`
+  /// (``RedisDataLayout/clusterFile``): a node that is started with it is who it was, at the address that it has now.
+  public var shard: Int?
   public var progress: ProgressHandler?
 
   public init(
@@ -71,6 +74,10 @@ public struct RedisFileRestorer: Restorer {
       guard manifest.component.kind == .redis else {
         throw DRError(.invalidConfiguration, "backup \(manifest.id) is no backup of Redis")
       }
+      if let shards = manifest.shards { return try await restoreShard(of: shards, reader, target, logger) }
+      guard shard == nil else {
+        throw DRError(.invalidConfiguration, "backup \(manifest.id) is not of a cluster: it has no shards")
+      }
       let replay = try await RedisReplay.find(manifest, to: target, in: archive)
       if let replay, replay.commands > 0, layout.appendOnly == .off {
         throw DRError(
@@ -78,15 +85,15 @@ public struct RedisFileRestorer: Restorer {
           advice: "restore online, or for a server with appendonly yes, or ask for the snapshot alone")
       }
       let artifact = try manifest.artifact("dump.rdb")
+      let after = replay.map { replay in
+        Increment(
+          content: layout.appendOnly == .singleFile ? replay.commandsAlone : replay.appendOnlyFile,
+          commands: replay.commands, bytes: replay.bytes)
+      }
       var report = try await restoreFiles(
-        from: try await reader.read(artifact), size: artifact.rawSize, object: artifact.key.rawValue, replay: replay)
+        from: try await reader.read(artifact), size: artifact.rawSize, object: artifact.key.rawValue, after)
       report.position = replay.map { "\($0.end.offset)" } ?? manifest.recoveryPoint.position
-      logger.info(
-        "restored",
-        metadata: [
-          "component": "\(manifest.component)", "redis.keys": "\(report.summary.keys)",
-          "redis.aside": "\(report.movedAside)",
-        ])
+      note(report, manifest, logger)
       return report
     } catch var error as DRError {
       error.component = error.component ?? manifest.component
@@ -101,11 +108,67 @@ public struct RedisFileRestorer: Restorer {
   ///   - object: Names the file in errors.
   /// - Throws: As ``restoreFiles(from:to:logger:)``.
   public func restoreFiles(from content: ByteStream, size: Int64?, object: String) async throws -> Report {
-    try await restoreFiles(from: content, size: size, object: object, replay: nil)
+    try await restoreFiles(from: content, size: size, object: object, nil)
+  }
+
+  /// What follows the snapshot: an append-only file.
+  private struct Increment {
+    var content: ByteStream
+    var commands: Int
+    var bytes: Int64
+  }
+
+  /// One shard of a cluster, at the moment that all of them share.
+  private func restoreShard(
+    of shards: Int, _ reader: any BackupReader, _ target: RecoveryTarget, _ logger: Logger
+  ) async throws -> Report {
+    let manifest = reader.manifest
+    guard let shard, (0..<shards).contains(shard) else {
+      throw DRError(
+        .invalidConfiguration, "backup \(manifest.id) is of a cluster of \(shards) shards",
+        advice: "say which one this node is to hold: 0 to \(shards - 1)")
+    }
+    // There is nothing after it: of a cluster there is no change log.
+    _ = try await RedisReplay.find(manifest, to: target, in: nil)
+    let changes = try manifest.artifact("changes-\(shard).aof")
+    // A few seconds of writes: what came while the data sets were taken.
+    let bytes = try await reader.read(changes).collect(limit: Int(changes.rawSize))
+    var commands = 0
+    var scanner = ReplicationCommandScanner()
+    try bytes.withUnsafeReadableBytes { raw in
+      try scanner.scan(raw) { command, _, _ in if command == .other { commands += 1 } }
+    }
+    guard scanner.isAtBoundary else {
+      throw DRError(.corruptData, "the changes end in the middle of a command", object: changes.key.rawValue)
+    }
+    if commands > 0, layout.appendOnly == .off {
+      throw DRError(
+        .targetUnreachable, "\(commands) changes between the data set and the cut cannot be put into an RDB file",
+        advice: "start the node with appendonly yes, or restore key by key")
+    }
+    let dump = try manifest.artifact("dump-\(shard).rdb")
+    let nodes = try await reader.read(manifest.artifact("nodes-\(shard).conf")).collect(limit: 16 << 20)
+    var report = try await restoreFiles(
+      from: try await reader.read(dump), size: dump.rawSize, object: dump.key.rawValue,
+      layout.appendOnly == .off
+        ? nil : Increment(content: ByteStream(bytes), commands: commands, bytes: Int64(bytes.readableBytes)),
+      nodes: nodes)
+    report.position = manifest.recoveryPoint.position.split(separator: ",").map(String.init)[shard]
+    note(report, manifest, logger)
+    return report
+  }
+
+  private func note(_ report: Report, _ manifest: BackupManifest, _ logger: Logger) {
+    logger.info(
+      "restored",
+      metadata: [
+        "component": "\(manifest.component)", "redis.keys": "\(report.summary.keys)",
+        "redis.aside": "\(report.movedAside)",
+      ])
   }
 
   private func restoreFiles(
-    from content: ByteStream, size: Int64?, object: String, replay: RedisReplay?
+    from content: ByteStream, size: Int64?, object: String, _ after: Increment?, nodes: ByteBuffer? = nil
   ) async throws -> Report {
     let start = ContinuousClock.now
     let executor = BlockingExecutor(label: "redis.restore")
@@ -128,7 +191,7 @@ public struct RedisFileRestorer: Restorer {
           .corruptData, "the RDB file has no checksum: nothing vouches for its bytes",
           advice: "choose a backup with one, or accept a missing checksum", object: object)
       }
-      if let replay {
+      if let after {
         try await executor.run { try files.beginChanges() }
         // The database that the stream is in, if the snapshot was not taken at its start.
         if let database = summary.aux["repl-stream-db"].flatMap({ Int($0) }), database > 0 {
@@ -136,15 +199,14 @@ public struct RedisFileRestorer: Restorer {
           select.writeRESPCommand(["SELECT", "\(database)"])
           try await executor.run { [select] in try files.write(select) }
         }
-        let changes = layout.appendOnly == .singleFile ? replay.commandsAlone : replay.appendOnlyFile
-        for try await bytes in changes { try await executor.run { try files.write(bytes) } }
+        for try await bytes in after.content { try await executor.run { try files.write(bytes) } }
       }
-      let aside = try await executor.run { try files.commit() }
+      let aside = try await executor.run { try files.commit(nodes: nodes) }
       meter?.finish()
       return Report(
         outcome: RestoreOutcome(
-          bytes: summary.bytes + (replay?.bytes ?? 0), items: files.count, duration: start.duration(to: .now)),
-        summary: summary, commands: replay?.commands ?? 0, position: nil, movedAside: aside)
+          bytes: summary.bytes + (after?.bytes ?? 0), items: files.count, duration: start.duration(to: .now)),
+        summary: summary, commands: after?.commands ?? 0, position: nil, movedAside: aside)
     } catch {
       // Not cancelled with the restore: what it made has to go.
       await Task.detached { try? await executor.run { files.discard() } }.value

@@ -10,6 +10,9 @@ import NIOCore
 /// at a time. The user needs `+restore +select` (in a cluster `+cluster|nodes`, for functions `+function|restore`) and the
 /// keys.
 ///
+/// Of a cluster's backup each key comes as it was when its shard's data set was taken: the changes up to the cut across
+/// shards are commands, not keys, and are left out.
+///
 /// What a failure leaves: the keys that were restored until then. To run it again is safe.
 public struct RedisKeyRestorer: Restorer {
   /// What to do with the backup's functions.
@@ -98,10 +101,10 @@ public struct RedisKeyRestorer: Restorer {
   ///   `noSpace`, `invalidConfiguration` if the server takes no keys.
   public func restoreKeys(from reader: any BackupReader, logger: Logger) async throws -> Report {
     do {
-      let artifact = try reader.manifest.artifact("dump.rdb")
-      return try await restoreKeys(size: artifact.rawSize, object: artifact.key.rawValue, logger: logger) {
-        try await reader.read(artifact)
-      }
+      return try await restoreKeys(
+        try reader.manifest.dataSets().map { artifact in
+          DataSet(size: artifact.rawSize, object: artifact.key.rawValue) { try await reader.read(artifact) }
+        }, logger)
     } catch var error as DRError {
       error.component = error.component ?? reader.manifest.component
       throw error
@@ -115,15 +118,45 @@ public struct RedisKeyRestorer: Restorer {
   ///   - open: Gives the file's bytes; called twice if it is to be checked first.
   /// - Throws: As ``restoreKeys(from:logger:)``.
   public func restoreKeys(
-    size: Int64?, object: String, logger: Logger, from open: @Sendable () async throws -> ByteStream
+    size: Int64?, object: String, logger: Logger, from open: @escaping @Sendable () async throws -> ByteStream
   ) async throws -> Report {
+    try await restoreKeys([DataSet(size: size, object: object, open: open)], logger)
+  }
+
+  private struct DataSet {
+    var size: Int64?
+    var object: String
+    var open: @Sendable () async throws -> ByteStream
+  }
+
+  private func restoreKeys(_ dataSets: [DataSet], _ logger: Logger) async throws -> Report {
     let start = ContinuousClock.now
     let filter = try KeyFilter(selection)
-    if checksFirst { try await check(try await open(), size, object) }
+    if checksFirst {
+      for one in dataSets { try await check(try await one.open(), one.size, one.object) }
+    }
     let checked = ContinuousClock.now
     let sender = try await KeySender.connect(server, logger: logger)
     do {
-      var report = try await send(try await open(), size, object, filter, sender)
+      var report = Report()
+      var libraries: [ByteBuffer] = []
+      for one in dataSets {
+        let held = try await send(try await one.open(), one.size, one.object, filter, sender, &report)
+        // Every shard of a cluster has the same.
+        if libraries.isEmpty { libraries = held }
+      }
+      let outcome = try await sender.finish()
+      report.restored = outcome.restored
+      report.existing = outcome.existing
+      report.failed += outcome.failed
+      report.failures = Array((report.failures + outcome.failures).prefix(Report.mostFailures))
+      report.bytes = sender.bytes
+      if !libraries.isEmpty {
+        var replaces = false
+        if case .replace = functions { replaces = true }
+        try await sender.restore(functions: DumpPayload.functions(libraries), replacing: replaces)
+        report.functions = libraries.count
+      }
       report.duration = start.duration(to: .now)
       report.sending = checked.duration(to: .now)
       await sender.stop()
@@ -149,13 +182,14 @@ public struct RedisKeyRestorer: Restorer {
     meter?.finish()
   }
 
+  /// Returns the function libraries, as far as they are wanted.
   private func send(
-    _ content: ByteStream, _ size: Int64?, _ object: String, _ filter: KeyFilter, _ sender: KeySender
-  ) async throws -> Report {
+    _ content: ByteStream, _ size: Int64?, _ object: String, _ filter: KeyFilter, _ sender: KeySender,
+    _ report: inout Report
+  ) async throws -> [ByteBuffer] {
     let meter = progress.map { ProgressMeter("dump.rdb", total: size, handler: $0) }
     let now = Int64(Date().timeIntervalSince1970 * 1000)
     var reader = RDBEntryReader(object: object, valueLimit: valueLimit, selects: { filter.selects($0) })
-    var report = Report()
     var libraries: [ByteBuffer] = []
     for try await frame in content {
       reader.append(frame)
@@ -193,19 +227,7 @@ public struct RedisKeyRestorer: Restorer {
       meter?.add(frame.readableBytes)
     }
     _ = try reader.finish()
-    let outcome = try await sender.finish()
-    report.restored = outcome.restored
-    report.existing = outcome.existing
-    report.failed += outcome.failed
-    report.failures = Array((report.failures + outcome.failures).prefix(Report.mostFailures))
-    report.bytes = sender.bytes
-    if !libraries.isEmpty {
-      var replaces = false
-      if case .replace = functions { replaces = true }
-      try await sender.restore(functions: DumpPayload.functions(libraries), replacing: replaces)
-      report.functions = libraries.count
-    }
     meter?.finish()
-    return report
+    return libraries
   }
 }

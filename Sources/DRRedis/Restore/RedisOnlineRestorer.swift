@@ -11,11 +11,15 @@ import NIOCore
 /// backup and the change log and checked every byte; after, it waits until the target's own persistence holds the new data,
 /// for until then a crash of the target would bring the old data back.
 ///
-/// For standalone servers. The user on the target needs `+replicaof +info +ping +config|get +bgsave`. The target connects to
+/// For standalone servers. The user on the target needs `+replicaof +info +ping +config|get +bgsave`; with `+config|set` an
+/// empty target loads from the connection instead of a file that it writes first (`repl-diskless-load`, which is set back). The target connects to
 /// this process: ``address`` must be one that it can reach. The data set crosses that connection without TLS.
 ///
 /// What a failure leaves: before the data set was sent whole, the target's old data; after that, the new one, and the error
 /// says which step is missing. The target follows nobody in either case, unless it cannot be reached.
+///
+/// Keys whose time has passed since the moment that is restored expire in the target at once. Servers before Redis 7 send
+/// some times to live as seconds from now: those begin anew when their change log is restored.
 public struct RedisOnlineRestorer: Restorer {
   /// What to do with what the target holds.
   public enum ExistingData: Sendable {
@@ -94,6 +98,11 @@ public struct RedisOnlineRestorer: Restorer {
     guard manifest.component.kind == .redis else {
       throw DRError(.invalidConfiguration, "backup \(manifest.id) is no backup of Redis")
     }
+    if let shards = manifest.shards {
+      throw DRError(
+        .invalidConfiguration, "backup \(manifest.id) is of a cluster of \(shards) shards",
+        advice: "restore it by file, shard by shard, or key by key")
+    }
     let replay = try await RedisReplay.find(manifest, to: target, in: archive)
     let summary = try await check(reader)
     let preflight = try await RedisTargetPreflight.look(
@@ -109,8 +118,15 @@ public struct RedisOnlineRestorer: Restorer {
       try await RedisConnection.withConnection(server, logger: logger) { admin in
         // Asked again: the backup of the target has been its first replica, and that begins a new history.
         let identity = RedisInfo(try await admin.command("INFO", "everything").text ?? "")
-        try await serve(
-          listener, admin, reader, artifact, from: start?.offset ?? 0, replay, identity: identity, logger)
+        let former = preflight.keys == 0 ? try await loadFromConnection(admin) : nil
+        do {
+          try await serve(
+            listener, admin, reader, artifact, from: start?.offset ?? 0, replay, identity: identity, logger)
+        } catch {
+          if let former { await setAgain(former, logger) }
+          throw error
+        }
+        if let former { try await admin.command("CONFIG", "SET", Self.loadSetting, former) }
         onStep?(.answers)
         try await confirm(admin, summary, replay, before: preflight.info, logger)
       }
@@ -122,6 +138,30 @@ public struct RedisOnlineRestorer: Restorer {
       await listener.close()
       throw error
     }
+  }
+
+  private static let loadSetting = "repl-diskless-load"
+
+  /// Has an empty target read the data set from the connection into its memory: else it writes a file first, and then loads
+  /// that. There is no old data that a broken connection could cost.
+  ///
+  /// - Returns: What the setting was, if it was changed. A user who may not set it is no obstacle.
+  private func loadFromConnection(_ admin: RedisConnection) async throws -> String? {
+    let answer = try await admin.send(["CONFIG", "GET", Self.loadSetting])
+    guard answer.textPairs[Self.loadSetting] == "disabled",
+      try await admin.send(["CONFIG", "SET", Self.loadSetting, "on-empty-db"]).isOK
+    else { return nil }
+    return "disabled"
+  }
+
+  /// On a connection of its own: the other one may be what failed.
+  private func setAgain(_ former: String, _ logger: Logger) async {
+    let server = server
+    await Task.detached {
+      _ = try? await RedisConnection.withConnection(server, logger: logger) {
+        try await $0.command("CONFIG", "SET", RedisOnlineRestorer.loadSetting, former)
+      }
+    }.value
   }
 
   /// Reads the whole data set before anything is touched.

@@ -33,6 +33,7 @@ package final class ServedReplica: Sendable {
     try await withThrowingTaskGroup(of: Void.self) { group in
       group.addTask { try await body(self) }
       group.addTask { try await self.read() }
+      group.addTask { try await self.keepAlive() }
       defer { group.cancelAll() }
       try await group.next()
     }
@@ -62,6 +63,7 @@ package final class ServedReplica: Sendable {
 
   func send(payload: ByteBuffer) async throws { try await link.send(payload, limit: limit) }
 
+  /// Sends whole commands of the stream.
   func send(stream: ByteBuffer) async throws {
     try await link.send(stream, limit: limit)
     state.withLock { state in
@@ -84,6 +86,19 @@ package final class ServedReplica: Sendable {
     _ = try await wait(what, limit) { state in state.acknowledged.flatMap { $0 >= wanted ? $0 : nil } }
   }
 
+  /// A master that says nothing is taken for dead (`repl-timeout`), also while the change log is slow to come. What is sent
+  /// beside are whole commands, so that a heartbeat finds its place between two of them.
+  private func keepAlive() async throws {
+    while true {
+      try await Task.sleep(for: .milliseconds(500))
+      // Before it has loaded the data set, there is no stream.
+      let isSilent = state.withLock {
+        $0.acknowledged != nil && !$0.isEnding && $0.lastSent.duration(to: .now) > .seconds(1)
+      }
+      if isSilent { try await send(stream: Self.heartbeat) }
+    }
+  }
+
   private func wait<Value: Sendable>(
     _ what: String, _ limit: Duration, _ look: @escaping @Sendable (State) -> Value?
   ) async throws -> Value {
@@ -92,10 +107,6 @@ package final class ServedReplica: Sendable {
       if let value = state.withLock({ look($0) }) { return value }
       guard ContinuousClock.now < deadline else {
         throw DRError(.timedOut, "waited \(limit) for \(what)", advice: "see the target's log", object: link.peer)
-      }
-      // A master that says nothing is taken for dead.
-      if state.withLock({ $0.sent > 0 && $0.lastSent.duration(to: .now) > .seconds(5) && $0.acknowledged != nil }) {
-        try await send(stream: Self.heartbeat)
       }
       try await Task.sleep(for: .milliseconds(5))
     }

@@ -29,6 +29,7 @@ extension RedisSandbox {
     public let settings: RedisConnectionSettings
     /// By TCP, where it listens.
     public let port: Int?
+    let busPort: Int?
     let runFolder: String
   }
 }

@@ -108,7 +108,9 @@ public actor RedisSandbox {
         } else if options.clusterNodes > 0, let port {
           settings.address = .tcp(host: "127.0.0.1", port: port)
         }
-        return Node(dataFolder: folder, settings: settings, port: port, runFolder: home.runFolder)
+        // Kept over a restart: the others know it by that.
+        let busPort = options.clusterNodes > 0 ? Int(try freePort()) : nil
+        return Node(dataFolder: folder, settings: settings, port: port, busPort: busPort, runFolder: home.runFolder)
       }
       let sandbox = RedisSandbox(
         home: home, nodes: nodes, ownsDataFolder: dataFolder == nil, installation: installation,
@@ -349,7 +351,7 @@ public actor RedisSandbox {
       settings += [
         ("cluster-enabled", "yes"), ("cluster-config-file", "nodes.conf"),
         ("cluster-node-timeout", "5000"),
-        ("cluster-port", "\(try freePort())"),
+        ("cluster-port", "\(node.busPort ?? 0)"),
       ]
     }
     settings += options.settings.sorted { $0.key < $1.key }.map {

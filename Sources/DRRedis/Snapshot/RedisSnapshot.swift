@@ -9,7 +9,8 @@ import NIOCore
 /// Every byte of the RDB file is parsed and its CRC64 checked as it passes: what fails is never committed.
 ///
 /// The user needs `+psync +replconf +ping`. What else it may not ask is left out, and the manifest says so. Users are not in
-/// an RDB file: without `+acl|list` they are not in the backup.
+/// an RDB file: without `+acl|list` they are not in the backup. A node of a cluster is refused, if the user may `INFO`: see
+/// ``RedisClusterSnapshot``.
 public struct RedisSnapshot: BackupSource {
   /// Where the data set comes from.
   public enum Origin: Sendable {
@@ -44,6 +45,8 @@ public struct RedisSnapshot: BackupSource {
       switch origin {
       case .file(let path): return try await capture(file: path, into: writer)
       case .server(let settings):
+        try await ServerFacts.refuseClusterNode(
+          settings, advice: "take all its shards at one moment with RedisClusterSnapshot", logger: logger)
         let session = try await ReplicaSession.start(settings, logger: logger)
         do {
           let capture = try await capture(from: session, settings, into: writer, logger: logger)
@@ -83,7 +86,7 @@ public struct RedisSnapshot: BackupSource {
       metadata: ["redis.history": "\(start.history)", "redis.offset": "\(start.offset)"])
     let summary = try await store(from: session, at: start, settings, as: "dump.rdb", into: writer)
     let facts = try await ServerFacts.ask(settings, logger: logger)
-    let leftOut = try await write(facts, into: writer)
+    let leftOut = try await facts.write(into: writer)
     var properties = Self.properties(summary)
     properties["replicationID"] = .string(start.history)
     properties["replicationOffset"] = .integer(start.offset)
@@ -165,25 +168,6 @@ public struct RedisSnapshot: BackupSource {
         .sourceFailed, "the server announced offset \(start.offset), and the data set is of offset \(offset)",
         advice: "take the snapshot again", object: "dump.rdb")
     }
-  }
-
-  private func write(_ facts: ServerFacts, into writer: any BackupWriter) async throws -> [BackupManifest.Omission] {
-    var leftOut = facts.leftOut
-    if let configuration = facts.configuration {
-      try await writer.write(
-        "config.json", ByteStream(configuration), expectedLength: Int64(configuration.readableBytes))
-    }
-    if let users = facts.users {
-      if writer.encrypts {
-        try await writer.write("acl.txt", ByteStream(users), expectedLength: Int64(users.readableBytes))
-      } else {
-        leftOut.append(
-          BackupManifest.Omission(
-            what: "users and their rights (ACL)",
-            reason: "they hold password hashes, and this backup is not encrypted: name a recipient"))
-      }
-    }
-    return leftOut
   }
 
   private func capture(file path: String, into writer: any BackupWriter) async throws -> Capture {

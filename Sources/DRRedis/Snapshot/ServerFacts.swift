@@ -60,6 +60,44 @@ struct ServerFacts: Sendable {
   }
 }
 
+extension ServerFacts {
+  /// Stores the configuration, and the users if they are encrypted. Returns what was left out.
+  ///
+  /// - Parameter suffix: Of the artifacts' names: `config<suffix>.json` and `acl<suffix>.txt`.
+  func write(into writer: any BackupWriter, suffix: String = "") async throws -> [BackupManifest.Omission] {
+    var leftOut = leftOut
+    if let configuration {
+      try await writer.write(
+        "config\(suffix).json", ByteStream(configuration), expectedLength: Int64(configuration.readableBytes))
+    }
+    if let users {
+      if writer.encrypts {
+        try await writer.write("acl\(suffix).txt", ByteStream(users), expectedLength: Int64(users.readableBytes))
+      } else {
+        leftOut.append(
+          BackupManifest.Omission(
+            what: "users and their rights (ACL)",
+            reason: "they hold password hashes, and this backup is not encrypted: name a recipient"))
+      }
+    }
+    return leftOut
+  }
+
+  /// Refuses a node of a cluster: what it holds is a part of the data, and would pass for all of it. A user who may not
+  /// `INFO` cannot be told so.
+  ///
+  /// - Throws: ``DRError`` with `invalidConfiguration`; as a connection.
+  static func refuseClusterNode(_ settings: RedisConnectionSettings, advice: String, logger: Logger) async throws {
+    let answer = try await RedisConnection.withConnection(settings, logger: logger) {
+      try await $0.send(["INFO", "server"])
+    }
+    guard RedisInfo.readable(answer)?["redis_mode"] == "cluster" else { return }
+    throw DRError(
+      .invalidConfiguration, "the server at \(settings) is a node of a cluster: it holds a part of the data only",
+      advice: advice)
+  }
+}
+
 extension RedisInfo {
   /// Nil for an error.
   static func readable(_ answer: RESPValue) -> RedisInfo? {

@@ -80,6 +80,12 @@ struct LocalRedis {
     return answers
   }
 
+  /// As ``RedisFixture/digest(_:)``.
+  func digest() async throws -> String {
+    let data = try await command("debug", "digest")
+    return try await "\(data) \(command("eval", RedisFixture.expiryDigest, "0"))"
+  }
+
   /// Sends raw bytes of the protocol and gives what `redis-cli --pipe` says.
   func pipe(_ bytes: [UInt8]) async throws -> String {
     let result = try await runCommand("redis-cli", ["-s", socket, "--pipe"], input: bytes)
@@ -106,20 +112,57 @@ struct LocalRedis {
     return Int(try await command("eval", script, "0", type, database: database)) ?? -1
   }
 
+  /// How many keys of each type and encoding a database has, as `set intset`.
+  func encodings(database: Int) async throws -> [String: Int] {
+    let script = """
+      local counts, lines = {}, {}
+      for _, key in ipairs(redis.call('KEYS', '*')) do
+        local form = redis.call('TYPE', key).ok .. ' ' .. redis.call('OBJECT', 'ENCODING', key)
+        counts[form] = (counts[form] or 0) + 1
+      end
+      for form, count in pairs(counts) do lines[#lines + 1] = form .. '=' .. count end
+      return lines
+      """
+    var counts: [String: Int] = [:]
+    for line in try await command("eval", script, "0", database: database).split(separator: "\n") {
+      let parts = line.split(separator: "=")
+      counts[String(parts[0])] = parts.count == 2 ? Int(parts[1]) : nil
+    }
+    return counts
+  }
+
   /// Each key as `name type expiry payload`: the name and what DUMP gives without its footer in hexadecimal digits, the
   /// expiry in milliseconds or -1.
-  func listing(database: Int) async throws -> [String] {
+  ///
+  /// - Parameter sorted: The members of a hash table in their own order, behind the byte of the type: the order in which
+  ///   DUMP gives them is each server's own.
+  func listing(database: Int, sorted: Bool = false) async throws -> [String] {
     let script = """
       local function hex(s) return (s:gsub('.', function(c) return string.format('%02x', c:byte()) end)) end
+      local function members(key, kind)
+        local found = {}
+        if kind == 'set' then
+          for _, member in ipairs(redis.call('SMEMBERS', key)) do found[#found + 1] = hex(member) end
+        else
+          local all = redis.call('HGETALL', key)
+          for i = 1, #all, 2 do found[#found + 1] = hex(all[i]) .. '=' .. hex(all[i + 1]) end
+        end
+        table.sort(found)
+        return table.concat(found, ',')
+      end
       local lines = {}
       for _, key in ipairs(redis.call('KEYS', '*')) do
         local kind, dump = redis.call('TYPE', key).ok, redis.call('DUMP', key)
-        lines[#lines + 1] = string.format(
-          '%s %s %.0f %s', hex(key), kind, redis.call('PEXPIRETIME', key), hex(dump:sub(1, -11)))
+        local value = hex(dump:sub(1, -11))
+        if ARGV[1] == 'sorted' and redis.call('OBJECT', 'ENCODING', key) == 'hashtable' then
+          value = value:sub(1, 2) .. ':' .. members(key, kind)
+        end
+        lines[#lines + 1] = string.format('%s %s %.0f %s', hex(key), kind, redis.call('PEXPIRETIME', key), value)
       end
       return lines
       """
-    return try await command("eval", script, "0", database: database).split(separator: "\n").map(String.init)
+    let answer = try await command("eval", script, "0", sorted ? "sorted" : "dumped", database: database)
+    return answer.split(separator: "\n").map(String.init)
   }
 
   /// Saves, and gives the bytes of the file.

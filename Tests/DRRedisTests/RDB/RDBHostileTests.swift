@@ -92,6 +92,35 @@ struct RDBHostileTests {
     }
   }
 
+  @Test("A server's file, cut or flipped at random places: refused by us and by redis-check-rdb")
+  func judged() async throws {
+    let whole = try await LocalRedis.with { server in
+      try await SampleKeys.fill(server)
+      return try await server.save()
+    }
+    var random = TestData.Random(seed: 12)
+    try await withTemporaryFolder { folder in
+      let path = "\(folder)/damaged.rdb"
+      func accepted(_ bytes: [UInt8]) async throws -> (ours: Bool, theirs: Bool) {
+        try Data(bytes).write(to: URL(filePath: path))
+        let judge = try await runCommand("redis-check-rdb", [path])
+        return (RDBHostileTests.refusal(bytes) == nil, judge.status == 0)
+      }
+      #expect(try await accepted(whole) == (true, true))
+      for round in 0..<100 {
+        let place = Int.random(in: 0..<whole.count, using: &random)
+        var damaged = whole
+        if round % 2 == 0 {
+          damaged.removeSubrange(place...)
+        } else {
+          damaged[place] ^= 1 << UInt8.random(in: 0..<8, using: &random)
+        }
+        let (ours, theirs) = try await accepted(damaged)
+        #expect(!ours && !theirs, "round \(round), at \(place)")
+      }
+    }
+  }
+
   @Test("What is unknown is refused by name: versions, Valkey, opcodes, types, forms of release candidates")
   func unknown() throws {
     for version in ["0000", "0013", "0080", "9999"] {
@@ -196,5 +225,6 @@ struct RDBHostileTests {
     }
     // Some mutations do no harm, most do.
     #expect(accepted > 0 && accepted < count)
+    print("\(count) mutated RDB files: \(accepted) read, \(count - accepted) refused")
   }
 }

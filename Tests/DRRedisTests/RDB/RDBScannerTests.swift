@@ -71,6 +71,33 @@ struct RDBScannerTests {
       for number in summary.keysPerDatabase.keys { counted += try await server.count(type, database: number) }
       #expect(summary.keysByType[type] == counted)
     }
+    try await compareEncodings(summary, with: server)
+  }
+
+  /// Each type of the file against the type and the encoding that the server says of its keys, as a table.
+  private static func compareEncodings(_ summary: RDBSummary, with server: LocalRedis) async throws {
+    var stated: [String: Int] = [:]
+    for database in summary.keysPerDatabase.keys {
+      stated.merge(try await server.encodings(database: database)) { $0 + $1 }
+    }
+    let forms = [
+      0: ["string int", "string embstr", "string raw"], 2: ["set hashtable"], 4: ["hash hashtable"],
+      5: ["zset skiplist"], 11: ["set intset"], 16: ["hash listpack"], 17: ["zset listpack"], 18: ["list quicklist"],
+      19: ["stream stream"],
+    ]
+    print("RDB type          in the file  by the server")
+    for (number, count) in summary.keysByEncoding.sorted(by: { $0.key < $1.key }) {
+      let names = forms[number] ?? []
+      let counted = names.reduce(0) { $0 + (stated[$1] ?? 0) }
+      #expect(count == counted, "type \(number)")
+      let name = names.first.map { names.count > 1 ? "\($0.split(separator: " ")[0])" : $0 } ?? "unknown"
+      let columns = [("\(number)", 3), (name, 15), ("\(count)", 13), ("\(counted)", 0)]
+      print(columns.map { $0 + String(repeating: " ", count: max(0, $1 - $0.count)) }.joined())
+    }
+    #expect(stated.values.reduce(0, +) == summary.keys)
+    for (database, expiries) in summary.expiriesPerDatabase.sorted(by: { $0.key < $1.key }) {
+      print("database \(database): \(summary.keysPerDatabase[database] ?? 0) keys, \(expiries) with a time to live")
+    }
   }
 
   private static func cut(_ bytes: [UInt8], expecting whole: RDBSummary) throws {

@@ -41,7 +41,7 @@ enum SampleKeys {
 
   private static let hashes: [String] =
     ["HSET hash-small a 1 b two c \(text(60, 4)) d -9999999999", "HSET hash-long-value f \(text(500, 6))"]
-    + (0..<200).map { "HSET hash-large field-\($0) value-\($0 * 17)" } + ["EXPIRE hash-small 50000"]
+    + (0..<600).map { "HSET hash-large field-\($0) value-\($0 * 17)" } + ["EXPIRE hash-small 50000"]
 
   private static let streams: [String] =
     (1...150).map { "XADD stream \($0)-1 name value-\($0) other \(text(40, $0))" } + [

@@ -1,0 +1,25 @@
+import ArgumentParser
+import DRCore
+import DRRedis
+import ExampleSupport
+
+/// One of the plan's jobs on the server's own files, for a schedule.
+struct RewriteAppendOnlyFile: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "rewrite-aof", abstract: "Has the server rewrite its append-only file, and waits for the result.")
+
+  @OptionGroup var server: ServerArguments
+
+  @Option(help: "Seconds that it may take.")
+  var limit = 3600.0
+
+  func run() async throws {
+    try await reporting {
+      let settings = try server.connection()
+      let start = ContinuousClock.now
+      try await RedisMaintenance.rewriteAppendOnlyFile(
+        settings, limit: .seconds(limit), logger: ProgramLog.make("dr-redis", verbose: false))
+      print("\(settings): rewritten in \(Format.duration(start.duration(to: .now)))")
+    }
+  }
+}
