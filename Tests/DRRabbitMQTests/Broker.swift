@@ -161,6 +161,25 @@ struct TestBroker: Sendable {
 
   func restorer() -> RabbitMQMessageRestorer { RabbitMQMessageRestorer(broker: settings) }
 
+  /// Waits for a condition of a broker that may not answer yet, and says what it answered last.
+  static func eventuallyAnswers<Answer: Equatable>(
+    _ what: String, _ expected: Answer, within limit: Duration = .seconds(60), _ ask: () async throws -> Answer
+  ) async throws {
+    let deadline = ContinuousClock.now + limit
+    while true {
+      var last: String
+      do {
+        let answer = try await ask()
+        if answer == expected { return }
+        last = "\(answer)"
+      } catch let error as DRError {
+        last = "\(error)"
+      }
+      guard ContinuousClock.now < deadline else { throw DRError(.timedOut, "waited for: \(what). At last: \(last)") }
+      try await Task.sleep(for: .milliseconds(100))
+    }
+  }
+
   /// Waits for a condition.
   static func eventually(
     _ what: String, within limit: Duration = .seconds(60), _ condition: () async throws -> Bool

@@ -126,6 +126,9 @@ extension RabbitMQTests {
         let user = try await Self.fill(broker)
         try await broker.declare("kept")
         try await broker.publish(TestBroker.numbered(0..<1), to: "classic")
+        // The user is one of another vhost too, and a parameter is the broker's: neither is this vhost's to remove.
+        let parameter = "kept-\(broker.vhost)"
+        try await broker.api.put("global-parameters/\(parameter)", ["name": .string(parameter), "value": 1])
         let reader = repository.reader(for: manifest)
         var restorer = RabbitMQDefinitionsRestorer(broker: broker.settings, vhosts: [broker.vhost])
         let merged = try await restorer.run(from: reader, logger: TestBroker.logger)
@@ -142,6 +145,10 @@ extension RabbitMQTests {
         #expect(!report.hasFailures, "\(report.findings)")
         let after = try await restorer.plan(from: reader, logger: TestBroker.logger)
         #expect(after.diff.entries.isEmpty, "\(after.diff.entries)")
+        #expect(try await broker.api.find("users/\(user)") != nil)
+        #expect(try await broker.api.find("permissions/\(broker.vhost)/\(user)") == nil)
+        #expect(try await broker.api.find("global-parameters/\(parameter)") != nil)
+        try await broker.api.delete("global-parameters/\(parameter)")
         try await broker.api.delete("users/\(user)")
       }
     }

@@ -116,10 +116,12 @@ public struct RabbitMQDefinitions: Hashable, Sendable {
     return .object(members)
   }
 
-  /// Only what belongs to these vhosts: without other vhosts' users, whose permissions tell which they are.
+  /// Only what belongs to these vhosts: without other vhosts' users, whose permissions tell which they are, and without
+  /// global parameters, which are the broker's.
   func only(_ vhosts: Set<String>) -> RabbitMQDefinitions {
     var copy = self
-    for kind in Kind.allCases where kind != .users && kind != .globalParameters {
+    copy.items[.globalParameters] = nil
+    for kind in Kind.allCases where kind != .users {
       copy.items[kind]?.removeAll { $0.vhost.map { !vhosts.contains($0) } ?? false }
     }
     let users = Set(copy[.permissions].compactMap { $0["user"]?.string })

@@ -12,7 +12,8 @@ public struct RabbitMQDefinitionsRestorer: Restorer {
   public enum Mode: Sendable, Hashable {
     /// What only the broker has stays, and is reported.
     case merge
-    /// What only the broker has is removed; a queue only if it is empty.
+    /// What only the broker has is removed; a queue only if it is empty. Of chosen vhosts only what is in them: neither
+    /// users, who may be others' too, nor global parameters.
     case exact
   }
 
@@ -84,7 +85,7 @@ public struct RabbitMQDefinitionsRestorer: Restorer {
       let api = ManagementAPI(broker)
       if mode == .exact { try await remove(work.diff.entries(.extra), work.present, api, logger) }
       try await importDefinitions(work.wanted, work.facts, api)
-      let after = try RabbitMQDefinitions(try await api.get("definitions"))
+      let after = try await present(api, wanted: work.wanted)
       let left = RabbitMQDefinitionsDiff(wanted: work.wanted, present: after)
       logger.info("definitions imported", metadata: ["rabbitmq.same": "\(left.same)"])
       return Report(
@@ -120,12 +121,10 @@ public struct RabbitMQDefinitionsRestorer: Restorer {
     let api = ManagementAPI(broker)
     var findings: [Finding] = []
     if isHarmless { leaveOutConnections(&wanted, &findings) }
-    var present = try RabbitMQDefinitions(try await api.get("definitions"))
-    if let vhosts { present = present.only(Set(vhosts)) }
+    let present = try await self.present(api, wanted: wanted)
     keepOwnUser(&wanted, present, &findings)
     // The name of the cluster is the cluster's own.
     wanted.items[.globalParameters]?.removeAll { $0["name"] == "cluster_name" }
-    present.items[.globalParameters]?.removeAll { $0["name"] == "cluster_name" }
     let diff = RabbitMQDefinitionsDiff(wanted: wanted, present: present)
     findings += diff.entries(.conflict).map { entry in
       Finding(
@@ -135,6 +134,19 @@ public struct RabbitMQDefinitionsRestorer: Restorer {
     }
     findings += try await obstacles(wanted, facts, api)
     return Work(wanted: wanted, present: present, facts: facts, diff: diff, findings: findings)
+  }
+
+  /// What the broker has of what this restore is about.
+  private func present(_ api: ManagementAPI, wanted: RabbitMQDefinitions) async throws -> RabbitMQDefinitions {
+    var present = try RabbitMQDefinitions(try await api.get("definitions"))
+    if let vhosts {
+      present = present.only(Set(vhosts))
+      // A user of these vhosts may be one of others too: his permissions here are extra, he is not.
+      let names = Set(wanted[.users].map(\.name))
+      present.items[.users]?.removeAll { !names.contains($0.name) }
+    }
+    present.items[.globalParameters]?.removeAll { $0["name"] == "cluster_name" }
+    return present
   }
 
   /// A restore that changed its own user's password would lock itself out half way.

@@ -210,6 +210,9 @@ public actor RabbitMQSandbox {
 
   /// Kills every process at once, as a power cut would, and leaves the data as it is then.
   ///
+  /// What the broker has confirmed is there after the next ``start()``, but for quorum queues that were declared within the
+  /// last second: RabbitMQ notes their names only half a second later, and without its note a queue does not come back.
+  ///
   /// - Throws: ``DRError`` with `timedOut` if a process survives that.
   public func kill() async throws {
     for process in Array(processes.values) + [mapper].compactMap({ $0 }) where process.howItEnded == nil {
