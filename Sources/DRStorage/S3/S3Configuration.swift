@@ -35,6 +35,15 @@ public struct S3Configuration: Sendable {
     case md5
   }
 
+  /// What is tried out of a server when a tier is opened.
+  public enum Probing: Sendable {
+    case everything
+    /// All but what decides between two writers, which takes the longest; it is not offered then.
+    case unconditional
+    /// Nothing: nothing is written, and nothing but plain objects is offered. For who only reads.
+    case nothing
+  }
+
   public var bucket: String
   /// What every key starts with, without slashes at its ends; empty: the whole bucket.
   public var prefix: String
@@ -61,6 +70,8 @@ public struct S3Configuration: Sendable {
   public var stallLimit: Duration
   /// What the server can do; nil: it is known (Amazon) or tried out once when the tier is opened.
   public var features: S3Features?
+  /// How much is tried out, where the features are neither stated nor known.
+  public var probing: Probing
   /// Addresses for host names, for tests.
   package var addresses: [String: String] = [:]
 
@@ -79,6 +90,7 @@ public struct S3Configuration: Sendable {
     concurrency = 4
     partSize = 8 << 20
     equalParts = false
+    probing = .everything
     retries = RetryPolicy()
     stallLimit = .seconds(60)
   }

@@ -62,4 +62,60 @@ struct S3TierTests {
       #expect(tier.features.objectLock == (kind != .swift))
     }
   }
+
+  @Test("What is lost, late or refused for load is never taken for a capability")
+  func honestProbe() async throws {
+    let server = try await S3TestServer.shared(.swift)
+    let faults: [S3FaultProxy.Fault] = [
+      .loseAnswer, .refuse, .truncateAnswer, .answer(status: 503, code: "SlowDown"),
+      .answer(status: 504, code: "GatewayTimeout"), .replaceAnswer(status: 500, code: "InternalError"),
+      .answer(status: 400, code: "RequestTimeout"),
+    ]
+    try await server.withBucket { bucket in
+      try await S3FaultProxy.with(server) { proxy in
+        var configuration = server.configuration(bucket: bucket)
+        configuration.endpoint = proxy.endpoint
+        configuration.retries = RetryPolicy(
+          attempts: 4, firstDelay: .milliseconds(5), longestDelay: .milliseconds(50))
+        var opened = 0
+        for (index, fault) in faults.enumerated() {
+          for every in index == 0 ? [2, 5, 11] : [[2, 5, 11][index % 3]] {
+            proxy.forget()
+            proxy.plan { $0.method == "PUT" && $0.number % every == 0 ? fault : nil }
+            do {
+              let features = try await S3Tier(configuration).features
+              opened += 1
+              #expect(
+                !features.conditionalPut && !features.conditionalCompletion && !features.compareAndSwap
+                  && !features.archive && !features.storageClasses, "\(fault), every \(every): \(features)")
+            } catch let error as DRError {
+              #expect(error.code == .timedOut || error.code == .tierUnavailable, "\(error)")
+            }
+          }
+        }
+        #expect(opened > 0)
+      }
+    }
+  }
+
+  @Test("What is not tried out is not offered, and reading tries out nothing")
+  func probing() async throws {
+    let server = try await S3TestServer.shared(.ceph)
+    try await server.withBucket { bucket in
+      try await S3FaultProxy.with(server) { proxy in
+        var configuration = server.configuration(bucket: bucket)
+        configuration.endpoint = proxy.endpoint
+        configuration.probing = .unconditional
+        let writing = try await S3Tier(configuration)
+        #expect(writing.features == S3Features(checksum: .signature, storageClasses: true))
+        try await writing.put("a", "text")
+        proxy.forget()
+        configuration.probing = .nothing
+        let reading = try await S3Tier(configuration)
+        #expect(reading.capabilities.isEmpty)
+        #expect(try await reading.text("a") == "text")
+        #expect(proxy.requests.map(\.method).allSatisfy { $0 == "HEAD" || $0 == "GET" })
+      }
+    }
+  }
 }

@@ -69,7 +69,7 @@ package final class S3Client: Sendable {
   package func send(_ request: S3Request) async throws -> S3Response {
     let start = clock.now
     let policy = configuration.retries
-    var (attempts, mayHaveActed, renewed) = (0, false, false)
+    var (attempts, mayHaveActed, wasLost, renewed) = (0, false, false, false)
     while true {
       attempts += 1
       try await waitForPause()
@@ -84,6 +84,8 @@ package final class S3Client: Sendable {
         failure.attempts = attempts
         failure.mayHaveActed = failure.mayHaveActed || mayHaveActed
         mayHaveActed = failure.mayHaveActed
+        failure.wasLost = failure.wasLost || wasLost
+        wasLost = failure.wasLost
         // An answer to HEAD has no body that could say why.
         let isMute = request.method == .HEAD && failure.code == nil
         var isRenewal = false
@@ -173,7 +175,7 @@ package final class S3Client: Sendable {
       prepared.body =
         request.body.buffers.count == 1
         ? .bytes(request.body.buffers[0])
-        : .stream(ByteStream(request.body.buffers), length: .known(Int64(request.body.size)))
+        : .stream(request.body.stream, length: .known(Int64(request.body.size)))
     } else if request.method == .PUT || request.method == .POST {
       prepared.body = .bytes(ByteBuffer())
     }

@@ -24,12 +24,15 @@ package struct S3Failure: Error, Sendable, CustomStringConvertible {
   package var cannotEverWork = false
   /// This attempt, or one before it, may have been carried out all the same.
   package var mayHaveActed = false
+  /// An attempt was sent, and no whole answer came.
+  package var wasLost: Bool
   package var attempts = 1
 
   package init(status: Int?, code: String? = nil, detail: String? = nil) {
     self.status = status
     self.code = code
     self.detail = detail.map(S3Failure.tame)
+    wasLost = status == nil
   }
 
   /// An answer with an error's status, or an error's body.
@@ -83,11 +86,15 @@ package struct S3Failure: Error, Sendable, CustomStringConvertible {
       "ConditionalRequestConflict", "ThrottlingException", "Throttling", "RequestThrottled", "ExpiredToken",
       "TokenRefreshRequired", "XMinioServerNotInitialized":
       return true
-    // Damaged on the way.
-    case "BadDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch": return true
+    case _ where isDamage: return true
     case "NotImplemented": return false
     default: return (status >= 500 && status != 501 && status != 507) || status == 429 || status == 408
     }
+  }
+
+  /// The bytes are not the ones that were stated: damaged on the way.
+  package var isDamage: Bool {
+    ["BadDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch"].contains(code)
   }
 
   /// The server asks for less.

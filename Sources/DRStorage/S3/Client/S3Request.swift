@@ -1,3 +1,4 @@
+import DRCore
 package import NIOCore
 package import NIOHTTP1
 
@@ -31,9 +32,12 @@ package struct S3Body: Sendable {
   package let size: Int
   /// In lower-case hexadecimal, as the signature needs it.
   let sha256: String
+  /// Waited for between the first buffer and the others.
+  let hold: (@Sendable () async -> Void)?
 
-  package init(_ buffers: [ByteBuffer] = []) {
+  package init(_ buffers: [ByteBuffer] = [], hold: (@Sendable () async -> Void)? = nil) {
     self.buffers = buffers
+    self.hold = hold
     size = buffers.reduce(0) { $0 + $1.readableBytes }
     sha256 = buffers.isEmpty ? SigV4.emptyPayload : S3Digest.sha256(buffers)
   }
@@ -77,5 +81,17 @@ extension S3Body {
     buffers = [buffer]
     size = buffer.readableBytes
     sha256 = SigV4.emptyPayload
+    hold = nil
+  }
+
+  /// The bytes, as they are sent.
+  var stream: ByteStream {
+    guard let hold else { return ByteStream(buffers) }
+    let rest = MutableBox(buffers[...])
+    let count = buffers.count
+    return ByteStream {
+      if rest.value.count == count - 1 { await hold() }
+      return rest.withLock { $0.popFirst() }
+    }
   }
 }

@@ -43,15 +43,19 @@ struct S3Probe {
     }
   }
 
-  func features() async throws -> S3Features {
+  func features(_ probing: S3Configuration.Probing) async throws -> S3Features {
+    if probing == .nothing { return S3Features() }
     var features = try await bucketFeatures(S3Features())
     // Locked by the bucket's default, a probe's object could not be removed again.
     if features.objectLock, try await ask("object-lock", "ObjectLockConfiguration")?["Rule"] != nil { return features }
     let own = "\(prefix)\(ObjectKey.temporaryPrefix)probe-\(S3PutID.make())"
     let created = MutableBox<[(key: String, version: String?)]>([])
     do {
+      let start = ContinuousClock.now
       if try await put("\(own)-a", "1", [], created) == nil { return features }
-      features = try await tryOut(own, features, created)
+      features = try await tryOut(
+        own, features, created, putTime: start.duration(to: .now),
+        leavingOut: probing == .unconditional ? Question.aboutConditions : [])
     } catch {
       await remove(created.value)
       throw error
@@ -60,9 +64,13 @@ struct S3Probe {
     return features
   }
 
-  private typealias Created = MutableBox<[(key: String, version: String?)]>
+  typealias Created = MutableBox<[(key: String, version: String?)]>
 
-  private func tryOut(_ own: String, _ known: S3Features, _ created: Created) async throws -> S3Features {
+  private func tryOut(
+    _ own: String, _ known: S3Features, _ created: Created, putTime: Duration, leavingOut: Set<Question>
+  ) async throws -> S3Features {
+    // For as long as the server needs for some puts, it may look at requests that meet.
+    let pause = min(max(putTime * 4, .milliseconds(100)), .seconds(2))
     let first = "\(own)-a"
     let wrongDigest = S3Digest.base64(hex: String(repeating: "0", count: 64))
     let rightDigest = S3Digest.base64(hex: S3Digest.sha256([ByteBuffer(string: "2")]))
@@ -84,13 +92,17 @@ struct S3Probe {
       (.refusedOnCompletion, { try await conditionalCompletion(first, created) }),
       (.archives, { try await archive("\(own)-f", created) }),
       (.hasClasses, { try await storageClass("\(own)-g", created) }),
-      // Some look first and write then: of several writers at once, all win.
-      (.oneWins, { try await winners("\(own)-i", created) == 1 }),
-      (.swaps, { try await compareAndSwap("\(own)-h", created, bare: false) }),
-      (.swapsBare, { try await compareAndSwap("\(own)-j", created, bare: true) }),
+      (
+        .oneWins,
+        { try await oneWins("\(own)-i", keys: 5, writers: 5, created, pause: pause) { _ in ("if-none-match", "*") } }
+      ),
+      (.swaps, { try await compareAndSwap("\(own)-h", created, pause, bare: false) }),
+      (.swapsBare, { try await compareAndSwap("\(own)-j", created, pause, bare: true) }),
     ]
     let yes = try await withThrowingTaskGroup(of: (Question, Bool).self) { group in
-      for (question, attempt) in attempts { group.addTask { (question, try await attempt()) } }
+      for (question, attempt) in attempts where !leavingOut.contains(question) {
+        group.addTask { (question, try await attempt()) }
+      }
       return try await group.reduce(into: Set<Question>()) { if $1.1 { $0.insert($1.0) } }
     }
     var features = known
@@ -112,32 +124,35 @@ struct S3Probe {
     case refusedForDigest, refusedForSignature
     case archives, hasClasses
     case swaps, swapsBare
+
+    static let aboutConditions: Set<Question> = [.refusedIfThere, .oneWins, .refusedOnCompletion, .swaps, .swapsBare]
   }
 
   private func storageClass(_ key: String, _ created: Created) async throws -> Bool {
     guard try await put(key, "4", [("x-amz-storage-class", "STANDARD_IA")], created) != nil else { return false }
-    let kept = try? await client.send(S3Request(.HEAD, key))
-    return kept?.header("x-amz-storage-class") == "STANDARD_IA"
-  }
-
-  /// How many of several writers may write only if absent, all at once.
-  private func winners(_ key: String, _ created: Created) async throws -> Int {
-    try await withThrowingTaskGroup(of: Bool.self) { group in
-      for writer in 0..<12 {
-        group.addTask { try await put(key, "\(writer)", [("if-none-match", "*")], created) != nil }
-      }
-      return try await group.reduce(0) { $0 + ($1 ? 1 : 0) }
+    do {
+      return try await client.send(S3Request(.HEAD, key)).header("x-amz-storage-class") == "STANDARD_IA"
+    } catch let failure as S3Failure {
+      try refuseToGuess(failure)
+      return false
     }
   }
 
-  /// Refused for another tag, taken for the right one.
-  private func compareAndSwap(_ key: String, _ created: Created, bare: Bool) async throws -> Bool {
-    guard let tag = try await put(key, "1", [], created)?.header("etag") else { return false }
-    let old = bare ? S3Tier.bare(tag) : tag
+  /// Refused for another tag, taken for the right one, and by one of several at once.
+  private func compareAndSwap(
+    _ key: String, _ created: Created, _ pause: Duration, bare: Bool
+  ) async throws -> Bool {
+    @Sendable func tag(of key: String) async throws -> String? {
+      try await put(key, "1", [], created)?.header("etag").map { bare ? S3Tier.bare($0) : $0 }
+    }
+    guard let old = try await tag(of: key) else { return false }
     let wrong = bare ? String(repeating: "0", count: 32) : "\"\(String(repeating: "0", count: 32))\""
     guard try await isRefused(key, "2", [("if-match", wrong)], 412, created) else { return false }
     guard try await put(key, "3", [("if-match", old)], created) != nil else { return false }
-    return try await isRefused(key, "4", [("if-match", old)], 412, created)
+    guard try await isRefused(key, "4", [("if-match", old)], 412, created) else { return false }
+    return try await oneWins(key, keys: 3, writers: 4, created, pause: pause) { key in
+      try await tag(of: key).map { ("if-match", $0) }
+    }
   }
 
   /// A completion over an object that is there.
@@ -146,7 +161,10 @@ struct S3Probe {
     do {
       let answer = try await client.send(S3Request(.POST, key, query: [("uploads", "")]))
       upload = try answer.document("InitiateMultipartUploadResult").text("UploadId") ?? ""
-    } catch is S3Failure { return false }
+    } catch let failure as S3Failure {
+      try refuseToGuess(failure)
+      return false
+    }
     var isRefused = false
     do {
       var part = S3Request(.PUT, key, query: [("partNumber", "1"), ("uploadId", upload)])
@@ -159,8 +177,11 @@ struct S3Probe {
       complete.mayFailInBody = true
       let answer = try await client.send(complete)
       created.withLock { $0.append((key, answer.header("x-amz-version-id"))) }
-    } catch let failure as S3Failure { isRefused = failure.isPreconditionFailed }
-    _ = try? await client.send(S3Request(.DELETE, key, query: [("uploadId", upload)]))
+    } catch let failure as S3Failure {
+      isRefused = failure.isPreconditionFailed
+      _ = try? await client.send(S3Request(.DELETE, key, query: [("uploadId", upload)]))
+      if !isRefused { try refuseToGuess(failure) }
+    }
     return isRefused
   }
 
@@ -170,7 +191,10 @@ struct S3Probe {
     do {
       _ = try await client.send(S3Request(.GET, key))
       return false
-    } catch let failure as S3Failure { return failure.code == "InvalidObjectState" }
+    } catch let failure as S3Failure {
+      try refuseToGuess(failure)
+      return failure.code == "InvalidObjectState"
+    }
   }
 
   /// A body that is not the one that was signed.
@@ -182,7 +206,10 @@ struct S3Probe {
       let answer = try await client.send(request)
       created.withLock { $0.append((key, answer.header("x-amz-version-id"))) }
       return false
-    } catch let failure as S3Failure { return failure.status == 400 || failure.status == 403 }
+    } catch let failure as S3Failure {
+      try refuseToGuess(failure)
+      return failure.status == 400 || failure.status == 403
+    }
   }
 
   private func isRefused(
@@ -210,8 +237,8 @@ struct S3Probe {
   }
 
   /// What the network did, or a server that is overloaded, says nothing of what the server can do.
-  private func refuseToGuess(_ failure: S3Failure) throws {
-    if failure.status == nil || failure.isSlowDown || failure.status == 500 {
+  func refuseToGuess(_ failure: S3Failure) throws {
+    if failure.status == nil || (failure.isTransient && !failure.isDamage) {
       throw failure.translated(tier, key: nil, writing: true)
     }
   }

@@ -50,7 +50,8 @@ public struct S3Tier: StorageTier {
     if let stated = configuration.features {
       features = stated
     } else {
-      features = configuration.isAWS ? try await probe.bucketFeatures(.aws) : try await probe.features()
+      features =
+        configuration.isAWS ? try await probe.bucketFeatures(.aws) : try await probe.features(configuration.probing)
     }
     if configuration.checksum != .automatic { features.checksum = configuration.checksum }
     self.client = client
