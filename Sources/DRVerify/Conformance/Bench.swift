@@ -59,6 +59,19 @@ final class Bench: Sendable {
     try await writer.put(key, ByteStream(Bench.pieces(content)), options)
   }
 
+  /// Reads an object that others replace meanwhile. A read that such a replacement, or a failure, has cut short may say so
+  /// (`tierUnavailable`), and is begun again, as its error advises; what it must not do is to mix two objects.
+  func readThoughReplaced(_ key: ObjectKey) async throws -> ByteBuffer {
+    for _ in 0..<30 {
+      do {
+        return try await read(key)
+      } catch let error as DRError where error.code == .tierUnavailable {
+        try Task.checkCancellation()
+      }
+    }
+    return try await read(key)
+  }
+
   func read(_ key: ObjectKey) async throws -> ByteBuffer { try await tier.read(key, limit: 1 << 30) }
 
   /// That an object reads back.

@@ -133,7 +133,7 @@ extension StorageTierConformance {
             tries += 1
             // The tag is of what is read: taken before, and compared by the swap.
             guard let tag = try await bench.tier.head(key)?.entityTag,
-              let value = number(try await bench.read(key))
+              let value = number(try await bench.readThoughReplaced(key))
             else { return bench.fail("the counter is gone") }
             do {
               // Each writes something of its own: by that a tier knows a put of its own whose answer was lost.

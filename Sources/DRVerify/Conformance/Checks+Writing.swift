@@ -63,7 +63,7 @@ extension StorageTierConformance {
       }
       group.addTask {
         for _ in 0..<12 {
-          let seen = try await bench.read(key)
+          let seen = try await bench.readThoughReplaced(key)
           bench.expect(
             contents.contains(seen), "while it is replaced, an object of \(seen.readableBytes) bytes is seen")
         }
