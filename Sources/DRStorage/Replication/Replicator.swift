@@ -31,7 +31,7 @@ public struct Replicator: Sendable {
     /// Of artifacts, segments and manifests on the other tier, in days from the copy.
     public var lock: RetentionPolicy.Lock?
     /// Which logs go along; segments that no backup on either side needs do not.
-    public var changeLogs: [ChangeLogRule] = [.wal]
+    public var changeLogs: [ChangeLogRule] = ChangeLogRule.all
 
     public init() {}
   }
@@ -294,20 +294,19 @@ public struct Replicator: Sendable {
   ) async throws {
     let root = "\(folder.path)/\(rule.log)/"
     for system in try await source.tier.folders(below: root) {
-      let horizon = rule.horizon(of: backups.filter { ($0.systemIdentifier ?? "") == system })
+      let horizon = rule.horizon(of: backups, for: system)
       let prefix = "\(root)\(system)/"
       let there = Dictionary(
         try await target.tier.listAll(prefix: prefix).map { ($0.key, $0) }
       ) { first, _ in first }
       let listed = try await source.tier.listAll(prefix: prefix)
-      let missing = listed.filter { object in
-        guard let file = SegmentFileName(parsing: object.key.lastComponent),
-          rule.isNeeded(file.name, stored: object.modified, after: horizon)
-        else { return false }
+      let missing = zip(listed, rule.needed(listed, after: horizon)).filter { object, isNeeded in
+        guard isNeeded == true else { return false }
         guard let copy = there[object.key], copy.size == object.size else { return true }
         // A partial one is written anew under the same name.
-        return file.sha256 == nil && copy.modified < object.modified
-      }
+        let isPartial = SegmentFileName(parsing: object.key.lastComponent)?.sha256 == nil
+        return isPartial && copy.modified < object.modified
+      }.map(\.0)
       // Oldest first: a log with a hole is worth what lies before it.
       let results = try await concurrently(missing, limit: settings.concurrency) { object in
         try await failure {

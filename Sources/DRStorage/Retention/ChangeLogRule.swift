@@ -4,36 +4,80 @@ import struct Foundation.Date
 
 /// Which segments of a change log retention may remove.
 ///
-/// A segment is removed if it was stored before the oldest backup of its system began, by a margin: what it holds is older
+/// A segment is removed if it was stored before the oldest backup of its scope began, by a margin: what it holds is older
 /// than that. This needs no knowledge of positions, and a copy on another tier, which is younger, is only kept for longer.
 /// Backups count until they are gone for good, also those that are marked.
 public struct ChangeLogRule: Sendable {
+  /// Which backups say what is needed of a folder of the log.
+  public enum Scope: Sendable {
+    /// Those of the system for which the folder is named: none of them, and everything is kept.
+    case system
+    /// All of the component: its folders are named otherwise.
+    case component
+  }
+
   /// The folder of the log within its component's: `wal`.
   public var log: String
   /// In seconds: more than the clocks of the tier and of the source may differ.
   public var margin: Double
+  public var scope: Scope
+  /// Whether the last segment of each folder is kept, however old: what follows the log reads there where it was.
+  public var keepsNewest: Bool
   /// Segments that are always kept, by name: few, and needed across the log (PostgreSQL's timeline histories).
   public var alwaysKept: @Sendable (_ name: String) -> Bool
 
   public init(
-    log: String, margin: Duration = .seconds(3600),
+    log: String, margin: Duration = .seconds(3600), scope: Scope = .system, keepsNewest: Bool = false,
     alwaysKept: @escaping @Sendable (_ name: String) -> Bool = { _ in false }
   ) {
     self.log = log
     self.margin = margin / .seconds(1)
+    self.scope = scope
+    self.keepsNewest = keepsNewest
     self.alwaysKept = alwaysKept
   }
 
   /// PostgreSQL's.
   public static let wal = ChangeLogRule(log: "wal") { $0.hasSuffix(".history") }
 
-  /// The moment before which nothing is needed, from the backups of one system; nil: everything is.
-  func horizon(of backups: some Sequence<BackupManifest>) -> Date? {
-    backups.map { min($0.started, $0.recoveryPoint.time, $0.changesFrom?.time ?? $0.started) }.min()?
-      .addingTimeInterval(-margin)
+  /// Redis': its folders are named for replication IDs, which a failover changes.
+  public static let aof = ChangeLogRule(log: "aof", scope: .component, keepsNewest: true)
+
+  /// RabbitMQ's, where segment 0 of a queue says how far the broker has let go of it.
+  public static let messages = ChangeLogRule(log: "messages", scope: .component, keepsNewest: true) {
+    $0.hasSuffix("-000000000000")
   }
 
-  func isNeeded(_ name: String, stored: Date, after horizon: Date?) -> Bool {
+  /// Of every system of this package.
+  public static let all: [ChangeLogRule] = [.wal, .aof, .messages]
+
+  /// The moment before which nothing is needed of a folder, from the backups of one component; nil: everything is.
+  func horizon(of backups: some Sequence<BackupManifest>, for folder: String) -> Date? {
+    backups.filter { scope == .component || ($0.systemIdentifier ?? "") == folder }.map {
+      min($0.started, $0.recoveryPoint.time, $0.changesFrom?.time ?? $0.started)
+    }.min()?
+    .addingTimeInterval(-margin)
+  }
+
+  /// Of what lies in one folder of the log, in the order of the keys: whether it is needed. Nil: no segment.
+  func needed(_ objects: [ObjectInfo], after horizon: Date?) -> [Bool?] {
+    let files = objects.map { SegmentFileName(parsing: $0.key.lastComponent) }
+    var needed = zip(objects, files).map { object, file in
+      file.map { isNeeded($0.name, stored: object.modified, after: horizon) }
+    }
+    guard keepsNewest else { return needed }
+    var newest: [Substring: (name: String, index: Int)] = [:]
+    for (index, file) in files.enumerated() {
+      guard let file, file.sha256 != nil else { continue }
+      let folder = objects[index].key.rawValue.dropLast(objects[index].key.lastComponent.count)
+      if let last = newest[folder], !last.name.utf8.lexicographicallyPrecedes(file.name.utf8) { continue }
+      newest[folder] = (file.name, index)
+    }
+    for last in newest.values { needed[last.index] = true }
+    return needed
+  }
+
+  private func isNeeded(_ name: String, stored: Date, after horizon: Date?) -> Bool {
     guard let horizon else { return true }
     return stored >= horizon || alwaysKept(name)
   }

@@ -48,7 +48,7 @@ extension Repository {
   ///   `notWritable`. What was removed stays removed; run it again.
   @discardableResult
   public func prune(
-    _ policy: RetentionPolicy, changeLogs: [ChangeLogRule] = [.wal], of component: Component? = nil,
+    _ policy: RetentionPolicy, changeLogs: [ChangeLogRule] = ChangeLogRule.all, of component: Component? = nil,
     grace: Duration = .seconds(86_400), approved: PrunePlan? = nil, lease: Lease? = nil,
     tombstones: Duration = .seconds(30 * 86_400), logger: Logger
   ) async throws -> PruneOutcome {

@@ -11,7 +11,7 @@ extension Repository {
   ///   - grace: How long a backup stays after it was marked: longer than any restore takes, and than anybody needs to notice.
   /// - Throws: ``DRCore/DRError``: `tierUnavailable`, `timedOut`.
   public func prunePlan(
-    _ policy: RetentionPolicy, changeLogs: [ChangeLogRule] = [.wal], of component: Component? = nil,
+    _ policy: RetentionPolicy, changeLogs: [ChangeLogRule] = ChangeLogRule.all, of component: Component? = nil,
     grace: Duration = .seconds(86_400)
   ) async throws -> PrunePlan {
     let moment = now()
@@ -108,24 +108,23 @@ extension Repository {
     let root = "\(folder.path)/\(rule.log)/"
     var found: [(decision: PrunePlan.LogDecision, kept: [ObjectKey])] = []
     for system in try await tier.folders(below: root) {
-      let backups = living.filter { ($0.systemIdentifier ?? "") == system }
       // A manifest that cannot be read may be that of the oldest backup.
-      let horizon = unreadable ? nil : rule.horizon(of: backups)
+      let horizon = unreadable ? nil : rule.horizon(of: living, for: system)
       var decision = PrunePlan.LogDecision(
         component: component, log: rule.log, systemIdentifier: system, keep: 0, remove: [], removedBytes: 0,
         reason: horizon.map { "the oldest backup needs what was stored from \(Timestamp.format($0)) on" }
           ?? (unreadable ? "a manifest cannot be read" : "no backup of this system says what it needs"))
       var kept: [ObjectKey] = []
-      for object in try await tier.listAll(prefix: "\(root)\(system)/") {
-        let file = SegmentFileName(parsing: object.key.lastComponent)
+      let objects = try await tier.listAll(prefix: "\(root)\(system)/")
+      for (object, isNeeded) in zip(objects, rule.needed(objects, after: horizon)) {
         // What is no segment is somebody else's.
-        if let file, !rule.isNeeded(file.name, stored: object.modified, after: horizon) {
+        if isNeeded == false {
           decision.remove.append(object.key)
           decision.removedBytes += object.size
         } else {
           decision.keep += 1
           // A partial one is replaced as it grows.
-          if file?.sha256 != nil { kept.append(object.key) }
+          if SegmentFileName(parsing: object.key.lastComponent)?.sha256 != nil { kept.append(object.key) }
         }
       }
       found.append((decision, kept))

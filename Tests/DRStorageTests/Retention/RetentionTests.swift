@@ -283,6 +283,60 @@ struct RetentionTests {
     #expect(careful.logs.allSatisfy { $0.remove.isEmpty } && careful.unreadable.count == 1)
   }
 
+  @Test("Redis' and RabbitMQ's logs go with the oldest backup too, whatever their folders are named for")
+  func otherChangeLogs() async throws {
+    let clock = TestClock("2026-01-01T02:00:00Z")
+    let tier = InMemoryTier(now: clock.now)
+    let repository = Repository(tier: tier, now: clock.now)
+    let (redis, rabbit) = (try Component(.redis, "app"), try Component(.rabbitmq, "app"))
+    func back(up component: Component) async throws -> String {
+      var source = MemorySource(component: component, artifacts: ["dump": TestData.rows(100)])
+      source.recoveryPoint.time = clock.now()
+      return try await repository.backUp(source, cadence: .daily, logger: quiet).id
+    }
+    let line = String(repeating: "a1", count: 20)
+    let aof = try ChangeLogStore(tier: tier, component: redis, log: "aof", systemIdentifier: line)
+    let messages = try ChangeLogStore(
+      tier: tier, component: rabbit, log: "messages", systemIdentifier: "rabbit@host",
+      group: { String($0.prefix(16)) })
+    let (busy, quietQueue) = (String(repeating: "b", count: 16), String(repeating: "c", count: 16))
+    func number(_ number: Int) -> String { String(format: "%012d", number) }
+    // A queue that was written to once, long ago.
+    _ = try await messages.put("\(quietQueue)-\(number(1))", TestData.rows(50))
+    _ = try await messages.put("\(quietQueue)-\(number(2))", TestData.rows(51))
+    try await messages.putPartial("\(quietQueue)-\(number(0))", TestData.rows(3))
+    for day in 1...6 {
+      for component in [redis, rabbit] { _ = try await back(up: component) }
+      clock.advance(Self.day / 2)
+      _ = try await aof.put("\(number(day))-\(number(day + 1))-\(line)", TestData.rows(100, seed: UInt64(day)))
+      _ = try await messages.put("\(busy)-\(number(day))", TestData.rows(100, seed: UInt64(day)))
+      try await messages.putPartial("\(busy)-\(number(0))", TestData.rows(4))
+      clock.advance(Self.day / 2)
+    }
+    let policy = RetentionPolicy([.newest(2)])
+    _ = try await repository.prune(policy, grace: .zero, logger: quiet)
+    let outcome = try await repository.prune(policy, grace: .zero, logger: quiet)
+    #expect(outcome.removed.count == 8 && outcome.segments == 0)
+    // The backups are gone: now what was stored before the fifth day's is needed by none.
+    let second = try await repository.prune(policy, grace: .zero, logger: quiet)
+    #expect(second.segments == 4 + 4 + 1)
+    #expect(try await aof.names() == [5, 6].map { "\(number($0))-\(number($0 + 1))-\(line)" })
+    // Where a queue was is still known, so its numbers go on.
+    #expect(
+      try await messages.segments().map(\.name) == [
+        "\(busy)-\(number(0))", "\(busy)-\(number(5))", "\(busy)-\(number(6))", "\(quietQueue)-\(number(0))",
+        "\(quietQueue)-\(number(2))",
+      ])
+    #expect(try await repository.prune(policy, grace: .zero, logger: quiet).segments == 0)
+
+    // Copies take the same.
+    let other = InMemoryTier(now: clock.now)
+    let copied = try await Replicator(from: repository, to: Repository(tier: other, now: clock.now)).run(logger: quiet)
+    #expect(copied.failures.isEmpty && copied.segments == 7)
+    #expect(try await other.keys("redis/aof/") == tier.keys("redis/aof/"))
+    #expect(try await other.keys("rabbitmq/messages/") == tier.keys("rabbitmq/messages/"))
+  }
+
   @Test("A pruning that is interrupted at any call leaves whole backups, and the next one ends what it began")
   func interrupted() async throws {
     let policy = RetentionPolicy([.newest(2)])
