@@ -26,14 +26,22 @@ struct Drill: Sendable {
 
   private func drill() async throws {
     try await each { try await $0.start(run) }
+    run.startReplication()
     try await pause()
     try await each { try await $0.backUp(run) }
     try await pause()
     let moment = try await targetMoment()
     try await pause()
+    if run.hasSecondTier {
+      // The moment is in the copy; what comes after it is lost as far as the copy was behind.
+      try await run.catchUp()
+      try await pause()
+    }
     run.say("disaster: kill -9 of every server, and their files are removed")
     run.disasterStrikes()
+    await run.endReplication()
     try await each { try await $0.destroy(run) }
+    try run.loseFirstTier()
     run.say("restoring to \(Timestamp.format(moment))")
     for system in systems { try await system.recover(to: moment, run) }
     run.say("restoring once more, to the latest")
@@ -73,6 +81,11 @@ struct Drill: Sendable {
 
   private func keep() async throws {
     run.folder.keep()
+    guard run.command.tier == nil else {
+      return run.note([
+        "", "The repository is kept: \(run.repository.tier.name)", "Remove the rest with: rm -r \(run.folder.path)",
+      ])
+    }
     var lines = ["", "The repository is in \(run.folder.repository). Stock tools open it:"]
     for system in systems { lines += try await system.openingCommands(run).map { "  " + $0 } }
     run.note(lines + ["Remove it with: rm -r \(run.folder.path)"])
@@ -82,7 +95,10 @@ struct Drill: Sendable {
   private func close() async {
     await Task {
       for system in systems { await system.close() }
-      if !run.command.keep { run.folder.remove() }
+      await run.endReplication()
+      guard !run.command.keep else { return }
+      await run.removeCopy()
+      run.folder.remove()
     }.value
   }
 }

@@ -44,6 +44,13 @@ struct DrillCommand: AsyncParsableCommand {
   @Option(help: "Seconds between two stores of the last, partial WAL segment.")
   var partialInterval = 1.0
 
+  @Option(
+    help: """
+      A second tier, s3://bucket/prefix, to which the repository is copied while it grows. The disaster then takes the \
+      first one too, and everything is restored from here. Endpoint and credentials are found as the AWS tools find them.
+      """)
+  var tier: String?
+
   @Flag(inversion: .prefixedNo, help: "Encrypt to a key made for this drill.")
   var encrypt = true
 
@@ -57,6 +64,7 @@ struct DrillCommand: AsyncParsableCommand {
     guard (1...64).contains(connections) else { throw ValidationError("--connections must be 1 to 64") }
     guard size.bytes >= 1_000_000 else { throw ValidationError("--size must be at least 1MB") }
     guard (0.5...3600).contains(seconds) else { throw ValidationError("--seconds must be 0.5 to 3600") }
+    guard tier.map(TierPlace.isBucket) ?? true else { throw ValidationError("--tier is s3://bucket/prefix") }
     guard partialInterval > 0, rtoTarget ?? 1 > 0, rpoTarget ?? 1 > 0 else {
       throw ValidationError("targets and intervals must be more than 0")
     }

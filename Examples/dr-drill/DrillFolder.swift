@@ -16,6 +16,8 @@ struct DrillFolder: Sendable {
   var program: String { path + "/bin/dr-wal" }
   var configuration: String { path + "/dr-wal.json" }
   var identity: String { path + "/identity.txt" }
+  /// Of the second tier.
+  var credentials: String { path + "/s3-credentials" }
 
   init() throws {
     user = try ServerUser.needed("postgres")

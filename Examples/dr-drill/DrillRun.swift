@@ -10,7 +10,9 @@ import Synchronization
 final class DrillRun: Sendable {
   let command: DrillCommand
   let folder: DrillFolder
-  let repository: Repository
+  /// Where the backups are made.
+  private let first: Repository
+  private let replica: DrillReplica?
   let encoding: Encoding
   let decoding: Decoding
   let logger: Logger
@@ -19,6 +21,8 @@ final class DrillRun: Sendable {
   private struct State {
     var report = DrillReport()
     var disaster: ContinuousClock.Instant?
+    /// The first tier is gone.
+    var isReplicaAllThereIs = false
   }
 
   private let state = Mutex(State())
@@ -37,18 +41,64 @@ final class DrillRun: Sendable {
     let settings = RepositoryConfiguration(
       repository: folder.repository, component: try Component(.postgres, "drill"), recipients: recipients,
       identityFile: recipients == nil ? nil : folder.identity)
-    repository = Repository(tier: try await settings.tier(creating: true))
+    let first = Repository(tier: try await settings.tier(creating: true))
+    self.first = first
+    if let place = command.tier {
+      replica = try await DrillReplica(place, of: first, folder)
+    } else {
+      replica = nil
+    }
     encoding = try settings.encoding()
     decoding = try settings.decoding()
   }
 
   var isEncrypted: Bool { recipients != nil }
 
+  /// Where the backups are: on the first tier, and after the disaster on the second, if there is one.
+  var repository: Repository { lost?.repository ?? first }
+
+  /// The second tier, once it is all that there is.
+  private var lost: DrillReplica? { state.withLock { $0.isReplicaAllThereIs } ? replica : nil }
+
   /// How another program reaches the repository.
   func settings(for component: Component) -> RepositoryConfiguration {
     RepositoryConfiguration(
-      repository: folder.repository, component: component, recipients: recipients,
-      identityFile: isEncrypted ? folder.identity : nil)
+      repository: lost?.place ?? folder.repository, component: component, recipients: recipients,
+      identityFile: isEncrypted ? folder.identity : nil, s3: lost?.s3)
+  }
+
+  // MARK: The second tier
+
+  func startReplication() {
+    guard let replica else { return }
+    say("copying the repository to \(replica.repository.tier.name) as it grows")
+    replica.start(logger)
+  }
+
+  var hasSecondTier: Bool { replica != nil }
+
+  /// Returns once what was stored when it was called is on the second tier too.
+  func catchUp() async throws { try await replica?.catchUp() }
+
+  /// Nothing is copied any more.
+  func endReplication() async { await replica?.stop() }
+
+  /// The first tier goes with the servers.
+  func loseFirstTier() throws {
+    guard let replica else { return }
+    try FileManager.default.removeItem(atPath: folder.repository)
+    state.withLock { $0.isReplicaAllThereIs = true }
+    say("the repository's folder is gone too: restoring from \(replica.repository.tier.name)")
+  }
+
+  func removeCopy() async {
+    guard let replica else { return }
+    await replica.stop()
+    do {
+      try await replica.remove()
+    } catch {
+      say("\(replica.place) could not be removed: \(error)")
+    }
   }
 
   func say(_ text: String) { print("dr-drill: \(text)") }

@@ -26,8 +26,7 @@ actor PostgresDrill: DrillSystem {
   // MARK: Before the disaster
 
   func start(_ run: DrillRun) async throws {
-    let settings = run.settings(for: component)
-    try run.folder.write(String(decoding: JSONEncoder().encode(settings), as: UTF8.self), to: run.folder.configuration)
+    try writeConfiguration(run)
     run.say(
       "starting a PostgreSQL server of the drill's own, and filling it with \(Format.bytes(run.command.size.bytes))")
     let server = try await run.measure(self, "start a server") {
@@ -53,6 +52,12 @@ actor PostgresDrill: DrillSystem {
     self.receiver = Task { try await receiver.follow(logger: logger) { _ in } }
     run.say("writing a ledger into PostgreSQL from \(run.command.connections) connections")
     writers = PostgresLedger(server.settings, connections: run.command.connections, logger: run.logger)
+  }
+
+  /// For `dr-wal`.
+  private func writeConfiguration(_ run: DrillRun) throws {
+    let settings = run.settings(for: component)
+    try run.folder.write(String(decoding: JSONEncoder().encode(settings), as: UTF8.self), to: run.folder.configuration)
   }
 
   func backUp(_ run: DrillRun) async throws {
@@ -91,6 +96,9 @@ actor PostgresDrill: DrillSystem {
     let found = try await run.measure(self, "find the backup", counts: true) {
       try await run.settings(for: component).backup(in: run.repository, for: .time(moment))
     }
+    // The repository may be elsewhere by now.
+    try writeConfiguration(run)
+    archive = try run.settings(for: component).archive(of: found, in: run.repository.tier)
     try await restore(found, to: .time(moment), place, counts: true, run)
     let restored = try await run.measure(self, "start, replay WAL, promote", counts: true) {
       try await PostgresSandbox.start(
