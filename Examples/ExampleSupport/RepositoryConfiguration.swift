@@ -75,9 +75,13 @@ public struct RepositoryConfiguration: Codable, Sendable {
 
   /// Opens the tier.
   ///
-  /// - Parameter creating: Make the folder if there is none: when something is stored. A bucket is never made.
-  public func tier(creating: Bool) async throws -> any StorageTier {
-    try await TierPlace.open(repository, creating: creating, s3: s3)
+  /// - Parameters:
+  ///   - creating: Make the folder if there is none: when something is stored. A bucket is never made.
+  ///   - probing: What is tried out of a bucket's server.
+  public func tier(
+    creating: Bool, probing: S3Configuration.Probing = .everything
+  ) async throws -> any StorageTier {
+    try await TierPlace.open(repository, creating: creating, s3: s3, probing: probing)
   }
 
   public func encoding(compression: Compression = .zstd()) throws -> Encoding {

@@ -14,7 +14,8 @@ import Foundation
 ///       "encryption": "aws:kms:alias/backup"
 ///     }
 ///
-/// All of it may be left out. `credentials` is `environment`, `profile:NAME` or `file:PATH` (a file as
+/// All of it may be left out. On a server that cannot decide between two writers (no conditional put), backups need
+/// `"soleWriter": true`, by which you promise that there is one. `credentials` is `environment`, `profile:NAME` or `file:PATH` (a file as
 /// `~/.aws/credentials`); without it they are looked for as the AWS tools do.
 public struct S3Settings: Codable, Sendable {
   public var endpoint: String?
@@ -29,6 +30,8 @@ public struct S3Settings: Codable, Sendable {
   public var concurrency: Int?
   /// What the server can do: then it is not tried out at every start.
   public var features: S3Features?
+  /// No other process writes there: the repository may be on a server without conditional put.
+  public var soleWriter: Bool?
 
   public init(
     endpoint: String? = nil, region: String? = nil, credentials: String? = nil, certificateAuthority: String? = nil
@@ -41,7 +44,7 @@ public struct S3Settings: Codable, Sendable {
 
   static let fields: Set = [
     "endpoint", "region", "credentials", "certificateAuthority", "addressing", "storageClass", "encryption",
-    "concurrency", "features",
+    "concurrency", "features", "soleWriter",
   ]
 
   /// - Throws: ``DRError`` with `invalidConfiguration`.

@@ -25,6 +25,12 @@ struct CommonArguments: ParsableArguments {
   @Option(help: "Only this component: postgres/app.")
   var component: String?
 
+  @Flag(
+    help: """
+      You promise that no other process writes to this repository: it may be in a bucket without conditional put.
+      """)
+  var soleWriter = false
+
   @Flag(name: .shortAndLong, help: "Log what happens inside.")
   var verbose = false
 
@@ -38,7 +44,7 @@ struct CommonArguments: ParsableArguments {
         .invalidConfiguration, "'\(layout.prefix(40))' is no layout", advice: "use byKind or byKindAndName")
     }
     // A bucket tries again by itself; a folder that fails has failed.
-    let tier = try await TierPlace.open(place, creating: false)
+    let tier = try await TierPlace.open(place, creating: false, soleWriter: soleWriter)
     return Repository(tier: limit.map { RateLimitedTier(tier, upload: $0) } ?? tier, layout: layout)
   }
 }

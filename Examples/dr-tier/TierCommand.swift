@@ -30,7 +30,9 @@ struct TierArguments: ParsableArguments {
     guard (1...256).contains(concurrency) else { throw ValidationError("the concurrency is 1 to 256") }
   }
 
-  func open() async throws -> any StorageTier { try await TierPlace.open(place, creating: false) }
+  func open(_ probing: S3Configuration.Probing = .everything) async throws -> any StorageTier {
+    try await TierPlace.open(place, creating: false, probing: probing)
+  }
 }
 
 /// Makes a tier in a folder.

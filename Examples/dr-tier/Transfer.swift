@@ -18,7 +18,7 @@ struct Put: AsyncParsableCommand {
 
   func run() async throws {
     try await reporting {
-      let tier = try await tier.open()
+      let tier = try await tier.open(.unconditional)
       let files = try LocalFile.find(source, key: key)
       let storageClass = storageClass.map { StorageClass(rawValue: $0) }
       try await forEach(files, atOnce: self.tier.concurrency) { file in
@@ -42,7 +42,7 @@ struct Get: AsyncParsableCommand {
 
   func run() async throws {
     try await reporting {
-      let tier = try await tier.open()
+      let tier = try await tier.open(.nothing)
       guard key.hasSuffix("/") else { return try await Get.get(ObjectKey(key), from: tier, to: destination) }
       let prefix = key == "/" ? "" : key
       let objects = try await tier.listAll(prefix: prefix)

@@ -1,6 +1,7 @@
 import ArgumentParser
 import DRCore
 import DRPostgres
+import DRStorage
 import Foundation
 
 struct Fetch: AsyncParsableCommand {
@@ -17,7 +18,7 @@ struct Fetch: AsyncParsableCommand {
 
   func run() async throws {
     options.startWatchdog(.fetch)
-    let archive = try await options.archive(for: path)
+    let archive = try await options.archive(for: path, probing: .nothing)
     let content = try await archive.fetch(name)
     let file = path
     try await BlockingExecutor(label: "dr-wal.fetch").run { try WALFile.write(content, to: file) }

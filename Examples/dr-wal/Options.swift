@@ -22,14 +22,16 @@ struct Options: ParsableArguments {
   }
 
   /// Opens the archive of the cluster that a WAL path belongs to.
-  func archive(for path: String) async throws -> WALArchive {
+  func archive(
+    for path: String, probing: S3Configuration.Probing = .everything
+  ) async throws -> WALArchive {
     guard let file = config ?? ProcessInfo.processInfo.environment["DR_WAL_CONFIG"] else {
       throw DRError(
         .invalidConfiguration, "no configuration file was named", advice: "set DR_WAL_CONFIG, or give --config")
     }
     let configuration = try RepositoryConfiguration(file: file)
     return try WALArchive(
-      tier: try await configuration.tier(creating: false), component: configuration.component,
+      tier: try await configuration.tier(creating: false, probing: probing), component: configuration.component,
       systemIdentifier: try systemIdentifier ?? controlFile(for: path),
       encoding: try configuration.encoding(), decoding: try configuration.decoding())
   }

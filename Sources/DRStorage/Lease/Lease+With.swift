@@ -29,7 +29,8 @@ extension Lease {
     guard tier.capabilities.contains(.conditionalPut) else {
       throw DRError(
         .unsupported, "\(tier.name) cannot decide between two writers, so it cannot hold a lease",
-        advice: "use a tier with conditional put, or see to it that only one process runs", object: name)
+        advice: "use a tier with conditional put; or, if no other process ever writes there, say so (soleWriter)",
+        object: name)
     }
     guard name.wholeMatch(of: /[a-z][a-z-]{0,62}/) != nil else {
       throw DRError(.invalidConfiguration, "'\(name.prefix(64))' cannot be the name of a lease")

@@ -46,7 +46,10 @@ extension StorageTier {
         .invalidConfiguration, "an object cannot be absent and have an entity tag", object: key.rawValue)
     }
     if options.onlyIfAbsent, !capabilities.contains(.conditionalPut) {
-      throw unsupported("cannot put an object only if it is absent", key)
+      throw DRError(
+        .unsupported, "\(name) cannot put an object only if it is absent, so it cannot decide between two writers",
+        advice: "use a tier with conditional put; or, if no other process ever writes there, say so (soleWriter)",
+        object: key.rawValue)
     }
     if options.ifMatch != nil, !capabilities.contains(.compareAndSwap) {
       throw unsupported("cannot compare and swap", key)
