@@ -152,9 +152,9 @@ final class DrillRun: Sendable {
   /// - Parameter what: For people, for example `3 of 5000 commits`.
   func lost(_ time: Duration, _ what: String, _ system: any DrillSystem) {
     let allowed = command.rpoTarget.map { Duration.seconds($0) } ?? DrillTargets.of(system.component.kind).rpo
+    let shown = time < .seconds(1) ? "\(Int((time / .milliseconds(1)).rounded(.up))) ms" : Format.duration(time)
     check(
-      system, "data loss", time <= allowed,
-      "\(Format.duration(time)) and \(what) lost, \(Format.duration(allowed)) allowed")
+      system, "data loss", time <= allowed, "\(shown) and \(what) lost, \(Format.duration(allowed)) allowed")
   }
 
   /// A repository that reads one bit of an artifact wrong; which one, the seed says.
