@@ -7,7 +7,7 @@ import NIOCore
 final class DyingTier: StorageTier {
   private let inner: any StorageTier
   private let state = MutableBox<(failing: Bool, left: Int)>((false, .max))
-  private let pause = MutableBox<Duration>(.zero)
+  private let pause = MutableBox<(time: Duration, spared: Int)>((.zero, 0))
 
   init(_ inner: any StorageTier) { self.inner = inner }
 
@@ -15,10 +15,20 @@ final class DyingTier: StorageTier {
   func die(after changes: Int) { state.withLock { $0.left = changes } }
 
   /// From now on, it takes so long until something is stored, or given.
-  func dawdle(_ time: Duration) { pause.withLock { $0 = time } }
+  ///
+  /// - Parameter spared: So many of them take no time still.
+  func dawdle(_ time: Duration, after spared: Int = 0) { pause.withLock { $0 = (time, spared) } }
+
+  private func wait() async throws {
+    let time = pause.withLock { pause in
+      pause.spared -= 1
+      return pause.spared < 0 ? pause.time : .zero
+    }
+    try await Task.sleep(for: time)
+  }
 
   private func change() async throws {
-    try await Task.sleep(for: pause.value)
+    try await wait()
     try state.withLock { state in
       guard !state.failing, state.left > 0 else { throw DRError(.tierUnavailable, "the tier is away") }
       if state.left != .max { state.left -= 1 }
@@ -34,7 +44,7 @@ final class DyingTier: StorageTier {
   }
 
   func get(_ key: ObjectKey, range: Range<Int64>?) async throws -> ByteStream {
-    try await Task.sleep(for: pause.value)
+    try await wait()
     return try await inner.get(key, range: range)
   }
 

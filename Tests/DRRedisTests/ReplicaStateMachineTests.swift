@@ -89,6 +89,23 @@ struct ReplicaStateMachineTests {
     }
   }
 
+  /// The server goes on behind the mark at the first acknowledgement: none may go out before the mark was seen.
+  @Test func acknowledgesOnlyBehindTheMark() throws {
+    for (header, mark, early) in [
+      ("$EOF:\(Self.mark)\r\n", Self.mark, false), ("$\(Self.payload.count)\r\n", "", true),
+    ] {
+      var machine = ReplicaStateMachine()
+      _ = machine.start()
+      _ = try machine.receive(ByteBuffer(string: "+OK\r\n+FULLRESYNC \(Self.id) 0\r\n"))
+      #expect(!machine.mayAcknowledge)
+      let rest = Array(header.utf8) + Self.payload + Array(mark.utf8)
+      _ = try machine.receive(ByteBuffer(bytes: rest.dropLast()))
+      #expect(machine.mayAcknowledge == early)
+      _ = try machine.receive(ByteBuffer(bytes: rest.suffix(1)))
+      #expect(machine.mayAcknowledge && machine.isStreaming)
+    }
+  }
+
   @Test func continuing() throws {
     let start = ReplicationPosition(history: Self.id, offset: 99)
     try Self.everyCut(Array("+OK\r\n+CONTINUE \(Self.other)\r\n\(Self.stream)".utf8)) { pieces, cut in

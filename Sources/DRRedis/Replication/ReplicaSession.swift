@@ -108,8 +108,9 @@ package final class ReplicaSession: Sendable {
       guard task == nil else { return }
       task = Task {
         while !Task.isCancelled {
+          let offset = state.withLock { $0.machine.mayAcknowledge ? $0.acknowledged : nil }
           // A broken connection is seen by who receives.
-          try? await connection.write(ReplicaStateMachine.acknowledgement(state.withLock { $0.acknowledged }))
+          if let offset { try? await connection.write(ReplicaStateMachine.acknowledgement(offset)) }
           try? await Task.sleep(for: .seconds(1))
         }
       }

@@ -52,6 +52,15 @@ package struct ReplicaStateMachine: Sendable {
 
   package var isStreaming: Bool { if case .streaming = phase { true } else { false } }
 
+  /// Whether an acknowledgement may be sent. Not before the mark of a payload without a length was seen: at the first one the
+  /// server goes on with the stream, and the mark is known only by being the last that came. Until then it needs none.
+  package var mayAcknowledge: Bool {
+    switch phase {
+    case .counted, .streaming: true
+    case .configuring, .synchronising, .header, .marked: false
+    }
+  }
+
   /// What to send first.
   package mutating func start() -> [Event] {
     guard case .configuring(let steps) = phase, let first = steps.first else { return [] }
