@@ -129,7 +129,7 @@ let package = Package(
       path: "Examples/dr-redis", swiftSettings: settings),
     .executableTarget(
       name: "dr-rabbitmq",
-      dependencies: ["ExampleSupport", "DRCore", "DRStorage", "DRRabbitMQ", nioCore, logging, arguments],
+      dependencies: ["ExampleSupport", "DRCore", "DRStorage", "DRRabbitMQ", nioCore, logging, lifecycle, arguments],
       path: "Examples/dr-rabbitmq", swiftSettings: settings),
     .executableTarget(
       name: "dr-drill",

@@ -13,7 +13,7 @@ struct RabbitMQCommand: AsyncParsableCommand {
     commandName: "dr-rabbitmq",
     abstract: "Backs up and restores a RabbitMQ broker: definitions, and messages without taking them.",
     discussion: "Exit codes: 0 done, 1 not as it should be, 2 could not run.",
-    subcommands: [Backup.self, List.self, Diff.self, Restore.self, Export.self])
+    subcommands: [Backup.self, Tap.self, List.self, Diff.self, Restore.self, Export.self])
 }
 
 /// What every subcommand that works on a repository is told.
@@ -113,12 +113,18 @@ struct QueueArguments: ParsableArguments {
 }
 
 extension RepositoryArguments {
-  /// The backup of this name, or the newest.
-  func backup(_ id: String?, in repository: Repository, holding property: String) async throws -> BackupManifest {
+  /// The backup of this name, or the newest that was taken by a moment.
+  func backup(
+    _ id: String?, in repository: Repository, holding property: String, by moment: Date = .distantFuture
+  ) async throws -> BackupManifest {
     let settings = try settings()
     let catalog = try await repository.catalog(of: settings.component)
     if let id { return try catalog.backup(id: id, of: settings.component) }
-    guard let newest = catalog.backups.last(where: { $0.properties[property] != nil }) else {
+    guard
+      let newest = catalog.backups.last(where: {
+        $0.properties[property] != nil && $0.recoveryPoint.time <= moment
+      })
+    else {
       throw DRError(
         .targetUnreachable, "there is no backup of \(settings.component) that holds \(property)",
         advice: "dr-rabbitmq list shows what there is")

@@ -40,6 +40,13 @@ struct Restore: AsyncParsableCommand {
   @Flag(help: "Leave out messages whose message-id was restored into the same queue before.")
   var leaveOutDuplicates = false
 
+  @Flag(help: "Go on with what a tap captured since the backup.")
+  var withTap = false
+
+  @Option(
+    help: "Only what was published up to this moment, with a time zone: '2026-11-23 12:00:00+00'. Implies --with-tap.")
+  var targetTime: String?
+
   @Option(help: "A folder for journals, by which a restore that was killed goes on.", completion: .directory)
   var journal: String?
 
@@ -48,14 +55,19 @@ struct Restore: AsyncParsableCommand {
       let settings = try repository.settings()
       let connection = try broker.settings()
       let repository = Repository(tier: try await settings.tier(creating: false))
+      let moment = try moment()
       let manifest = try await self.repository.backup(
-        backup, in: repository, holding: messagesOnly ? "queues" : "definitions")
+        backup, in: repository, holding: definitionsOnly ? "definitions" : "queues", by: moment ?? .distantFuture)
       let reader = repository.reader(for: manifest, decoding: try settings.decoding())
       let logger = self.repository.logger
       if !messagesOnly {
         var restorer = RabbitMQDefinitionsRestorer(
           broker: connection, mode: exact ? .exact : .merge, vhosts: queues.vhosts.isEmpty ? nil : queues.vhosts)
         restorer.isHarmless = harmless
+        // Before anything is done.
+        let plan = try await restorer.plan(from: reader, logger: logger)
+        for entry in plan.diff.entries where entry.change != .extra || exact { print(entry) }
+        print("\(plan.diff.same) definitions are there already")
         let report = try await restorer.run(from: reader, logger: logger)
         for finding in report.findings { print(finding) }
         if report.hasFailures { throw ExitCode(1) }
@@ -72,18 +84,35 @@ struct Restore: AsyncParsableCommand {
         restorer.overrides = Set(try overrides.map { try RestoreRefusal.override($0) })
         restorer.leavesOutDuplicates = leaveOutDuplicates
         restorer.journalFolder = journal
+        if withTap || moment != nil {
+          restorer.tap = try RabbitMQTapLog(
+            tier: repository.tier, component: settings.component, cluster: manifest.systemIdentifier ?? "",
+            decoding: try settings.decoding())
+        }
         restorer.progress = ProgressBar("restore").handler
         restorer.onQueue = { queue in
           var line = "\(queue.vhost)/\(queue.queue): \(queue.published) messages confirmed"
           if queue.resumedFrom > 0 { line += ", from number \(queue.resumedFrom) on" }
           if queue.mayBeRepeated > 0 { line += ", up to \(queue.mayBeRepeated) of them may be there twice" }
+          if queue.fromTap > 0 { line += ", \(queue.fromTap) of them captured since the backup" }
+          if queue.afterTarget > 0 { line += ", \(queue.afterTarget) were published later and left out" }
           if queue.duplicates > 0 { line += ", \(queue.duplicates) duplicates left out" }
           if queue.usersLeftOut > 0 { line += ", user_id left out of \(queue.usersLeftOut)" }
           print(line)
         }
-        let outcome = try await restorer.restore(from: reader, to: .latest, logger: logger)
+        let outcome = try await restorer.restore(from: reader, to: moment.map { .time($0) } ?? .latest, logger: logger)
         print("\(manifest.id): \(outcome.items) messages restored in \(Format.duration(outcome.duration))")
       }
     }
+  }
+
+  private func moment() throws -> Date? {
+    guard let targetTime else { return nil }
+    guard let date = Timestamp.parse(targetTime) else {
+      throw DRError(
+        .invalidConfiguration, "'\(targetTime.prefix(60))' is no moment with a time zone",
+        advice: "write it as '2026-11-23 12:00:00+00'")
+    }
+    return date
   }
 }

@@ -113,15 +113,14 @@ extension RabbitMQTests {
     }
   }
 
-  @Test(
-    "A reader that is killed at random moments leaves the queue whole and in order", arguments: ["classic", "quorum"])
-  func killedReader(type: String) async throws {
+  @Test("A dump that is cancelled at any moment leaves the queue whole and in order", arguments: ["classic", "quorum"])
+  func cancelledReader(type: String) async throws {
     try await TestBroker.with { broker in
       let count = 4000
       try await broker.declare("target", type)
       try await broker.publish(TestBroker.numbered(0..<count, size: 1024), to: "target", window: 2000)
       var random = TestData.Random(seed: 11)
-      for _ in 0..<25 {
+      for _ in 0..<15 {
         let limit = Duration.milliseconds(Int.random(in: 0...120, using: &random))
         let reader = Task {
           let dump = try await QueueDump.begin(
@@ -138,35 +137,84 @@ extension RabbitMQTests {
     }
   }
 
-  @Test("A reading process that is ended with SIGKILL leaves the queue whole and in order")
+  /// A process that reads a queue is ended with SIGKILL; after each of 50 kills the queue is read whole.
+  @Test("A reading process that is killed at 50 random moments leaves the queue whole and in order after each")
   func killedProcess() async throws {
     try await TestBroker.with { broker in
-      let count = 20_000
-      try await broker.declare("target")
-      try await broker.publish(TestBroker.numbered(0..<count, size: 512), to: "target", window: 2000)
-      // The process cannot be given values: it finds the file by its parent's number.
-      let place =
-        "\(broker.settings.port) \(broker.settings.managementPort) \(broker.settings.password) \(broker.vhost)"
-      let file = "/tmp/drt-reader-\(getpid())"
-      try place.write(toFile: file, atomically: true, encoding: .utf8)
-      defer { try? FileManager.default.removeItem(atPath: file) }
-      await #expect(processExitsWith: .signal(SIGKILL)) {
-        let words = try String(contentsOfFile: "/tmp/drt-reader-\(getppid())", encoding: .utf8).split(separator: " ")
-        let settings = RabbitMQSettings(
-          host: "127.0.0.1", port: UInt16(words[0]), managementPort: UInt16(words[1]), user: "dr-sandbox",
-          password: String(words[2]))
-        let queue = try await RabbitMQQueue.find(String(words[3]), "target", ManagementAPI(settings))
-        let dump = try await QueueDump.begin(
-          queue, broker: settings, brokerVersion: nil, logger: TestBroker.logger)
-        var frames = 0
-        for try await _ in dump.stream {
-          frames += 1
-          if frames == 3 { kill(getpid(), SIGKILL) }
+      let count = 5000
+      let expected = (0..<count).map { $0 }
+      var kills: [String: (all: Int, within: Int)] = [:]
+      var random = TestData.Random(seed: 23)
+      for (type, rounds) in [("classic", 20), ("quorum", 20), ("stream", 10)] {
+        try await broker.declare(type, type)
+        try await broker.publish(TestBroker.numbered(0..<count, size: 2048), to: type, window: 2000)
+        for _ in 0..<rounds {
+          let frames = Int.random(in: 0...8, using: &random)
+          let microseconds = Int.random(in: 0...60_000, using: &random)
+          let seen = try await Self.killReader(broker, type, afterFrames: frames, microseconds: microseconds)
+          kills[type, default: (0, 0)].all += 1
+          if seen { kills[type, default: (0, 0)].within += 1 }
+          if type != "stream" {
+            try await TestBroker.eventually("everything is back") { try await broker.depth(type) == count }
+          }
+          let messages = try await broker.dump(type)
+          #expect(messages.map { Int($0.text.prefix { $0 != "." }) } == expected, "\(type) after \(kills)")
         }
       }
-      try await TestBroker.eventually("everything is back") { try await broker.depth("target") == count }
-      let messages = try await broker.dump("target")
-      #expect(messages.map { Int($0.text.prefix { $0 != "." }) } == (0..<count).map { $0 })
+      for (type, count) in kills.sorted(by: { $0.key < $1.key }) {
+        print(
+          "\(type): whole and in order after \(count.all) kills, \(count.within) of them between first and last frame")
+      }
+      #expect(kills.values.reduce(0) { $0 + $1.all } == 50)
+      // Else the moments would prove nothing.
+      #expect(kills.values.allSatisfy { $0.within > 0 })
     }
+  }
+
+  /// Lets a process read a queue and kill itself: so many microseconds after so many frames.
+  ///
+  /// - Returns: Whether it had received messages and not all of them.
+  private static func killReader(
+    _ broker: TestBroker, _ queue: String, afterFrames frames: Int, microseconds: Int
+  ) async throws -> Bool {
+    // The process cannot be given values: it finds the file by its parent's number.
+    let words = [
+      "\(broker.settings.port)", "\(broker.settings.managementPort)", broker.settings.password, broker.vhost, queue,
+      "\(frames)", "\(microseconds)",
+    ]
+    let file = "/tmp/drt-reader-\(getpid())"
+    try words.joined(separator: " ").write(toFile: file, atomically: true, encoding: .utf8)
+    defer { for name in [file, file + ".seen"] { try? FileManager.default.removeItem(atPath: name) } }
+    await #expect(processExitsWith: .signal(SIGKILL)) {
+      let file = "/tmp/drt-reader-\(getppid())"
+      let words = try String(contentsOfFile: file, encoding: .utf8).split(separator: " ")
+      let settings = RabbitMQSettings(
+        host: "127.0.0.1", port: UInt16(words[0]), managementPort: UInt16(words[1]), user: "dr-sandbox",
+        password: String(words[2]))
+      let (frames, microseconds) = (Int(words[5]) ?? 0, UInt32(words[6]) ?? 0)
+      let queue = try await RabbitMQQueue.find(String(words[3]), String(words[4]), ManagementAPI(settings))
+      func die() {
+        Thread.detachNewThread {
+          usleep(microseconds)
+          kill(getpid(), SIGKILL)
+        }
+      }
+      if frames == 0 { die() }
+      let dump = try await QueueDump.begin(queue, broker: settings, brokerVersion: nil, logger: TestBroker.logger)
+      var seen = 0
+      for try await _ in dump.stream {
+        seen += 1
+        try "\(seen)".write(toFile: file + ".seen", atomically: true, encoding: .utf8)
+        if seen == frames { die() }
+        // A frame holds as many messages as the test wants moments between.
+        try await Task.sleep(for: .milliseconds(5))
+      }
+      try "all".write(toFile: file + ".seen", atomically: true, encoding: .utf8)
+      // It was too fast for its end.
+      try await Task.sleep(for: .seconds(1))
+      kill(getpid(), SIGKILL)
+    }
+    let seen = try? String(contentsOfFile: file + ".seen", encoding: .utf8)
+    return seen != nil && seen != "all"
   }
 }

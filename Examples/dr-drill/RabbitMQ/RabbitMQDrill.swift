@@ -14,6 +14,8 @@ actor RabbitMQDrill: DrillSystem {
   private var ledger: RabbitMQLedger?
   private var tapping: Task<Void, any Error>?
   private var known: [PublishedMessage] = []
+  /// Through which moment the tap has everything, and what ended it if something did.
+  private let tapped = MutableBox<(durable: Date, failure: (any Error)?)>((.distantPast, nil))
 
   init() throws { component = try Component(.rabbitmq, "drill") }
 
@@ -31,10 +33,17 @@ actor RabbitMQDrill: DrillSystem {
     let tap = try RabbitMQTap(
       component: component, broker: broker.settings,
       queues: RabbitMQQueueSelection(vhosts: [RabbitMQLedger.vhost]), tier: run.repository.tier, encoding: run.encoding,
-      decoding: run.decoding, options: options, logger: run.logger)
+      options: options, logger: run.logger)
     try await tap.prepare(logger: run.logger)
-    let logger = run.logger
-    tapping = Task { try await tap.follow(logger: logger) { _ in } }
+    let (logger, tapped) = (run.logger, tapped)
+    tapping = Task {
+      do {
+        try await tap.follow(logger: logger) { point in tapped.withLock { $0.durable = point.time } }
+      } catch {
+        tapped.withLock { $0.failure = error }
+        throw error
+      }
+    }
     run.say("publishing a ledger into \(RabbitMQLedger.kept.count + 1) queues of RabbitMQ, and consuming one of them")
     ledger = RabbitMQLedger(broker.settings, logger: run.logger)
   }
@@ -87,9 +96,21 @@ actor RabbitMQDrill: DrillSystem {
         vhosts: [RabbitMQLedger.vhost], patterns: RabbitMQLedger.queues.map(\.name)))
   }
 
+  /// Also waits until the tap has everything: the drill tells what a disaster costs from the latest, and of the moment that
+  /// it is possible.
   func betweenChanges(_ body: @escaping @Sendable () async throws -> Void) async throws {
     guard let ledger else { return try await body() }
-    try await ledger.betweenChanges(body)
+    let tapped = tapped
+    try await ledger.betweenChanges {
+      let closed = Date()
+      try await withTimeLimit(.seconds(120), "the tap of RabbitMQ to catch up") {
+        while tapped.value.durable < closed {
+          if let failure = tapped.value.failure { throw failure }
+          try await Task.sleep(for: .milliseconds(10))
+        }
+      }
+      try await body()
+    }
   }
 
   func destroy(_ run: DrillRun) async throws {
@@ -99,7 +120,9 @@ actor RabbitMQDrill: DrillSystem {
     await ledger.stop()
     known = ledger.known
     tapping?.cancel()
-    _ = await tapping?.result
+    do {
+      try await tapping?.value
+    } catch is CancellationError {}
     run.say("RabbitMQ had confirmed \(known.count) messages")
   }
 

@@ -111,6 +111,11 @@ final class RabbitMQLedger: Sendable {
     properties.timestamp = UInt64(published / 1000)
     properties.type = "ledger"
     properties.appID = "dr-drill"
+    if queue != "audit" {
+      // A stream keeps no cluster-id.
+      properties.clusterID = "drill"
+      properties.expiration = "86400000"
+    }
     properties.headers = headers(queue, sequence, published)
     var encoded = ByteBuffer()
     properties.encode(into: &encoded)
@@ -123,7 +128,7 @@ final class RabbitMQLedger: Sendable {
     var table: AMQPTable = [
       "timestamp_in_ms": .int64(published), "bool": .bool(sequence % 2 == 0), "int8": .int8(-8), "uint8": .uint8(200),
       "int16": .int16(-1600), "uint16": .uint16(60_000), "int32": .int32(Int32(sequence)),
-      "uint32": .uint32(4_000_000_000),
+      "uint32": .uint32(4_000_000_000), "int64": .int64(.min), "uint64": .uint64(.max - UInt64(sequence)),
       "float": .float(1.5), "double": .double(-2.25), "string": .string("grüße"), "bytes": .bytes([0, 255]),
       "time": .timestamp(1_700_000_000), "void": .void,
     ]
@@ -144,6 +149,14 @@ final class RabbitMQLedger: Sendable {
     var (mine, theirs) = (try message.decodedProperties(), try wanted.decodedProperties())
     // The broker's own notes.
     mine.headers?.entries.removeAll { ["x-delivery-count", "x-stream-offset"].contains($0.name) }
+    // A stream writes headers anew, and unsigned 64-bit numbers as signed ones of the same bits.
+    if entry.queue == "audit" {
+      let fields = theirs.headers?.entries ?? []
+      theirs.headers?.entries = fields.map { field in
+        if case .uint64(let value) = field.value { return .init(field.name, .int64(Int64(bitPattern: value))) }
+        return field
+      }
+    }
     guard Set(mine.headers?.entries ?? []) == Set(theirs.headers?.entries ?? []) else { return false }
     mine.headers = nil
     theirs.headers = nil

@@ -19,6 +19,8 @@ extension AMQPConnection {
     package var archive: MessageArchiveWriter
     /// Bytes of a frame after which a call returns.
     package var frameSize: Int
+    /// Whether a frame ends between two messages only: for archives that end where a frame does.
+    package var fillsWithWholeMessages = false
     /// Messages still wanted; nil: no end is known.
     package var wanted: Int64?
     /// Of a stream: the offset that ends the reading.
@@ -51,6 +53,10 @@ extension AMQPConnection {
     var isSkipped = false
     var missing: UInt64 = 0
     var offset: Int64 = -1
+
+    var isFull: Bool {
+      archive.buffer.readableBytes >= frameSize && !(fillsWithWholeMessages && (missing > 0 || isHeaderDue))
+    }
   }
 
   /// Sets how many messages the broker hands out to a consumer without an answer; 0: no limit.
@@ -94,16 +100,21 @@ extension AMQPConnection {
   /// - Parameters:
   ///   - idle: How long nothing may come.
   ///   - perConsumer: Return also after so many messages of the current consumer; nil: never.
+  ///   - due: Return then as if nothing came, also when something comes all the while; nil: never.
   /// - Throws: ``DRError``: `sourceFailed`; `CancellationError`. The connection is then dropped: the broker puts back
   ///   what it had handed out.
-  package func take(_ reading: inout Reading, idle: Duration, perConsumer: Int? = nil) async throws -> Taken {
-    try await cancellable { try takeNow(&reading, idle: idle, perConsumer: perConsumer) }
+  package func take(
+    _ reading: inout Reading, idle: Duration, perConsumer: Int? = nil, until due: ContinuousClock.Instant? = nil
+  ) async throws -> Taken {
+    try await cancellable { try takeNow(&reading, idle: idle, perConsumer: perConsumer, until: due) }
   }
 
-  private func takeNow(_ reading: inout Reading, idle: Duration, perConsumer: Int?) throws -> Taken {
+  private func takeNow(
+    _ reading: inout Reading, idle: Duration, perConsumer: Int?, until due: ContinuousClock.Instant?
+  ) throws -> Taken {
     var sinceLook = 0
     while true {
-      if reading.archive.buffer.readableBytes >= reading.frameSize { return .full }
+      if reading.isFull { return .full }
       sinceLook += 1
       if sinceLook & 0xFFF == 0, isCancelled.load(ordering: .relaxed) { throw CancellationError() }
       guard let frame = try nextFrame(within: idle) else {
@@ -129,6 +140,7 @@ extension AMQPConnection {
       }
       if reading.isComplete { return .complete }
       if let perConsumer, reading.ofConsumer >= perConsumer { return .idle }
+      if let due, ContinuousClock.now >= due { return .idle }
     }
   }
 

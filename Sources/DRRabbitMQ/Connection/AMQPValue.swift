@@ -12,7 +12,7 @@ package indirect enum AMQPValue: Hashable, Sendable {
   case int32(Int32)
   case uint32(UInt32)
   case int64(Int64)
-  /// A broker that writes headers anew (a quorum queue that counts deliveries) gives it back as ``int64(_:)``.
+  /// A broker that writes headers anew (streams do, and quorum queues that deliver again) gives it back as ``int64(_:)`` of the same bits.
   case uint64(UInt64)
   case float(Float)
   case double(Double)

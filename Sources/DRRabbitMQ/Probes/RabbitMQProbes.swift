@@ -210,7 +210,23 @@ public struct RabbitMQProbes: Verifier {
     return findings.isEmpty ? [passed(.consumers, "\(wanted.count) queues have consumers")] : findings
   }
 
+  /// What the broker tells of leaders and members comes with its statistics, every few seconds: just after a start, or of a
+  /// queue that was just made, it does not know them yet.
   private func quorum() async throws -> [Finding] {
+    let deadline = ContinuousClock.now + Self.statisticsLimit
+    while true {
+      let findings = try await quorumNow()
+      guard findings.contains(where: { $0.severity == .failure }), ContinuousClock.now < deadline else {
+        return findings
+      }
+      try await Task.sleep(for: .milliseconds(500))
+    }
+  }
+
+  /// How long what the broker's statistics do not say yet is waited for.
+  private static let statisticsLimit = Duration.seconds(30)
+
+  private func quorumNow() async throws -> [Finding] {
     let queues = (try await api.get("queues").array ?? []).compactMap(\.object).filter {
       ["quorum", "stream"].contains($0["type"]?.string ?? "")
     }
@@ -219,14 +235,16 @@ public struct RabbitMQProbes: Verifier {
     for queue in queues {
       let title = "\(queue["vhost"]?.string ?? "?")/\(queue["name"]?.string ?? "?")"
       let (members, online) = (queue["members"]?.array?.count ?? 0, queue["online"]?.array?.count ?? 0)
-      // The broker tells of a leader with its next statistics; until then the node is what it knows.
+      func failed(_ evidence: String) {
+        findings.append(Finding(Probe.quorum.rawValue, .failure, subject: title, evidence: evidence))
+      }
+      // Of a stream the broker may name the node alone.
       if (queue["leader"] ?? queue["node"])?.string?.isEmpty ?? true {
-        findings.append(Finding(Probe.quorum.rawValue, .failure, subject: title, evidence: "it has no leader"))
+        failed("it has no leader")
+      } else if members == 0 {
+        failed("the broker does not say which members it has")
       } else if online * 2 <= members {
-        findings.append(
-          Finding(
-            Probe.quorum.rawValue, .failure, subject: title,
-            evidence: "\(online) of \(members) members are online: no majority"))
+        failed("\(online) of \(members) members are online: no majority")
       } else if online < members {
         findings.append(
           Finding(

@@ -11,8 +11,9 @@ import NIOCore
 /// number. The queues must be there: restore the definitions first.
 ///
 /// To a moment: with a ``tap`` the messages of the backup are followed by those that the tap captured since, up to the
-/// moment. When a message was published, its header `timestamp_in_ms` says (the broker can set it), or its timestamp; of a
-/// message without any, nothing is known, and it is restored.
+/// moment. When a message was published, its header `timestamp_in_ms` says (the broker can set it), or its timestamp, to the
+/// second; of a message without any, nothing is known, and it is restored. A message that the tap captured while the dump
+/// ran is told from its copy in the dump by its message-id; without one, it may come twice, rather than not at all.
 public struct RabbitMQMessageRestorer: Restorer {
   /// What becomes of a message's own time to live (its `expiration`).
   public enum TimeToLive: String, Sendable, Hashable, CaseIterable {
@@ -247,7 +248,9 @@ public struct RabbitMQMessageRestorer: Restorer {
     let note: @Sendable (UInt64) throws -> Void = { try journal?.note($0) }
     var batch: [ArchivedMessage] = []
     var batchBytes = 0
-    // Of the messages of the backup, where a tap follows; of those that went out, where duplicates are left out.
+    // Where a tap follows: what it captured while the dump ran may be in both.
+    var ofBackup: Set<String> = []
+    // Where duplicates are left out.
     var seen: Set<String> = []
     var current = window
     var found = Counts()
@@ -265,14 +268,14 @@ public struct RabbitMQMessageRestorer: Restorer {
     func offer(_ message: ArchivedMessage, fromTap: Bool) async throws {
       let needsProperties = limit != nil || tap != nil || leavesOutDuplicates
       let properties = needsProperties ? try message.decodedProperties() : nil
-      if let limit, let published = properties?.publishedMilliseconds, published > limit {
+      if let limit, let published = properties?.publishedMilliseconds, published.lowerBound > limit {
         found.afterTarget += 1
         return
       }
       if let id = properties?.messageID {
-        let isNew = seen.insert(id).inserted
-        if !isNew, fromTap { return }
-        if !isNew, leavesOutDuplicates {
+        if fromTap, ofBackup.contains(id) { return }
+        if !fromTap, tap != nil { ofBackup.insert(id) }
+        if leavesOutDuplicates, !seen.insert(id).inserted {
           found.duplicates += 1
           return
         }
@@ -293,12 +296,12 @@ public struct RabbitMQMessageRestorer: Restorer {
       let record = destination.record
       let since = Int64((reader.manifest.recoveryPoint.time.timeIntervalSince1970 * 1000).rounded(.down))
       var number = UInt64(record.summary.messages)
-      try await tap.read(vhost: record.vhost, queue: record.name) { message, stored in
+      try await tap.read(vhost: record.vhost, queue: record.name) { message, until in
         var message = message
         message.number = number
         number += 1
-        // What was published before the backup is in it, or was consumed.
-        guard (try message.decodedProperties().publishedMilliseconds ?? stored) >= since else { return }
+        // What was certainly published before the backup is in it, or was consumed.
+        guard (try message.decodedProperties().publishedMilliseconds?.upperBound ?? until) >= since else { return }
         try await offer(message, fromTap: true)
       }
     }

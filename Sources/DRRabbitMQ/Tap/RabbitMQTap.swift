@@ -12,10 +12,11 @@ public import ServiceLifecycle
 /// acknowledged once its segment is durable. Killed at any moment, it goes on without a gap; a segment whose
 /// acknowledgement was lost is recognised and not stored twice.
 ///
-/// It does not see what is published to the default exchange (nothing can be bound to that), what was there before the
-/// tap, nor what consumers acknowledge: a replay may repeat work that was done. It is never bound to an exchange that
-/// hands each message to one queue only. ``prepare(logger:)`` says what is covered. Bindings made later are followed at each
-/// reconnection and every few minutes.
+/// It does not see what was there before the tap, what the broker dead-letters to the default exchange, nor what consumers
+/// acknowledge: a replay may repeat work that was done. What is published to the default exchange (nothing can be bound to
+/// that) it sees only by the broker's firehose, when ``Options/firehose`` chooses it. It is never bound to an exchange that
+/// hands each message to one queue only. ``prepare(logger:)`` says what is covered. Bindings that are made or removed later
+/// are followed every few minutes.
 public struct RabbitMQTap: ChangeSource, Service {
   public struct Options: Sendable {
     /// Names the tap: its queues are `dr.tap.<name>.…`.
@@ -28,6 +29,11 @@ public struct RabbitMQTap: ChangeSource, Service {
     public var segmentInterval: Duration = .seconds(5)
     /// The longest pause between two attempts to connect, or to store.
     public var longestPause: Duration = .seconds(30)
+    /// Hear also what is published to the default exchange, by the broker's firehose: turned on for the vhosts of the
+    /// chosen queues, and off by ``RabbitMQTap/removeTaps(logger:)``. At most once: the broker tells without keeping, only
+    /// of the node that is asked, and not between a restart and the next connection of the tap. Costs about 5 % of the
+    /// vhost's throughput, and each tapped queue gets a copy of all that the default exchange takes.
+    public var firehose = false
     /// How often bindings are compared.
     public var bindingsInterval: Duration = .seconds(180)
 
@@ -41,16 +47,15 @@ public struct RabbitMQTap: ChangeSource, Service {
   private let tier: any StorageTier
   private let layout: RepositoryLayout
   private let encoding: Encoding
-  private let decoding: Decoding
   private let logger: Logger
   private let onDurable: @Sendable (RecoveryPoint) async -> Void
 
-  /// - Parameters:
-  ///   - decoding: Opens the last segment when the tap goes on: needed where it is encrypted, to find repetitions.
+  /// To go on after an end it needs no secret key: what is encrypted is never read.
+  ///
   /// - Throws: ``DRError`` with `invalidConfiguration`.
   public init(
     component: Component, broker: RabbitMQSettings, queues: RabbitMQQueueSelection, tier: any StorageTier,
-    layout: RepositoryLayout = .byKind, encoding: Encoding = Encoding(), decoding: Decoding = Decoding(),
+    layout: RepositoryLayout = .byKind, encoding: Encoding = Encoding(),
     options: Options = Options(), logger: Logger,
     onDurable: @escaping @Sendable (RecoveryPoint) async -> Void = { _ in }
   ) throws {
@@ -72,7 +77,6 @@ public struct RabbitMQTap: ChangeSource, Service {
     self.tier = tier
     self.layout = layout
     self.encoding = encoding
-    self.decoding = decoding
     self.options = options
     self.logger = logger
     self.onDurable = onDurable
@@ -101,10 +105,10 @@ public struct RabbitMQTap: ChangeSource, Service {
   private func tap(_ queue: RabbitMQQueue, _ logger: Logger) async throws -> TapCoverage {
     let vhost = ManagementAPI.escape(queue.vhost)
     var coverage = TapCoverage(
-      vhost: queue.vhost, queue: queue.name, tap: nil, exchanges: [],
-      notCovered: ["what is published to the default exchange"])
+      vhost: queue.vhost, queue: queue.name, tap: nil, exchanges: [], hearsDefaultExchange: options.firehose,
+      notCovered: [])
     var bindings: [TapBinding] = []
-    for binding in try await self.bindings(of: queue.name, vhost) where !binding.source.isEmpty {
+    for binding in try await self.bindings(of: queue.name, vhost) {
       let exchange = try await api.find("exchanges/\(vhost)/\(ManagementAPI.escape(binding.source))")
       let type = exchange?.object?["type"]?.string ?? "unknown"
       if TapCoverage.stealing.contains(type) {
@@ -114,10 +118,21 @@ public struct RabbitMQTap: ChangeSource, Service {
         bindings.append(binding)
       }
     }
+    coverage.exchanges = Set(bindings.map(\.source)).sorted()
+    if options.firehose {
+      try await hear(queue.vhost)
+      bindings.append(.firehose)
+      coverage.notCovered.append("what is dead-lettered to the default exchange")
+      let others = (try await api.get("nodes").array ?? []).filter { $0.object?["running"] == .bool(true) }.count - 1
+      if others > 0 {
+        coverage.notCovered.append("what is published to the default exchange through \(others) other nodes")
+      }
+    } else {
+      coverage.notCovered.insert("what is published to the default exchange", at: 0)
+    }
     guard !bindings.isEmpty else { return coverage }
     let name = prefix + StreamDigest.hex(ByteBuffer(string: queue.title)).prefix(16)
     coverage.tap = name
-    coverage.exchanges = Set(bindings.map(\.source)).sorted()
     let path = "queues/\(vhost)/\(ManagementAPI.escape(name))"
     if try await api.find(path) == nil {
       let arguments: [String: JSONValue] =
@@ -125,12 +140,38 @@ public struct RabbitMQTap: ChangeSource, Service {
       try await api.put(path, ["durable": true, "auto_delete": false, "arguments": .object(arguments)])
     }
     let there = Set(try await self.bindings(of: name, vhost))
+    func place(_ binding: TapBinding) -> String {
+      "bindings/\(vhost)/e/\(ManagementAPI.escape(binding.source))/q/\(ManagementAPI.escape(name))"
+    }
     for binding in Set(bindings).subtracting(there) {
       try await api.post(
-        "bindings/\(vhost)/e/\(ManagementAPI.escape(binding.source))/q/\(ManagementAPI.escape(name))",
-        ["routing_key": .string(binding.routingKey), "arguments": binding.arguments])
+        place(binding), ["routing_key": .string(binding.routingKey), "arguments": binding.arguments])
+    }
+    // What the queue itself no longer gets must not come back with it.
+    for binding in there.subtracting(bindings) {
+      if let key = binding.key { try await api.delete("\(place(binding))/\(ManagementAPI.escape(key))") }
     }
     return coverage
+  }
+
+  /// Turns the firehose on; a restart of the broker turns it off.
+  private func hear(_ vhost: String) async throws { try await trace(vhost, true) }
+
+  private func trace(_ vhost: String, _ isOn: Bool) async throws {
+    let path = "vhosts/\(ManagementAPI.escape(vhost))"
+    let there = try await api.get(path).object ?? [:]
+    guard there["tracing"] != .bool(isOn) else { return }
+    var body: [String: JSONValue] = ["tracing": .bool(isOn)]
+    // Later versions take what is left out for empty.
+    let metadata = there["metadata"]?.object
+    if let text = (there["description"] ?? metadata?["description"])?.string { body["description"] = .string(text) }
+    if let tags = (there["tags"] ?? metadata?["tags"])?.array, !tags.isEmpty {
+      body["tags"] = .string(tags.compactMap(\.string).joined(separator: ","))
+    }
+    if let type = metadata?["default_queue_type"]?.string, type != "undefined" {
+      body["default_queue_type"] = .string(type)
+    }
+    try await api.put(path, .object(body))
   }
 
   private func bindings(of queue: String, _ vhost: String) async throws -> [TapBinding] {
@@ -138,23 +179,33 @@ public struct RabbitMQTap: ChangeSource, Service {
       .compactMap(TapBinding.init).filter { !$0.source.isEmpty }
   }
 
-  /// Removes the tap's queues, with what was not stored yet.
+  /// Removes the tap's queues, with what was not stored yet, and turns off the firehose where nobody else listens to it.
   ///
-  /// - Returns: How many were removed.
+  /// - Returns: How many queues were removed.
   @discardableResult
   public func removeTaps(logger: Logger) async throws -> Int {
     try await locatingErrors(of: component) {
       let mine = (try await api.get("queues").array ?? []).compactMap(RabbitMQQueue.init).filter {
-        $0.name.hasPrefix(prefix)
+        // Of the chosen vhosts: a tap of this name may be at work in another.
+        $0.name.hasPrefix(prefix) && (queues.vhosts?.contains($0.vhost) ?? true)
       }
+      var listening: Set<String> = []
       for queue in mine {
-        try await api.delete("queues/\(ManagementAPI.escape(queue.vhost))/\(ManagementAPI.escape(queue.name))")
+        let vhost = ManagementAPI.escape(queue.vhost)
+        if try await bindings(of: queue.name, vhost).contains(.firehose) { listening.insert(queue.vhost) }
+        try await api.delete("queues/\(vhost)/\(ManagementAPI.escape(queue.name))")
+      }
+      for vhost in listening {
+        let path = "exchanges/\(ManagementAPI.escape(vhost))/\(FirehoseMessage.exchange)/bindings/source"
+        if try await api.find(path)?.array?.isEmpty ?? true { try await trace(vhost, false) }
       }
       return mine.count
     }
   }
 
   /// Follows until the task is cancelled. What was not stored by then stays in the taps.
+  ///
+  /// Says through which moment all of the queues are durable, also while nothing comes.
   public func follow(
     logger: Logger, onDurable: @escaping @Sendable (RecoveryPoint) async -> Void
   ) async throws {
@@ -162,16 +213,17 @@ public struct RabbitMQTap: ChangeSource, Service {
     guard !coverage.isEmpty else {
       throw DRError(
         .invalidConfiguration, "none of the chosen queues can be tapped",
-        advice: "bind them to exchanges other than the default one", component: component)
+        advice: "bind them to exchanges other than the default one, or choose the firehose", component: component)
     }
     let facts = try await BrokerFacts(api, definitions: try await api.get("definitions"))
     let log = try RabbitMQTapLog(
-      tier: tier, component: component, layout: layout, cluster: facts.identifier, encoding: encoding,
-      decoding: decoding)
+      tier: tier, component: component, layout: layout, cluster: facts.identifier, encoding: encoding)
+    let progress = TapProgress(coverage)
     try await withThrowingTaskGroup(of: Void.self) { group in
       for queue in coverage {
-        group.addTask { try await follow(queue, facts.rabbitMQVersion, log, logger, onDurable) }
+        group.addTask { try await follow(queue, facts.rabbitMQVersion, log, progress, logger) }
       }
+      group.addTask { await progress.report(to: onDurable) }
       group.addTask {
         while !Task.isCancelled {
           try? await Task.sleep(for: options.bindingsInterval)
@@ -193,15 +245,15 @@ public struct RabbitMQTap: ChangeSource, Service {
   }
 
   private func follow(
-    _ queue: TapCoverage, _ brokerVersion: String, _ log: RabbitMQTapLog, _ logger: Logger,
-    _ onDurable: @escaping @Sendable (RecoveryPoint) async -> Void
+    _ queue: TapCoverage, _ brokerVersion: String, _ log: RabbitMQTapLog, _ progress: TapProgress, _ logger: Logger
   ) async throws {
     var pause = Duration.milliseconds(200)
     while !Task.isCancelled {
       do {
+        if options.firehose { try await hear(queue.vhost) }
         let session = TapSession(
-          queue: queue, broker: broker, brokerVersion: brokerVersion, log: log, options: options, logger: logger,
-          onDurable: onDurable)
+          queue: queue, broker: broker, brokerVersion: brokerVersion, log: log, options: options, progress: progress,
+          logger: logger)
         try await session.run { pause = .milliseconds(200) }
       } catch is CancellationError {
         return

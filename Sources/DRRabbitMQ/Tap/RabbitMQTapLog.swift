@@ -53,17 +53,52 @@ public struct RabbitMQTapLog: Sendable {
     try await store.get(Self.name(key, number), decoding: decoding)
   }
 
-  /// Says that the broker has seen the acknowledgement of a segment: it will not come again.
-  func noteAcknowledged(_ key: String, _ number: Int) async throws {
-    try await store.putPartial(Self.name(key, 0), ByteBuffer(string: "\(number)\n"), encoding: encoding)
+  /// What a tap that is started again must know. Of no use to who has no access to the messages, and so not encrypted: a
+  /// host that has public keys only can go on.
+  package struct State: Codable, Hashable, Sendable {
+    /// Segments up to this number were acknowledged, and the broker has seen it: they do not come again.
+    package var acknowledged: Int
+    /// The segment that is stored next, if it is.
+    package var pending: Pending?
+
+    package struct Pending: Codable, Hashable, Sendable {
+      package var number: Int
+      package var messages: Int
+      /// As ``RepetitionDigest`` makes it.
+      package var sha256: String
+
+      package init(number: Int, messages: Int, sha256: String) {
+        self.number = number
+        self.messages = messages
+        self.sha256 = sha256
+      }
+    }
+
+    package init(acknowledged: Int, pending: Pending? = nil) {
+      self.acknowledged = acknowledged
+      self.pending = pending
+    }
   }
 
-  func acknowledged(_ key: String) async throws -> Int {
+  package func note(_ state: State, of key: String) async throws {
+    var plain = encoding
+    plain.recipients = []
+    try await store.putPartial(
+      Self.name(key, 0), ByteBuffer(bytes: try JSONEncoder().encode(state)), encoding: plain)
+  }
+
+  /// Nil: nothing was ever stored.
+  func state(of key: String) async throws -> State? {
+    let stored: ByteBuffer
     do {
-      let text = String(buffer: try await store.getPartial(Self.name(key, 0), decoding: decoding))
-      return Int(text.dropLast()) ?? 0
+      stored = try await store.getPartial(Self.name(key, 0), decoding: decoding)
     } catch let error as DRError where error.code == .objectNotFound {
-      return 0
+      return nil
+    }
+    do {
+      return try JSONDecoder().decode(State.self, from: Data(stored.readableBytesView))
+    } catch {
+      throw DRError(.malformedData, "the tap's note of its state is damaged", object: Self.name(key, 0), cause: error)
     }
   }
 
@@ -74,32 +109,49 @@ public struct RabbitMQTapLog: Sendable {
     try await numbers(Self.key(vhost: vhost, queue: queue)).count
   }
 
-  /// Every message of a queue in the order in which it came, with the moment (milliseconds since 1970) before which its
-  /// segment was begun.
+  /// Every message of a queue in the order in which it came, with the last moment (milliseconds since 1970) at which it
+  /// can have come: when the next segment was begun. Of the last segment that is not known.
   ///
   /// - Throws: ``DRError``: `changeLogGap` if a segment is missing; what the store says.
   package func read(
-    vhost: String, queue: String, _ body: (ArchivedMessage, _ stored: Int64) async throws -> Void
+    vhost: String, queue: String, _ body: (ArchivedMessage, _ until: Int64) async throws -> Void
   ) async throws {
     let key = Self.key(vhost: vhost, queue: queue)
-    var last: Int?
-    var begun: Int64 = 0
-    for number in try await numbers(key) {
-      if let last, number != last + 1 {
+    let numbers = try await numbers(key)
+    var held: (number: Int, archive: ByteBuffer)?
+    for (index, number) in numbers.enumerated() {
+      if index > 0, number != numbers[index - 1] + 1 {
         throw DRError(
-          .changeLogGap, "segment \(last + 1) of the tap is missing",
-          advice: "take it from another tier; without it, messages are missing", object: Self.name(key, last + 1))
+          .changeLogGap, "segment \(numbers[index - 1] + 1) of the tap is missing",
+          advice: "take it from another tier; without it, messages are missing",
+          object: Self.name(key, numbers[index - 1] + 1))
       }
-      last = number
-      try await MessageArchiveReader.read(ByteStream(try await get(key, number)), object: Self.name(key, number)) {
-        event in
-        switch event {
-        case .header(let header):
-          begun = Timestamp.parse(header.captured).map { Int64($0.timeIntervalSince1970 * 1000) } ?? 0
-        case .message(let message): try await body(message, begun)
-        case .end: break
-        }
+      let archive = try await get(key, number)
+      if let held {
+        let begun = try await Self.begun(archive, object: Self.name(key, number))
+        try await Self.messages(held.archive, object: Self.name(key, held.number)) { try await body($0, begun) }
       }
+      held = (number, archive)
     }
+    if let held {
+      try await Self.messages(held.archive, object: Self.name(key, held.number)) { try await body($0, .max) }
+    }
+  }
+
+  private static func messages(
+    _ archive: ByteBuffer, object: String, _ body: (ArchivedMessage) async throws -> Void
+  ) async throws {
+    try await MessageArchiveReader.read(ByteStream(archive), object: object) { event in
+      if case .message(let message) = event { try await body(message) }
+    }
+  }
+
+  private static func begun(_ archive: ByteBuffer, object: String) async throws -> Int64 {
+    var reader = MessageArchiveReader(object: object)
+    reader.feed(archive)
+    guard case .header(let header) = try reader.event(), let date = Timestamp.parse(header.captured) else {
+      return .max
+    }
+    return Int64((date.timeIntervalSince1970 * 1000).rounded(.up))
   }
 }

@@ -8,13 +8,18 @@ public struct TapCoverage: Hashable, Sendable, CustomStringConvertible {
   public var tap: String?
   /// The exchanges through which messages are captured.
   public var exchanges: [String]
+  /// Whether what is published to the default exchange is heard too, by the broker's firehose.
+  public var hearsDefaultExchange: Bool
   /// What is not captured, and why.
   public var notCovered: [String]
 
   public var title: String { "\(vhost)/\(queue)" }
+  /// What its segments are called.
+  var key: String { RabbitMQTapLog.key(vhost: vhost, queue: queue) }
 
   public var description: String {
-    "\(title): " + (tap == nil ? "not captured" : "captured through \(exchanges.joined(separator: ", "))")
+    let ways = exchanges + (hearsDefaultExchange ? ["the firehose (default exchange, at most once)"] : [])
+    return "\(title): " + (tap == nil ? "not captured" : "captured through \(ways.joined(separator: ", "))")
       + notCovered.map { "; \($0)" }.joined()
   }
 
@@ -27,11 +32,31 @@ struct TapBinding: Hashable, Sendable {
   var source: String
   var routingKey: String
   var arguments: JSONValue
+  /// What the management API calls it, to remove it by.
+  var key: String?
+
+  static let firehose = TapBinding(
+    source: FirehoseMessage.exchange, routingKey: FirehoseMessage.routingKey, arguments: .object([:]))
+
+  init(source: String, routingKey: String, arguments: JSONValue) {
+    self.source = source
+    self.routingKey = routingKey
+    self.arguments = arguments
+  }
 
   init?(_ value: JSONValue) {
     guard let members = value.object, let source = members["source"]?.string else { return nil }
-    self.source = source
-    routingKey = members["routing_key"]?.string ?? ""
-    arguments = members["arguments"] ?? .object([:])
+    self.init(
+      source: source, routingKey: members["routing_key"]?.string ?? "", arguments: members["arguments"] ?? .object([:]))
+    key = members["properties_key"]?.string
+  }
+
+  static func == (left: TapBinding, right: TapBinding) -> Bool {
+    left.source == right.source && left.routingKey == right.routingKey && left.arguments == right.arguments
+  }
+
+  func hash(into hasher: inout Hasher) {
+    hasher.combine(source)
+    hasher.combine(routingKey)
   }
 }

@@ -1,0 +1,75 @@
+import ArgumentParser
+import DRCore
+import DRRabbitMQ
+import ExampleSupport
+import Foundation
+import ServiceLifecycle
+
+/// Captures what is published until it is told to stop.
+struct Tap: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Captures what is published to queues into the repository, until SIGTERM or SIGINT.",
+    discussion: """
+      Says for each queue what is captured and what is not. Make the taps (--prepare-only) before a backup, or start this \
+      before it: then backup and tap leave nothing between them.
+      """)
+
+  @OptionGroup var repository: RepositoryArguments
+  @OptionGroup var broker: BrokerArguments
+  @OptionGroup var queues: QueueArguments
+
+  @Option(help: "Names the tap: its queues on the broker are dr.tap.<name>.…")
+  var name = "dr"
+
+  @Option(help: "The type of the tap's own queues: classic or quorum.")
+  var tapType = "classic"
+
+  @Option(help: "Seconds between two stores: what a disaster can cost.")
+  var segmentInterval = 5.0
+
+  @Flag(
+    help: """
+      Hear also what is published to the default exchange, by the broker's firehose: at most once, and only through the \
+      node that is asked.
+      """)
+  var firehose = false
+
+  @Flag(help: "Make the taps, say what they cover, and end: the broker keeps copies from then on.")
+  var prepareOnly = false
+
+  @Flag(help: "Remove the taps with what is not stored yet, and end.")
+  var remove = false
+
+  func validate() throws {
+    guard segmentInterval > 0 else { throw ValidationError("--segment-interval must be more than 0") }
+    guard !(prepareOnly && remove) else { throw ValidationError("--prepare-only and --remove exclude each other") }
+  }
+
+  func run() async throws {
+    try await reporting {
+      let settings = try repository.settings()
+      var options = RabbitMQTap.Options(name: name)
+      options.type = tapType
+      options.segmentInterval = .seconds(segmentInterval)
+      options.firehose = firehose
+      let verbose = repository.verbose
+      let logger = repository.logger
+      let tap = try RabbitMQTap(
+        component: settings.component, broker: try broker.settings(), queues: try queues.selection(),
+        tier: try await settings.tier(creating: false), encoding: try settings.encoding(),
+        options: options, logger: logger
+      ) { point in
+        if verbose { print("durable through \(Timestamp.format(point.time)), \(point.position)") }
+      }
+      if remove {
+        print("\(try await tap.removeTaps(logger: logger)) taps removed")
+        return
+      }
+      for queue in try await tap.prepare(logger: logger) { print(queue) }
+      // Somebody may wait for these lines in a file.
+      fflush(nil)
+      if prepareOnly { return }
+      try await ServiceGroup(services: [tap], gracefulShutdownSignals: [.sigterm, .sigint], logger: logger).run()
+    }
+  }
+}
