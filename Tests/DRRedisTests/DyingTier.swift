@@ -7,7 +7,7 @@ import NIOCore
 final class DyingTier: StorageTier {
   private let inner: any StorageTier
   private let state = MutableBox<(failing: Bool, left: Int)>((false, .max))
-  private let pause = MutableBox<(time: Duration, spared: Int)>((.zero, 0))
+  private let pause = MutableBox<(time: Duration, spared: Int, left: Int)>((.zero, 0, .max))
 
   init(_ inner: any StorageTier) { self.inner = inner }
 
@@ -16,13 +16,22 @@ final class DyingTier: StorageTier {
 
   /// From now on, it takes so long until something is stored, or given.
   ///
-  /// - Parameter spared: So many of them take no time still.
-  func dawdle(_ time: Duration, after spared: Int = 0) { pause.withLock { $0 = (time, spared) } }
+  /// - Parameters:
+  ///   - spared: So many of them take no time still.
+  ///   - count: So many of them take it, and none after those.
+  func dawdle(_ time: Duration, after spared: Int = 0, count: Int = .max) {
+    pause.withLock { $0 = (time, spared, count) }
+  }
 
   private func wait() async throws {
-    let time = pause.withLock { pause in
-      pause.spared -= 1
-      return pause.spared < 0 ? pause.time : .zero
+    let time = pause.withLock { pause -> Duration in
+      guard pause.spared <= 0 else {
+        pause.spared -= 1
+        return .zero
+      }
+      guard pause.left > 0 else { return .zero }
+      if pause.left != .max { pause.left -= 1 }
+      return pause.time
     }
     try await Task.sleep(for: time)
   }

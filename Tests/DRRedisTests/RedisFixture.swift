@@ -11,7 +11,8 @@ import Testing
 enum RedisFixture {
   static let logger: Logger = {
     var logger = Logger(label: "test")
-    logger.logLevel = .critical
+    // `DR_TEST_LOG=1` shows what happens inside.
+    logger.logLevel = ProcessInfo.processInfo.environment["DR_TEST_LOG"] == nil ? .critical : .debug
     return logger
   }()
 

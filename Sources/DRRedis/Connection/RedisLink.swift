@@ -193,11 +193,14 @@ final class LinkInbound: ChannelInboundHandler {
   }
 
   func receive(_ limit: TimeAmount, _ promise: EventLoopPromise<[ByteBuffer]>) {
-    guard receiver == nil, let context else {
-      return promise.fail(end ?? DRError(.sourceFailed, "the connection is closed, or something else receives on it"))
+    guard receiver == nil else {
+      return promise.fail(DRError(.sourceFailed, "something else receives on this connection"))
     }
     receiver = promise
+    // What came before the connection was closed is still to be had.
     deliver()
+    guard receiver != nil else { return }
+    guard let context else { return giveUp(end ?? DRError(.sourceFailed, "the connection is closed")) }
     demand()
     guard receiver != nil else { return }
     let bound = NIOLoopBound(self, eventLoop: context.eventLoop)
