@@ -99,8 +99,9 @@ let package = Package(
     .target(name: "DRVerify", dependencies: ["DRCore", "DRStorage", nioCore, logging], swiftSettings: settings),
 
     // Examples: thin, they compose the rest
+    .target(name: "CAllocator", path: "Examples/CAllocator"),
     .target(
-      name: "ExampleSupport", dependencies: ["DRCore", "DRStorage", "DRPostgres", logging, arguments],
+      name: "ExampleSupport", dependencies: ["CAllocator", "DRCore", "DRStorage", "DRPostgres", logging, arguments],
       path: "Examples/ExampleSupport", swiftSettings: settings),
     .executableTarget(
       name: "dr-tier-check",

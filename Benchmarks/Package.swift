@@ -23,11 +23,12 @@ let package = Package(
   targets: [
     // The library's own source files, linked: what they hold is of package access, so another package cannot import it.
     .target(name: "Kernels", swiftSettings: settings),
+    .target(name: "CPrograms"),
     .target(name: "RowData", dependencies: [nioCore], swiftSettings: settings),
     .executableTarget(
       name: "dr-codec",
       dependencies: [
-        "RowData", core, nioCore, .product(name: "ArgumentParser", package: "swift-argument-parser"),
+        "CPrograms", "RowData", core, nioCore, .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       swiftSettings: settings),
     .executableTarget(

@@ -1,10 +1,18 @@
 import ArgumentParser
+import CPrograms
 import DRCore
 import NIOCore
 import RowData
 
-/// The data path of the library as a process, so that it can be timed against stock tools as a whole.
 @main
+enum Program {
+  static func main() async {
+    dr_allocator_keep_pages()
+    await DrCodec.main()
+  }
+}
+
+/// The data path of the library as a process, so that it can be timed against stock tools as a whole.
 struct DrCodec: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "dr-codec", abstract: "The library's codecs as a command, to be compared with stock tools.",
