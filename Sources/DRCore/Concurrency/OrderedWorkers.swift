@@ -3,8 +3,9 @@ import Synchronization
 /// Transforms a stream of items on several workers at once and gives the results in the order of the items.
 ///
 /// Each worker has a context of its own (a compressor, say) and a thread of its own, so that long work holds no thread of
-/// the cooperative pool. A reader keeps as many items ready as there are workers, as many are in work, and twice as many
-/// results wait: memory is bounded by that. Dropping the last reference ends the reader and its source.
+/// the cooperative pool. Behind the item in work each thread has its next one waiting, so that it does not stand still until a
+/// task has been woken to bring it. A reader keeps as many items ready as there are workers, twice as many are with them, and
+/// as many results wait: memory is bounded by that. Dropping the last reference ends the reader and its source.
 package final class OrderedWorkers<Item: Sendable, Context: Sendable, Output: Sendable>: Sendable {
   private let items: BoundedChannel<Item>
   private let results: BoundedChannel<Task<Output, any Error>>
@@ -19,8 +20,10 @@ package final class OrderedWorkers<Item: Sendable, Context: Sendable, Output: Se
     transform: @escaping @Sendable (Item, Context) throws -> Output
   ) {
     let items = BoundedChannel<Item>(capacity: contexts.count)
-    let results = BoundedChannel<Task<Output, any Error>>(capacity: contexts.count * 2)
-    let pool = ContextPool(contexts.map { Worker(context: $0, executor: BlockingExecutor(label: "frame.worker")) })
+    let results = BoundedChannel<Task<Output, any Error>>(capacity: contexts.count * 3)
+    let workers = contexts.map { Worker(context: $0, executor: BlockingExecutor(label: "frame.worker")) }
+    // Each twice: its thread takes one after the other.
+    let pool = ContextPool(workers + workers)
     self.items = items
     self.results = results
     // The source's socket is read on while every worker is busy.
