@@ -312,10 +312,10 @@ public struct RabbitMQDefinitionsRestorer: Restorer {
     let names = Set(extras.filter { $0.kind == .queues }.map(\.name))
     for item in present[.queues] where names.contains(item.name) {
       guard let vhost = item.vhost, let name = item["name"]?.string else { continue }
-      let depth = try await AMQPConnection.withConnection(broker, vhost: vhost, logger: logger) {
-        try await $0.depth(of: name)
-      }
       let queue = try await RabbitMQQueue.find(vhost, name, api)
+      let depth = try await AMQPConnection.withConnection(broker, vhost: vhost, logger: logger) {
+        try await $0.depth(of: name, queue.kind)
+      }
       guard depth.ready == 0, queue.unacknowledged == 0 else {
         throw DRError(
           .destinationInUse, "the queue \(item.name) is not in the backup and holds messages",

@@ -52,7 +52,7 @@ package final class QueueDump: Sendable {
   ) async throws -> QueueDump {
     let side = try await AMQPConnection.connect(broker, vhost: queue.vhost, logger: logger)
     do {
-      let depth = try await side.depth(of: queue.name)
+      let depth = try await side.depth(of: queue.name, queue.kind)
       let header = MessageArchive.Header(
         vhost: queue.vhost, queue: queue.name, type: queue.kind.rawValue, durable: queue.durable,
         arguments: queue.arguments, broker: broker.host, brokerVersion: brokerVersion,
@@ -158,7 +158,11 @@ package final class QueueDump: Sendable {
         continue
       }
       // Others may have consumed what was there.
-      if queue.kind != .stream, try await side.depth(of: queue.name).ready == 0 { current.reading.isComplete = true }
+      if queue.kind != .stream,
+        try await side.depth(of: queue.name, queue.kind, hasConsumer: true).ready == 0
+      {
+        current.reading.isComplete = true
+      }
       if current.lastNews.duration(to: .now) > connection.settings.timeLimit {
         throw DRError(
           .timedOut, "the queue gives no more messages, and has more",

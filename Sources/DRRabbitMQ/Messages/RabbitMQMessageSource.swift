@@ -151,7 +151,7 @@ public struct RabbitMQMessageSource: BackupSource {
           }
         connections[queue.vhost] = connection
         do {
-          ready = Int64(try await connection.depth(of: queue.name).ready)
+          ready = Int64(try await connection.depth(of: queue.name, queue.kind).ready)
         } catch {
           connections[queue.vhost] = nil
           guard queue.state != "running" else { throw error }

@@ -157,7 +157,7 @@ public struct RabbitMQProbes: Verifier {
         let depth: AMQPConnection.Depth
         do {
           depth = try await AMQPConnection.withConnection(broker, vhost: vhost, logger: logger) {
-            try await $0.depth(of: record.name)
+            try await $0.depth(of: record.name, RabbitMQQueue.Kind(rawValue: record.type) ?? .quorum)
           }
         } catch let error as DRError where error.rabbitMQCode == 404 {
           findings.append(

@@ -149,7 +149,7 @@ public struct RabbitMQMessageRestorer: Restorer {
       throw error
     }
     let depth = try await AMQPConnection.withConnection(broker, vhost: record.vhost, logger: logger) {
-      try await $0.depth(of: name)
+      try await $0.depth(of: name, queue.kind)
     }
     // Half a queue from a damaged archive would be worse than none: it is read to its end before anything is published.
     if readsFirst {

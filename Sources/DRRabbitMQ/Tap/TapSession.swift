@@ -102,7 +102,9 @@ struct TapSession {
     }
     let moment = Date()
     var through: Date?
-    if try await connection.depth(of: tap).ready == 0 {
+    let depth = try await connection.depth(of: tap)
+    // Without our own consumer it is no answer: see ``AMQPConnection/depth(of:_:hasConsumer:)``.
+    if depth.ready == 0, depth.consumers > 0 {
       // All is handed out; what is on its way comes before the answer to one more question.
       _ = try await connection.depth(of: tap)
       if try await connection.take(&reading, idle: .zero) == .idle { through = moment }
