@@ -52,7 +52,9 @@ struct Restore: AsyncParsableCommand {
     try await reporting {
       let settings = try repository.settings()
       let repository = Repository(tier: try await settings.tier(creating: false))
-      let target = try target()
+      let destination = try destination(settings)
+      let target = try RecoveryTarget(
+        immediate: immediate, time: targetTime, position: targetLsn, name: targetName)
       let timeline = try followed()
       let manifest =
         if let backup {
@@ -65,33 +67,33 @@ struct Restore: AsyncParsableCommand {
       let archive =
         skipWalCheck || restoreCommand != nil ? nil : try settings.archive(of: manifest, in: repository.tier)
       let restorer = PostgresRestorer(
-        dataFolder: URL(fileURLWithPath: to).path, recovery: recovery, archive: archive, tablespaces: try mapping(),
+        dataFolder: destination, recovery: recovery, archive: archive, tablespaces: try mapping(),
         replacesExisting: replace, owner: owner, progress: ProgressBar("restore").handler)
       let outcome = try await restorer.restore(
         from: repository.reader(for: manifest, decoding: try settings.decoding()), to: target,
         logger: self.repository.logger)
       print(
         "\(manifest.id) restored to \(to): \(outcome.items) files, \(Format.bytes(outcome.bytes)) in "
-          + "\(Format.duration(outcome.duration)). Start the server on it: it recovers by itself.")
+          + "\(Format.duration(outcome.duration)). Start the server on it: it recovers by itself, and is "
+          + "there once pg_is_in_recovery() is false.")
     }
   }
 
-  private func target() throws -> RecoveryTarget {
-    var targets: [RecoveryTarget] = immediate ? [.immediate] : []
-    if let targetTime {
-      guard let date = Timestamp.parse(targetTime) else {
-        throw DRError(
-          .invalidConfiguration, "'\(targetTime.prefix(60))' is no moment with a time zone",
-          advice: "write it as '2026-11-23 12:00:00+00'")
-      }
-      targets.append(.time(date))
+  /// An unset variable of a script is no destination, and neither is what the restore reads from.
+  private func destination(_ settings: RepositoryConfiguration) throws -> String {
+    func refuse(_ what: String) -> DRError {
+      DRError(
+        .destinationInUse, "the destination \(what): nothing was touched", advice: "restore into a folder of its own",
+        object: to)
     }
-    if let targetLsn { targets.append(.position(targetLsn)) }
-    if let targetName { targets.append(.name(targetName)) }
-    guard targets.count <= 1 else {
-      throw DRError(.invalidConfiguration, "there is more than one target", advice: "give one")
+    guard !to.isEmpty else { throw refuse("is empty") }
+    let folder = URL(fileURLWithPath: to).resolvingSymlinksInPath().path
+    let needed = [settings.repository, settings.identityFile, repository.config].compactMap { $0 }
+      .filter { !TierPlace.isBucket($0) }.map { URL(fileURLWithPath: $0).resolvingSymlinksInPath().path }
+    for path in needed where path == folder || path.hasPrefix(folder + "/") {
+      throw refuse("holds \(path), which the restore needs")
     }
-    return targets.first ?? .latest
+    return URL(fileURLWithPath: to).path
   }
 
   private func followed() throws -> RecoverySettings.Timeline? {

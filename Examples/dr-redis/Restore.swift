@@ -23,14 +23,7 @@ struct Restore: AsyncParsableCommand {
   @Argument(help: "The backup; the newest that reaches the target unless said.")
   var backup: String?
 
-  @Option(help: "The moment, with a time zone: '2026-11-23 12:00:00+00'.")
-  var targetTime: String?
-
-  @Option(help: "The replication offset, or <replication ID>:<offset>.")
-  var targetOffset: String?
-
-  @Flag(help: "The snapshot alone, without the changes after it.")
-  var immediate = false
+  @OptionGroup var targets: TargetArguments
 
   @Flag(help: "Replace what the server holds, after it was backed up into the repository.")
   var replace = false
@@ -47,16 +40,8 @@ struct Restore: AsyncParsableCommand {
       let settings = try repository.settings()
       let tier = try await settings.tier(creating: false)
       let repository = Repository(tier: tier)
-      let target = try target()
-      let catalog = try await repository.catalog(of: settings.component)
-      let manifest =
-        if let backup {
-          try catalog.backup(id: backup, of: settings.component)
-        } else {
-          try catalog.backup(of: settings.component, for: target) { point, position in
-            RedisLogArchive.reaches(point, position)
-          }
-        }
+      let target = try targets.target()
+      let manifest = try await settings.redisBackup(backup, in: repository, for: target)
       var restorer = RedisOnlineRestorer(server: try server.connection(), archive: try settings.archive(tier))
       restorer.address = address
       if replace { restorer.existingData = .replace(backUpInto: repository, encoding: try settings.encoding()) }
@@ -73,22 +58,5 @@ struct Restore: AsyncParsableCommand {
         "\(manifest.id) restored into \(restorer.server): \(outcome.items) keys, \(Format.bytes(outcome.bytes)) in "
           + Format.duration(outcome.duration))
     }
-  }
-
-  private func target() throws -> RecoveryTarget {
-    var targets: [RecoveryTarget] = immediate ? [.immediate] : []
-    if let targetTime {
-      guard let date = Timestamp.parse(targetTime) else {
-        throw DRError(
-          .invalidConfiguration, "'\(targetTime.prefix(60))' is no moment with a time zone",
-          advice: "write it as '2026-11-23 12:00:00+00'")
-      }
-      targets.append(.time(date))
-    }
-    if let targetOffset { targets.append(.position(targetOffset)) }
-    guard targets.count <= 1 else {
-      throw DRError(.invalidConfiguration, "there is more than one target", advice: "give one")
-    }
-    return targets.first ?? .latest
   }
 }

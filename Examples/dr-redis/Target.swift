@@ -17,20 +17,7 @@ struct TargetArguments: ParsableArguments {
   var immediate = false
 
   func target() throws -> RecoveryTarget {
-    var targets: [RecoveryTarget] = immediate ? [.immediate] : []
-    if let targetTime {
-      guard let date = Timestamp.parse(targetTime) else {
-        throw DRError(
-          .invalidConfiguration, "'\(targetTime.prefix(60))' is no moment with a time zone",
-          advice: "write it as '2026-11-23 12:00:00+00'")
-      }
-      targets.append(.time(date))
-    }
-    if let targetOffset { targets.append(.position(targetOffset)) }
-    guard targets.count <= 1 else {
-      throw DRError(.invalidConfiguration, "there is more than one target", advice: "give one")
-    }
-    return targets.first ?? .latest
+    try RecoveryTarget(immediate: immediate, time: targetTime, position: targetOffset)
   }
 }
 

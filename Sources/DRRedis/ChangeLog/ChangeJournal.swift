@@ -219,7 +219,7 @@ final class ChangeJournal: Sendable {
 
   /// A tier that fails is tried again until the task is cancelled.
   private func retrying(_ work: () async throws -> Void) async throws {
-    var pause = BackOff(longest: options.longestPause)
+    var pause = BackOff(shortest: .milliseconds(100), longest: options.longestPause)
     let passing: Set<DRError.Code> = [.tierUnavailable, .noSpace, .notWritable, .timedOut]
     while true {
       do {

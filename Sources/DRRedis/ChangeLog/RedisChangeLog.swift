@@ -112,7 +112,7 @@ public struct RedisChangeLog: ChangeSource, Service {
   }
 
   private func keepReceiving(_ journal: ChangeJournal, _ logger: Logger) async throws {
-    var pause = BackOff(longest: options.longestPause)
+    var pause = BackOff(shortest: .milliseconds(100), longest: options.longestPause)
     var resuming: ReplicationPosition?
     var hasLooked = false
     while true {
