@@ -29,12 +29,25 @@ struct Backup: AsyncParsableCommand {
   @Option(help: "Bytes a second at most.")
   var maxRate: Int?
 
+  @Flag(help: "Go on although the last backup is of another system: after an upgrade, or a new cluster in its place.")
+  var newSystem = false
+
   @Flag(help: "Keep a backup with damaged pages, and list them in its manifest.")
   var recordDamagedPages = false
+
+  func validate() throws {
+    guard (1...64).contains(workers) else { throw ValidationError("--workers is 1 to 64") }
+    // The protocol's own bounds of MAX_RATE: 32 kB to 1 GB a second.
+    if let maxRate, !(32_768...1_073_741_824).contains(maxRate) {
+      throw ValidationError("--max-rate is 32768 to 1073741824 bytes a second")
+    }
+    guard walTimeout > 0 else { throw ValidationError("--wal-timeout is more than 0 seconds") }
+  }
 
   func run() async throws {
     try await reporting {
       let protected = try await ProtectedServer(repository, server)
+      if !newSystem { try await protected.refuseOtherSystem() }
       var encoding = try protected.settings.encoding(compression: try parsed())
       encoding.workers = workers
       var source = PostgresBaseBackup(

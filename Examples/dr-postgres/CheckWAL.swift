@@ -22,10 +22,14 @@ struct CheckWAL: AsyncParsableCommand {
       let tier = try await settings.tier(creating: false)
       let catalog = try await Repository(tier: tier).catalog(of: settings.component)
       let systems = Set(catalog.backups.compactMap(\.systemIdentifier)).sorted()
-      guard !systems.isEmpty else {
+      var worst = Verdict.passed
+      for broken in catalog.unreadable {
+        print("\(broken.id) cannot be read: \(broken.error)")
+        worst = .failed
+      }
+      guard !systems.isEmpty || worst != .passed else {
         throw DRError(.targetUnreachable, "there is no backup to check", component: settings.component)
       }
-      var worst = Verdict.passed
       for system in systems {
         let archive = try WALArchive(
           tier: tier, component: settings.component, systemIdentifier: system, decoding: try settings.decoding())

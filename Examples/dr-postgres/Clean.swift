@@ -11,6 +11,11 @@ struct Clean: AsyncParsableCommand {
   @Option(help: "Only what has shown no sign of life for so many hours.")
   var olderThanHours = 24.0
 
+  func validate() throws {
+    // A backup renews its sign of life: what is younger may be at work.
+    guard olderThanHours >= 1 else { throw ValidationError("--older-than-hours is 1 or more") }
+  }
+
   func run() async throws {
     try await reporting {
       let settings = try repository.settings()

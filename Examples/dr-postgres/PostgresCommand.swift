@@ -31,7 +31,15 @@ struct RepositoryArguments: ParsableArguments {
 
   var logger: Logger { ProgramLog.make("dr-postgres", verbose: verbose) }
 
-  func settings() throws -> RepositoryConfiguration { try RepositoryConfiguration(file: config) }
+  func settings() throws -> RepositoryConfiguration {
+    let settings = try RepositoryConfiguration(file: config)
+    guard settings.component.kind == .postgres else {
+      throw DRError(
+        .invalidConfiguration, "the component is no PostgreSQL: its kind is '\(settings.component.kind)'",
+        advice: "name it postgres/… in the configuration file", object: config)
+    }
+    return settings
+  }
 }
 
 /// How to reach the server.
@@ -72,5 +80,20 @@ struct ProtectedServer {
   func archive(encoding: Encoding, decoding: Decoding = Decoding()) async throws -> WALArchive {
     try await WALArchive.of(
       connection, tier: tier, component: settings.component, encoding: encoding, decoding: decoding, logger: logger)
+  }
+
+  /// Two clusters in one component would pass for one: a restore takes the newest.
+  ///
+  /// - Throws: ``DRError`` with `invalidConfiguration` if the newest backup is of another cluster than the server.
+  func refuseOtherSystem() async throws {
+    let catalog = try await Repository(tier: tier).catalog(of: settings.component)
+    guard let last = catalog.latest(for: settings.component), let known = last.systemIdentifier else { return }
+    let found = try await archive(encoding: Encoding()).systemIdentifier
+    guard found != known else { return }
+    throw DRError(
+      .invalidConfiguration, "the server is system \(found), and the last backup \(last.id) is of system \(known)",
+      advice:
+        "back another cluster up as a component of its own, or say --new-system if it takes the place of the former",
+      component: settings.component)
   }
 }

@@ -27,6 +27,23 @@ struct CodecTests {
     ).collect(limit: 1 << 30)
   }
 
+  @Test("A number of workers that makes no sense becomes the nearest that does", arguments: [0, -3, 1_000_000])
+  func senselessWorkers(count: Int) async throws {
+    var encoding = Encoding()
+    encoding.workers = count
+    encoding.frameSize = count
+    #expect((1...64).contains(encoding.workers) && (64 << 10...16 << 20).contains(encoding.frameSize))
+    let raw = TestData.rows(500_000)
+    let encoded = try encoding.encode(ByteStream(raw))
+    let stored = try await encoded.stored.collect(limit: 1 << 30)
+    var decoding = Decoding()
+    decoding.workers = count
+    #expect((1...64).contains(decoding.workers))
+    let read = decoding.decode(
+      ByteStream(stored), format: .zstd, encrypted: false, expected: try encoded.summary(), object: "object")
+    #expect(try await read.collect(limit: 1 << 30) == raw)
+  }
+
   @Test("What was encoded decodes to the same, with its digests", arguments: codecs, sizes)
   func roundTrip(compression: Compression, size: Int) async throws {
     let raw = TestData.rows(size)

@@ -120,6 +120,16 @@ import Testing
         }
         #expect(try await server.query("SELECT count(*) FROM t").single == "5000")
 
+        // The repository itself, and a place in it.
+        for place in ["\(folder)/repository", "\(folder)/repository/postgres", "\(folder)/repository/new/below"] {
+          let error = await #expect(throws: DRError.self, "\(place)") {
+            _ = try await BackupFixture.restore(manifest, from: repository, to: place, replacing: true)
+          }
+          #expect(error?.code == .destinationInUse)
+        }
+        #expect(!FileManager.default.fileExists(atPath: "\(folder)/repository/new"))
+        #expect(try FileManager.default.contentsOfDirectory(atPath: folder) == ["repository"])
+
         let target = folder + "/target"
         mkdir(target, 0o700)
         try Data("precious".utf8).write(to: URL(filePath: target + "/precious"))

@@ -4,12 +4,12 @@ import NIOCore
 public struct Decoding: Sendable {
   /// What opens encrypted bytes.
   public var identities: [AgeIdentity]
-  /// How many frames are decompressed at the same time, from 1.
-  public var workers: Int
+  /// How many frames are decompressed at the same time, 1 to 64; what lies outside becomes the nearest of them.
+  public var workers: Int { didSet { workers = WorkerCount.clamped(workers) } }
 
   public init(identities: [AgeIdentity] = [], workers: Int = 2) {
     self.identities = identities
-    self.workers = max(1, workers)
+    self.workers = WorkerCount.clamped(workers)
   }
 
   /// Decodes a whole stored stream, ours or made by a stock tool.

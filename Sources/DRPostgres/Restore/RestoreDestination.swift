@@ -1,4 +1,5 @@
 import DRCore
+import DRStorage
 import Foundation
 
 /// The folder that a restore writes into.
@@ -21,6 +22,7 @@ struct RestoreDestination: Sendable {
     }
     self.path = path.hasSuffix("/") ? String(path.dropLast()) : path
     try RestoreDestination.refuseRunningServer(self.path)
+    try RestoreDestination.refuseTier(self.path)
     let entries = try RestoreDestination.entries(self.path)
     switch entries {
     case nil:
@@ -100,6 +102,19 @@ struct RestoreDestination: Sendable {
     throw DRError(
       .destinationInUse, "a server (process \(pid)) runs on the destination: nothing was touched",
       advice: "stop it with pg_ctl stop, or restore elsewhere", object: path)
+  }
+
+  /// A repository is neither replaced nor written into, nor is a folder below one.
+  private static func refuseTier(_ path: String) throws {
+    var folder = URL(fileURLWithPath: path).resolvingSymlinksInPath().path
+    while folder.count > 1 {
+      if access(folder + "/" + LocalTier.marker, F_OK) == 0 {
+        throw DRError(
+          .destinationInUse, "the destination lies in the repository \(folder): nothing was touched",
+          advice: "restore into a folder of its own", object: path)
+      }
+      folder = (folder as NSString).deletingLastPathComponent
+    }
   }
 
   private static func createParents(of path: String) throws {

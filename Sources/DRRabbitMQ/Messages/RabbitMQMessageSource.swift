@@ -211,6 +211,7 @@ public struct RabbitMQMessageSource: BackupSource {
         .sourceFailed, "\(dump.ready) messages were ready and \(summary.messages) could be read",
         advice: "see whether a consumer or an expiry took the others, and try again", object: queue.title)
     }
+    if queue.kind == .quorum, summary.messages == 0 { try await confirmEmpty(queue, api) }
     let after = try await depthAfter(queue, expected: dump.ready, logger)
     if queue.kind != .stream, queue.consumers == 0, after < dump.ready {
       logger.warning(
@@ -249,6 +250,23 @@ public struct RabbitMQMessageSource: BackupSource {
       throw error
     }
     return head.headSHA256 == dump.headSHA256 ? "same" : "differs"
+  }
+
+  /// A quorum queue without a leader says over AMQP that it is empty. Its statistics, which are up to five seconds old, must
+  /// come to say so too before an empty archive is taken for all of it.
+  private func confirmEmpty(_ queue: RabbitMQQueue, _ api: ManagementAPI) async throws {
+    let end = ContinuousClock.now + .seconds(15)
+    while true {
+      let said = try await RabbitMQQueue.find(queue.vhost, queue.name, api)
+      if said.ready == 0 || said.consumers > 0 { return }
+      guard ContinuousClock.now < end else {
+        throw DRError(
+          .sourceFailed, "no message could be read, and the broker's statistics tell of \(said.ready)",
+          advice: "see whether the queue has a leader and a majority of its members, and try again", object: queue.title
+        )
+      }
+      try await Task.sleep(for: .seconds(1))
+    }
   }
 
   /// What was held comes back within a moment.

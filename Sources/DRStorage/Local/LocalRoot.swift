@@ -15,6 +15,7 @@ import NIOCore
 /// there would fill the wrong disk. So the root holds a small file with a random identity, and every operation compares
 /// it first: no marker, or another one, means that the tier cannot be reached.
 struct LocalRoot: Sendable {
+  /// Also ``LocalTier/marker``.
   static let marker = ".dr-tier"
 
   /// Absolute.
@@ -120,4 +121,9 @@ extension String {
     while end > startIndex, predicate(self[index(before: end)]) { end = index(before: end) }
     return self[..<end]
   }
+}
+
+extension LocalTier {
+  /// The name of the file by which a folder is known as a tier's root.
+  package static var marker: String { LocalRoot.marker }
 }

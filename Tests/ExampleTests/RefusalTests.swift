@@ -1,0 +1,86 @@
+import DRCore
+import DRPostgres
+import DRStorage
+import DRTestSupport
+import ExampleSupport
+import Foundation
+import Logging
+import Testing
+
+/// What dr-postgres must not do for whoever asks it by mistake.
+struct RefusalTests {
+  private static let program = ReceiverProcess.built("dr-postgres")
+  private static let logger = Logger(label: "test", factory: { _ in SwiftLogNoOpLogHandler() })
+
+  private struct Place {
+    let folder: String
+    let config: String
+    var repository: String { folder + "/repository" }
+
+    func run(_ arguments: String..., at server: PostgresSandbox? = nil) async throws -> (
+      status: Int32, output: [UInt8], error: String
+    ) {
+      var all = [arguments[0], "--config", config] + arguments.dropFirst()
+      if let server { all += ["--server", ReceiverProcess.conninfo(server.settings)] }
+      return try await runCommand(RefusalTests.program, all, workingDirectory: folder)
+    }
+  }
+
+  private static func withPlace(
+    component: String = "postgres/test", _ body: (Place) async throws -> Void
+  ) async throws {
+    try await withTemporaryFolder { folder in
+      let place = Place(folder: folder, config: folder + "/dr.json")
+      try "{\"repository\": \"\(place.repository)\", \"component\": \"\(component)\"}".write(
+        toFile: place.config, atomically: true, encoding: .utf8)
+      try await body(place)
+    }
+  }
+
+  @Test("A second cluster, a destination that the restore needs, and a manifest that cannot be read are refused")
+  func refusals() async throws {
+    try await Self.withPlace { place in
+      #expect(try await place.run("init").status == 0)
+      try await PostgresSandbox.withSandbox(logger: Self.logger) { server in
+        for senseless in [["--workers", "0"], ["--workers", "100000"], ["--max-rate", "0"], ["--wal-timeout", "0"]] {
+          let result = try await place.run("backup", senseless[0], senseless[1], at: server)
+          #expect(result.status == 64 && result.error.contains(senseless[0]), "\(result.error)")
+        }
+        let taken = try await place.run("backup", "--include-wal", at: server)
+        try #require(taken.status == 0, "\(taken.error)")
+      }
+      try await PostgresSandbox.withSandbox(logger: Self.logger) { other in
+        let refused = try await place.run("backup", "--include-wal", at: other)
+        #expect(refused.status == 2 && refused.error.contains("--new-system"), "\(refused.error)")
+        let accepted = try await place.run("backup", "--include-wal", "--new-system", at: other)
+        #expect(accepted.status == 0, "\(accepted.error)")
+      }
+
+      let before = try FileManager.default.subpathsOfDirectory(atPath: place.folder).sorted()
+      for destination in ["", place.repository, place.repository + "/inside", place.folder] {
+        let result = try await place.run("restore", "--to", destination, "--replace", "--immediate")
+        #expect(result.status == 2 && result.error.contains("nothing was touched"), "\(destination): \(result.error)")
+      }
+      #expect(try FileManager.default.subpathsOfDirectory(atPath: place.folder).sorted() == before)
+      #expect(try await place.run("clean", "--older-than-hours", "0").status == 64)
+
+      // The first of the two manifests.
+      let manifests = place.repository + "/postgres/metadata"
+      let names = try FileManager.default.contentsOfDirectory(atPath: manifests).sorted()
+      let first = "\(manifests)/\(try #require(names.first))"
+      try "{}".write(toFile: first, atomically: false, encoding: .utf8)
+      let checked = try await place.run("check-wal")
+      #expect(checked.status == 1, "\(String(decoding: checked.output, as: UTF8.self)) \(checked.error)")
+      #expect(String(decoding: checked.output, as: UTF8.self).contains("cannot be read"))
+    }
+  }
+
+  @Test("A component of another kind is not backed up as PostgreSQL")
+  func otherKind() async throws {
+    try await Self.withPlace(component: "redis/test") { place in
+      let result = try await place.run("init")
+      #expect(result.status == 2 && result.error.contains("postgres/"), "\(result.error)")
+      #expect(!FileManager.default.fileExists(atPath: place.repository))
+    }
+  }
+}
