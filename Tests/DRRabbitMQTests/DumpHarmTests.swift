@@ -39,6 +39,33 @@ extension RabbitMQTests {
     }
   }
 
+  @Test("Who may not make a queue of his own has a queue with a delivery-limit refused, and is told what he lacks")
+  func deliveryLimitUnwatched() async throws {
+    try await TestBroker.with { broker in
+      try await broker.declare("limited", "quorum", ["x-delivery-limit": .int32(3)])
+      try await broker.publish(TestBroker.numbered(0..<5), to: "limited")
+      let name = "reader-\(broker.vhost)"
+      try await broker.api.put("users/\(name)", ["password": "secret", "tags": "administrator"])
+      try await broker.api.put("permissions/\(broker.vhost)/\(name)", ["configure": "", "write": "", "read": ".*"])
+      var settings = broker.settings
+      (settings.user, settings.password) = (name, "secret")
+      let reader = TestBroker(settings: settings, vhost: broker.vhost)
+      try await TestBroker.withRepository { repository, _ in
+        await expectError {
+          try await TestBroker.backUp(try reader.source(), to: repository)
+        } matching: { error in
+          let text = "\(error)"
+          return text.contains("delivery-limit") && text.contains("cannot be known") && text.contains("dr[.]probe[.]")
+        }
+        var source = try reader.source()
+        source.overrides = [.deliveryLimit]
+        let manifest = try await TestBroker.backUp(source, to: repository)
+        #expect(RabbitMQQueueRecord.all(of: manifest).map(\.summary.messages) == [5])
+      }
+      try await broker.api.delete("users/\(name)")
+    }
+  }
+
   @Test("A quorum queue of more messages than one prefetch keeps their order", arguments: ["classic", "quorum"])
   func manyConsumers(type: String) async throws {
     try await TestBroker.with { broker in

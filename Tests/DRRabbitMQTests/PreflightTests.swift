@@ -72,6 +72,11 @@ struct PreflightTests {
     #expect(try Self.obstacles(limited(3, ["publish": 9])) == [.deliveryLimit])
     #expect(try Self.obstacles(limited(3, [:])) == [.deliveryLimit])
     #expect(try Self.obstacles(limited(0, ["publish": 10])) == [.deliveryLimit])
+    // What may be of some seconds ago tells nothing either.
+    var stale = try Self.queue(limited(3, ["publish": 10]))
+    stale.hasCurrentCounts = false
+    let unwatched = DumpPreflight.obstacles(stale, ready: 10, rooms: [:], brokerVersion: "3.10.8").map(\.refusal)
+    #expect(unwatched == [.deliveryLimit])
     // From 4.0 on every quorum queue has a limit of 20.
     let returned: [String: JSONValue] = [
       "type": "quorum", "message_stats": ["publish": 10, "deliver_get": 300, "redeliver": 290],

@@ -138,7 +138,10 @@ package enum DumpPreflight {
       if (bound ?? .max) > limit - 1 {
         add(
           .deliveryLimit, "its delivery-limit is \(limit), \(seen), and a dump returns each once more",
-          "raise the limit, let consumers drain it, or tap it")
+          queue.hasCurrentCounts
+            ? "raise the limit, let consumers drain it, or tap it"
+            : "let the user configure, write and read '^dr[.]probe[.]' and write to amq.default, so that its counts can be "
+              + "watched; or tap it")
       }
     }
     return obstacles
@@ -149,7 +152,7 @@ package enum DumpPreflight {
   /// A message that was returned c times was delivered c times, all but the first as a redelivery. Counts start anew when a
   /// node does: only if as many messages came in since as are there now do they speak of all of these.
   package static func deliveryBound(_ queue: RabbitMQQueue, _ ready: Int64) -> Int64? {
-    guard queue.publishes >= ready + queue.unacknowledged else { return nil }
+    guard queue.hasCurrentCounts, queue.publishes >= ready + queue.unacknowledged else { return nil }
     return queue.deliveries == 0 ? 0 : min(queue.deliveries, queue.redeliveries + 1)
   }
 

@@ -10,7 +10,8 @@ import NIOCore
 /// each reason can be overridden by its name where that makes sense. After each queue its depth is compared with before.
 ///
 /// Messages that consumers hold are not seen: their number is in the manifest. Needs a user with the tag `administrator`
-/// (for the definitions), and `read` on the queues.
+/// (for the definitions), and `read` on the queues; and, for queues with a delivery-limit, the right to make queues named
+/// `dr.probe.*` and to publish to them: without it how often messages were returned cannot be known, and they are refused.
 public struct RabbitMQMessageSource: BackupSource {
   /// What becomes of a capture when a queue is refused.
   public enum Refused: Sendable, Hashable {
@@ -114,7 +115,7 @@ public struct RabbitMQMessageSource: BackupSource {
     let all = (try await api.get("queues").array ?? []).compactMap(RabbitMQQueue.init)
     let chosen = all.filter {
       // What is in a tap is on its way into the change log.
-      !$0.name.hasPrefix(RabbitMQTap.queuePrefix)
+      !$0.name.hasPrefix(RabbitMQTap.queuePrefix) && !$0.name.hasPrefix(ProbeQueue.prefix)
         && queues.contains(vhost: $0.vhost, name: $0.name, type: $0.kind.rawValue, durable: $0.durable)
     }
     return chosen.sorted { $0.title < $1.title }
@@ -131,6 +132,13 @@ public struct RabbitMQMessageSource: BackupSource {
     _ queues: [RabbitMQQueue], _ facts: BrokerFacts, _ api: ManagementAPI, _ logger: Logger
   ) async throws -> ([RabbitMQQueue], [Refusal]) {
     let rooms = try await NodeRoom.read(api)
+    let limited = queues.filter {
+      $0.deliveryLimit(brokerVersion: facts.rabbitMQVersion) != nil && knownDeliveryCounts[$0.title] == nil
+    }
+    var areCountsCurrent = true
+    if let first = limited.first {
+      areCountsCurrent = try await StatisticsBarrier(broker, api).pass(vhost: first.vhost, logger: logger)
+    }
     var wanted: [RabbitMQQueue] = []
     var refusals: [Refusal] = []
     var connections: [String: AMQPConnection] = [:]
@@ -140,9 +148,10 @@ public struct RabbitMQMessageSource: BackupSource {
     }
     for listed in queues {
       // The list leaves out what one queue says of its consumers.
-      let queue =
-        listed.deliveryLimit(brokerVersion: facts.rabbitMQVersion) != nil
+      var queue =
+        rooms.count > 1 && limited.contains(listed)
         ? try await settled(listed, api) : try await RabbitMQQueue.find(listed.vhost, listed.name, api)
+      queue.hasCurrentCounts = areCountsCurrent
       var ready = queue.ready
       if !queue.exclusive, queue.kind != .stream {
         let connection =
@@ -175,8 +184,8 @@ public struct RabbitMQMessageSource: BackupSource {
     return (wanted, refusals)
   }
 
-  /// The counts of deliveries come to the management API every five seconds: two readings that are further apart and say
-  /// the same are of now.
+  /// Each node of a cluster gathers its counts by itself, every five seconds, and ``StatisticsBarrier`` speaks of one of
+  /// them: two readings that are further apart must say the same too.
   private func settled(_ queue: RabbitMQQueue, _ api: ManagementAPI) async throws -> RabbitMQQueue {
     var last = try await RabbitMQQueue.find(queue.vhost, queue.name, api)
     for _ in 0..<5 {

@@ -26,6 +26,8 @@ package struct RabbitMQQueue: Hashable, Sendable {
   package var publishes: Int64
   package var deliveries: Int64
   package var redeliveries: Int64
+  /// Whether these counts are known to be of now, and not of some seconds ago.
+  package var hasCurrentCounts = true
   /// The node that holds it.
   package var node: String?
 

@@ -291,41 +291,15 @@ public struct RabbitMQProbes: Verifier {
   }
 
   private func roundTrip(_ logger: Logger) async throws -> [Finding] {
-    let queue = "dr.probe.\(UUID().uuidString)"
-    return try await AMQPConnection.withConnection(broker, vhost: vhost, logger: logger) { connection in
-      try await connection.declareQueue(queue, durable: false, arguments: ["x-expires": .int32(60_000)])
-      do {
-        try await connection.selectConfirms()
-        var properties = AMQPProperties()
-        properties.headers = ["probe": .int32(1)]
-        var encoded = ByteBuffer()
-        properties.encode(into: &encoded)
-        let message = ArchivedMessage(
-          number: 0, redelivered: false, exchange: "", routingKey: ByteBuffer(string: queue), properties: encoded,
-          body: ByteBuffer(string: queue))
-        var window = PublishWindow(limit: 1)
-        try await connection.publish([message], as: Republishing(exchange: ""), window: &window) { _ in }
-        try await connection.settle(&window) { _ in }
-        var reading = AMQPConnection.Reading(archive: try MessageArchiveWriter(.probe, into: ByteBuffer()))
-        reading.wanted = 1
-        try await connection.setPrefetch(1)
-        try await connection.consume(queue, tag: "dr-probe")
-        _ = try await connection.take(&reading, idle: .seconds(10))
-        try await connection.deleteQueue(queue)
-        let came = String(buffer: reading.archive.buffer)
-        guard window.failures.isEmpty, reading.isComplete, came.hasSuffix(queue) else {
-          return [
-            Finding(
-              Probe.roundTrip.rawValue, .failure, subject: "\(broker)",
-              evidence: "a message that was published did not come back as it was")
-          ]
-        }
-        return [passed(.roundTrip, "a message was published, confirmed and read back equal")]
-      } catch {
-        // Else it goes by itself, after a minute.
-        await Task { try? await connection.deleteQueue(queue) }.value
-        throw error
+    try await AMQPConnection.withConnection(broker, vhost: vhost, logger: logger) { connection in
+      guard try await ProbeQueue.with(messages: 1, on: connection, body: { try await $0.takeNext() }) else {
+        return [
+          Finding(
+            Probe.roundTrip.rawValue, .failure, subject: "\(broker)",
+            evidence: "a message that was published did not come back as it was")
+        ]
       }
+      return [passed(.roundTrip, "a message was published, confirmed and read back equal")]
     }
   }
 }
