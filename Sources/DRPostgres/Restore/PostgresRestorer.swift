@@ -145,8 +145,13 @@ public struct PostgresRestorer: Restorer {
   ) async throws -> FolderWriter {
     let writer = try await executor.run(make)
     meter?.begin(artifact.name)
-    for try await frame in try await reader.read(artifact) {
-      try await executor.run { try writer.write(frame) }
+    var frames = try await reader.read(artifact).makeAsyncIterator()
+    var next = try await frames.next()
+    while let frame = next {
+      // The next one is digested meanwhile.
+      async let written: Void = executor.run { try writer.write(frame) }
+      next = try await frames.next()
+      try await written
       meter?.add(frame.readableBytes)
     }
     try await executor.run { try writer.finish() }
