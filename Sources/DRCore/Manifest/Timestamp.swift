@@ -30,23 +30,36 @@ package enum Timestamp {
   /// Reads ISO 8601 with any number of fraction digits, and `Z` or an offset such as `+02:00` or `+02`. A space may
   /// stand for the `T`, as PostgreSQL writes it.
   package static func parse(_ text: String) -> Date? {
-    let pattern =
-      /^(\d{4})-(\d\d)-(\d\d)[T ](\d\d):(\d\d)(?::(\d\d)(?:\.(\d{1,9}))?)?\s*(?:(Z)|([+-])(\d\d):?(\d\d)?)$/
-    guard let match = text.wholeMatch(of: pattern) else { return nil }
-    let parts = DateComponents(
-      year: Int(match.1), month: Int(match.2), day: Int(match.3), hour: Int(match.4), minute: Int(match.5),
-      second: match.6.flatMap { Int($0) } ?? 0)
-    guard let whole = calendar.date(from: parts),
-      calendar.dateComponents([.month, .day, .hour], from: whole)
-        == DateComponents(month: parts.month, day: parts.day, hour: parts.hour)
+    // By hand: a list of a bucket has one for each object.
+    var rest = ISO8601Scanner(text)
+    guard let year = rest.number(4), rest.skip("-"), let month = rest.number(2), rest.skip("-"),
+      let day = rest.number(2), rest.skip("T") || rest.skip(" "), let hour = rest.number(2), rest.skip(":"),
+      let minute = rest.number(2), (1...12).contains(month), hour < 24, minute < 60
     else { return nil }
-    var seconds = whole.timeIntervalSince1970
-    if let sign = match.9 {
-      let offset = (Int(match.10 ?? "0") ?? 0) * 3600 + (match.11.flatMap { Int($0) } ?? 0) * 60
-      seconds -= TimeInterval(sign == "-" ? -offset : offset)
+    var (second, fraction) = (0, 0.0)
+    if rest.skip(":") {
+      guard let whole = rest.number(2), whole <= 60 else { return nil }
+      second = whole
+      if rest.skip(".") {
+        guard let part = rest.fraction(atMost: 9) else { return nil }
+        fraction = part
+      }
     }
-    let fraction = match.7.map { Double("0." + $0) ?? 0 } ?? 0
-    return Date(timeIntervalSince1970: seconds + fraction)
+    guard let offset = rest.zone(), rest.isAtEnd, let days = daysSince1970(year: year, month: month, day: day) else {
+      return nil
+    }
+    let seconds = ((days * 24 + hour) * 60 + minute) * 60 + second - offset
+    return Date(timeIntervalSince1970: TimeInterval(seconds) + fraction)
+  }
+
+  /// Days since 1970 in the Gregorian calendar; nil for a day that the month does not have.
+  private static func daysSince1970(year: Int, month: Int, day: Int) -> Int? {
+    let isLeap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0)
+    let lengths = [31, isLeap ? 29 : 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31]
+    guard year > 0, (1...lengths[month - 1]).contains(day) else { return nil }
+    let before = year - 1
+    let sinceYearOne = before * 365 + before / 4 - before / 100 + before / 400
+    return sinceYearOne - 719_162 + lengths[..<(month - 1)].reduce(0, +) + day - 1
   }
 
   /// Whole seconds and microseconds since 1970, rounded to the nearest microsecond.
@@ -61,5 +74,60 @@ package enum Timestamp {
   private static func pad(_ value: Int?, _ width: Int) -> String {
     let digits = String(value ?? 0)
     return String(repeating: "0", count: max(0, width - digits.count)) + digits
+  }
+}
+
+/// Takes a text of digits and marks apart, from its start on.
+private struct ISO8601Scanner {
+  private var bytes: ArraySlice<UInt8>
+
+  init(_ text: String) { bytes = Array(text.utf8)[...] }
+
+  var isAtEnd: Bool { bytes.isEmpty }
+
+  mutating func skip(_ mark: Unicode.Scalar) -> Bool {
+    guard bytes.first == UInt8(ascii: mark) else { return false }
+    bytes.removeFirst()
+    return true
+  }
+
+  /// A number of so many digits.
+  mutating func number(_ digits: Int) -> Int? {
+    guard bytes.count >= digits else { return nil }
+    var value = 0
+    for byte in bytes.prefix(digits) {
+      guard let digit = Self.digit(byte) else { return nil }
+      value = value * 10 + digit
+    }
+    bytes.removeFirst(digits)
+    return value
+  }
+
+  mutating func fraction(atMost digits: Int) -> Double? {
+    var (value, scale, count) = (0.0, 1.0, 0)
+    while let digit = bytes.first.flatMap(Self.digit) {
+      guard count < digits else { return nil }
+      (value, scale, count) = (value * 10 + Double(digit), scale * 10, count + 1)
+      bytes.removeFirst()
+    }
+    return count > 0 ? value / scale : nil
+  }
+
+  /// `Z`, or what a local time is ahead of UTC, in seconds.
+  mutating func zone() -> Int? {
+    while skip(" ") {}
+    if skip("Z") { return 0 }
+    let isBehind = skip("-")
+    guard isBehind || skip("+"), let hours = number(2) else { return nil }
+    var minutes = 0
+    if skip(":") || !isAtEnd {
+      guard let given = number(2) else { return nil }
+      minutes = given
+    }
+    return (hours * 3600 + minutes * 60) * (isBehind ? -1 : 1)
+  }
+
+  private static func digit(_ byte: UInt8) -> Int? {
+    (UInt8(ascii: "0")...UInt8(ascii: "9")).contains(byte) ? Int(byte - UInt8(ascii: "0")) : nil
   }
 }
