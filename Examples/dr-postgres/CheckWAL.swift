@@ -33,37 +33,14 @@ struct CheckWAL: AsyncParsableCommand {
       for system in systems {
         let archive = try WALArchive(
           tier: tier, component: settings.component, systemIdentifier: system, decoding: try settings.decoding())
-        let check = WALCheck(archive: archive, backups: catalog.backups.filter { $0.systemIdentifier == system })
+        let check = WALCheck(
+          archive: archive, backups: catalog.backups.filter { $0.systemIdentifier == system }, readsAll: readAll)
         let report = await VerificationReport.run("system \(system)", check, logger: repository.logger)
-        var findings = report.findings
-        if readAll { findings += try await unreadable(archive) }
-        let readable = VerificationReport(
-          subject: report.subject, findings: findings, obstacle: report.obstacle, duration: report.duration)
-        for finding in findings { print(finding) }
-        print("system \(system): \(readable.verdict.rawValue)" + (report.obstacle.map { ": \($0)" } ?? ""))
-        if readable.verdict.exitCode > worst.exitCode { worst = readable.verdict }
+        for finding in report.findings { print(finding) }
+        print("system \(system): \(report.verdict.rawValue)" + (report.obstacle.map { ": \($0)" } ?? ""))
+        if report.verdict.exitCode > worst.exitCode { worst = report.verdict }
       }
       if worst != .passed { throw ExitCode(worst.exitCode) }
     }
-  }
-
-  private func unreadable(_ archive: WALArchive) async throws -> [Finding] {
-    var findings: [Finding] = []
-    let names = try await archive.names()
-    for name in names {
-      do {
-        _ = try await archive.fetch(name)
-      } catch let error as DRError where [.corruptData, .truncatedData, .malformedData].contains(error.code) {
-        findings.append(
-          Finding(
-            "wal-digest", .failure, subject: name, evidence: error.message,
-            advice: "push the segment again from the server, or take it from another tier"))
-      }
-    }
-    findings.append(
-      Finding(
-        "wal-read", .passed, subject: archive.systemIdentifier, evidence: "\(names.count) files were read and digested")
-    )
-    return findings
   }
 }

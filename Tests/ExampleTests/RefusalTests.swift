@@ -9,37 +9,11 @@ import Testing
 
 /// What dr-postgres must not do for whoever asks it by mistake.
 struct RefusalTests {
-  private static let program = ReceiverProcess.built("dr-postgres")
   private static let logger = Logger(label: "test", factory: { _ in SwiftLogNoOpLogHandler() })
-
-  private struct Place {
-    let folder: String
-    let config: String
-    var repository: String { folder + "/repository" }
-
-    func run(_ arguments: String..., at server: PostgresSandbox? = nil) async throws -> (
-      status: Int32, output: [UInt8], error: String
-    ) {
-      var all = [arguments[0], "--config", config] + arguments.dropFirst()
-      if let server { all += ["--server", ReceiverProcess.conninfo(server.settings)] }
-      return try await runCommand(RefusalTests.program, all, workingDirectory: folder)
-    }
-  }
-
-  private static func withPlace(
-    component: String = "postgres/test", _ body: (Place) async throws -> Void
-  ) async throws {
-    try await withTemporaryFolder { folder in
-      let place = Place(folder: folder, config: folder + "/dr.json")
-      try "{\"repository\": \"\(place.repository)\", \"component\": \"\(component)\"}".write(
-        toFile: place.config, atomically: true, encoding: .utf8)
-      try await body(place)
-    }
-  }
 
   @Test("A second cluster, a destination that the restore needs, and a manifest that cannot be read are refused")
   func refusals() async throws {
-    try await Self.withPlace { place in
+    try await ProgramPlace.with { place in
       #expect(try await place.run("init").status == 0)
       try await PostgresSandbox.withSandbox(logger: Self.logger) { server in
         for senseless in [["--workers", "0"], ["--workers", "100000"], ["--max-rate", "0"], ["--wal-timeout", "0"]] {
@@ -70,14 +44,14 @@ struct RefusalTests {
       let first = "\(manifests)/\(try #require(names.first))"
       try "{}".write(toFile: first, atomically: false, encoding: .utf8)
       let checked = try await place.run("check-wal")
-      #expect(checked.status == 1, "\(String(decoding: checked.output, as: UTF8.self)) \(checked.error)")
-      #expect(String(decoding: checked.output, as: UTF8.self).contains("cannot be read"))
+      #expect(checked.status == 1, "\(checked.output) \(checked.error)")
+      #expect(checked.output.contains("cannot be read"))
     }
   }
 
   @Test("A component of another kind is not backed up as PostgreSQL")
   func otherKind() async throws {
-    try await Self.withPlace(component: "redis/test") { place in
+    try await ProgramPlace.with(component: "redis/test") { place in
       let result = try await place.run("init")
       #expect(result.status == 2 && result.error.contains("postgres/"), "\(result.error)")
       #expect(!FileManager.default.fileExists(atPath: place.repository))

@@ -6,43 +6,53 @@ import NIOCore
 /// Says of each backup through which moment the archive can recover it, and names every gap.
 ///
 /// Segments are looked for by their names; only the last ones are read, to find the last commit. That the content of all
-/// others is right, their digests show when they are fetched.
+/// others is right, their digests show when they are fetched, or with ``readsAll``.
+///
+/// What is damaged, and two contents under one name, are findings: a backup reaches no further than to the first of them.
 public struct WALCheck: Verifier {
   public let archive: WALArchive
   /// The backups to check; those of other clusters, and logical ones, are passed over.
   public let backups: [BackupManifest]
+  /// Read, decrypt and digest every segment, full or partial, and every history.
+  public var readsAll: Bool
 
-  public init(archive: WALArchive, backups: [BackupManifest]) {
+  public init(archive: WALArchive, backups: [BackupManifest], readsAll: Bool = false) {
     self.archive = archive
     self.backups = backups
+    self.readsAll = readsAll
   }
 
   public func verify(logger: Logger) async throws -> [Finding] { try await report(logger: logger).findings }
 
-  /// - Throws: ``DRError`` when it could not look: `tierUnavailable`, or a history that cannot be read.
+  /// - Throws: ``DRError`` when it could not look: `tierUnavailable`; `noMatchingIdentity` where something must be read.
   public func report(logger: Logger) async throws -> WALCheckReport {
     let archive = try await archive.withStoredSegmentSize()
-    let inventory = try await archive.inventory()
-    let histories = try await archive.histories(inventory)
-    var report = WALCheckReport(
-      systemIdentifier: archive.systemIdentifier, backups: [], conflicts: WALCheck.conflicts(inventory),
-      foreign: inventory.foreign)
-    var commits: [WALSegmentName: Date?] = [:]
+    let stored = try await archive.store.segments()
+    let inventory = WALInventory(stored, segmentSize: archive.segmentSize)
+    var reader = WALCheckReader(archive, logger)
+    if readsAll { try await reader.readAll(inventory) }
+    let histories = try await reader.histories(inventory)
+    var entries: [WALCheckReport.Backup] = []
     for backup in backups where backup.systemIdentifier == archive.systemIdentifier && backup.method == .basebackup {
-      var (entry, lastSegment) = try WALCheck.check(backup, inventory, histories)
-      if let last = lastSegment {
-        if commits[last] == nil {
-          commits[last] = try await lastCommit(last, entry.timelines, in: archive, inventory, logger)
-        }
-        entry.throughTime = commits[last] ?? nil
-      }
+      var (entry, way) = try WALCheck.check(backup, inventory, histories)
+      let (usable, commit) = try await reader.end(of: way, inventory)
+      if usable.count < way.count { entry.cut(before: way[usable.count], try BackupExtent(backup)) }
       // The end of the backup itself is reached at least.
-      if entry.isRestorable {
-        entry.throughTime = max(entry.throughTime ?? backup.recoveryPoint.time, backup.recoveryPoint.time)
-      }
-      report.backups.append(entry)
+      if entry.isRestorable { entry.throughTime = max(commit ?? backup.recoveryPoint.time, backup.recoveryPoint.time) }
+      entries.append(entry)
     }
-    return report
+    let conflicts = WALCheck.conflicts(inventory).map { conflict in
+      var conflict = conflict
+      conflict.objects = stored.filter { !$0.isPartial && $0.name == conflict.name }.map(\.key)
+      return conflict
+    }
+    let names = Set(conflicts.map(\.name))
+    return WALCheckReport(
+      systemIdentifier: archive.systemIdentifier, backups: entries, conflicts: conflicts, foreign: inventory.foreign,
+      damaged: reader.damage.filter { !names.contains($0.key) }.map {
+        WALCheckReport.Damage(name: $0.key, error: $0.value)
+      }
+      .sorted { $0.name < $1.name }, filesRead: readsAll ? reader.filesRead : nil)
   }
 
   // MARK: By names alone
@@ -60,7 +70,7 @@ public struct WALCheck: Verifier {
   /// - Parameter histories: Those that the archive has one content of.
   package static func check(
     _ backup: BackupManifest, _ inventory: WALInventory, _ histories: [UInt32: TimelineHistory]
-  ) throws -> (report: WALCheckReport.Backup, lastSegment: WALSegmentName?) {
+  ) throws -> (report: WALCheckReport.Backup, way: [WALSegmentName]) {
     let extent = try BackupExtent(backup)
     let (consistent, endTimeline) = (extent.consistent, extent.endTimeline)
 
@@ -82,37 +92,17 @@ public struct WALCheck: Verifier {
     let entry = WALCheckReport.Backup(
       id: backup.id, isRestorable: path.end >= consistent && !(damaged && !hasOwn), through: path.end, throughTime: nil,
       timelines: path.timelines, gaps: path.gaps, problem: problem)
-    return (entry, path.segments.last)
+    return (entry, path.segments)
   }
+}
 
-  // MARK: By content
-
-  /// How many segments are read to find a commit. Quiet servers write checkpoints only.
-  private static let segmentsRead: UInt64 = 16
-
-  private func lastCommit(
-    _ last: WALSegmentName, _ timelines: [UInt32], in archive: WALArchive, _ inventory: WALInventory, _ logger: Logger
-  ) async throws -> Date? {
-    var segment = last
-    for _ in 0..<WALCheck.segmentsRead {
-      do {
-        let content = try await archive.fetch("\(segment)")
-        let scan = content.withUnsafeReadableBytes { WALScanner.scan($0, as: segment) }
-        if let commit = scan.lastTransaction { return commit.time }
-      } catch let error as DRError where error.code == .noMatchingIdentity || error.code == .objectNotFound {
-        logger.info(
-          "the time of the last commit cannot be read",
-          metadata: ["postgres.wal.segment": "\(segment)", "error": "\(error)"])
-        return nil
-      }
-      guard segment.number > 0 else { break }
-      // The newest timeline that has the one before.
-      let before = timelines.reversed().map {
-        WALSegmentName(timeline: $0, number: segment.number - 1, segmentSize: archive.segmentSize)
-      }.first { $0.timeline <= segment.timeline && inventory.end(of: $0) != nil }
-      guard let before else { break }
-      segment = before
-    }
-    return nil
+extension WALCheckReport.Backup {
+  /// A recovery ends before a segment that cannot be used.
+  fileprivate mutating func cut(before segment: WALSegmentName, _ extent: BackupExtent) {
+    let end = max(segment.start, extent.firstNeeded)
+    guard end < through else { return }
+    through = end
+    isRestorable = isRestorable && end >= extent.consistent
+    problem = (problem.map { "\($0); " } ?? "") + "\(segment) cannot be used"
   }
 }

@@ -27,6 +27,15 @@ public struct WALCheckReport: Sendable {
     /// A segment, or the history of a timeline.
     public var name: String
     public var contents: Int
+    /// Where they are.
+    public var objects: [ObjectKey] = []
+  }
+
+  /// Something that is there and cannot be used.
+  public struct Damage: Sendable {
+    /// A segment, full or partial, or the history of a timeline.
+    public var name: String
+    public var error: DRError
   }
 
   public var systemIdentifier: String
@@ -34,8 +43,13 @@ public struct WALCheckReport: Sendable {
   public var conflicts: [Conflict]
   /// Names in the archive that are none of this cluster's.
   public var foreign: [String]
+  /// Of what was read.
+  public var damaged: [Damage] = []
+  /// How many files were read and digested; nil if only the ends of the log were looked at.
+  public var filesRead: Int?
 
-  /// The same as findings: `wal-restorable` and `wal-gap` for each backup, `wal-conflict`, `wal-foreign`.
+  /// The same as findings: `wal-restorable` and `wal-gap` for each backup, `wal-conflict`, `wal-digest`, `wal-foreign`,
+  /// `wal-read`.
   public var findings: [Finding] {
     var findings: [Finding] = []
     for backup in backups {
@@ -62,12 +76,24 @@ public struct WALCheckReport: Sendable {
       findings.append(
         Finding(
           "wal-conflict", .failure, subject: conflict.name,
-          evidence: "\(conflict.contents) different contents under one name",
+          evidence: "\(conflict.contents) different contents under one name"
+            + (conflict.objects.isEmpty ? "" : ": " + conflict.objects.map(\.rawValue).joined(separator: " and ")),
           advice: "two servers wrote one archive: find which one is right before anything is removed"))
+    }
+    for damage in damaged {
+      let place = damage.error.object.map { " (\($0))" } ?? ""
+      findings.append(
+        Finding(
+          "wal-digest", .failure, subject: damage.name, evidence: damage.error.message + place,
+          advice: "push the segment again from the server, or take it from another tier"))
     }
     for name in foreign.prefix(10) {
       findings.append(
         Finding("wal-foreign", .notice, subject: name, evidence: "no WAL file of a cluster with segments of this size"))
+    }
+    if let filesRead {
+      findings.append(
+        Finding("wal-read", .passed, subject: systemIdentifier, evidence: "\(filesRead) files were read and digested"))
     }
     return findings
   }

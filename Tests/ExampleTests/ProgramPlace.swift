@@ -1,0 +1,49 @@
+import DRPostgres
+import DRTestSupport
+import Foundation
+
+/// A folder with a configuration, in which `dr-postgres` is run as one person would.
+struct ProgramPlace {
+  let folder: String
+  let config: String
+  var repository: String { folder + "/repository" }
+
+  static let program = ReceiverProcess.built("dr-postgres")
+
+  /// - Parameter fields: More of the configuration, as JSON.
+  static func with(
+    component: String = "postgres/test", fields: String = "", _ body: (ProgramPlace) async throws -> Void
+  ) async throws {
+    try await withTemporaryFolder { folder in
+      let place = ProgramPlace(folder: folder, config: folder + "/dr.json")
+      try "{\"repository\": \"\(place.repository)\", \"component\": \"\(component)\"\(fields)}".write(
+        toFile: place.config, atomically: true, encoding: .utf8)
+      try await body(place)
+    }
+  }
+
+  /// The arguments of a command that is to work on this place.
+  func arguments(_ arguments: [String], at server: PostgresSandbox? = nil) -> [String] {
+    [arguments[0], "--config", config] + arguments.dropFirst()
+      + (server.map { ["--server", ReceiverProcess.conninfo($0.settings)] } ?? [])
+  }
+
+  /// What a command that was run to its end said.
+  struct Said {
+    var status: Int32
+    var output: String
+    var error: String
+  }
+
+  func run(_ arguments: String..., at server: PostgresSandbox? = nil) async throws -> Said {
+    let result = try await runCommand(
+      Self.program, self.arguments(arguments, at: server), workingDirectory: folder)
+    return Said(status: result.status, output: String(decoding: result.output, as: UTF8.self), error: result.error)
+  }
+
+  /// The files and folders of the repository whose paths contain a text; all, if it is empty.
+  func files(_ text: String) throws -> [String] {
+    try FileManager.default.subpathsOfDirectory(atPath: repository).filter { text.isEmpty || $0.contains(text) }.sorted()
+      .map { "\(repository)/\($0)" }
+  }
+}
