@@ -58,7 +58,7 @@ import Testing
         if let content { try content.write(toFile: file, atomically: false, encoding: .utf8) }
         let result = try await runCommand(Self.program, ["list", "--config", file])
         #expect(result.status == 2 && result.error.contains("[invalid-configuration]"), "\(result.error)")
-        #expect(result.error.contains("object \(file)"), "\(result.error)")
+        #expect(result.error.contains("object \(file)") && !result.error.contains(".."), "\(result.error)")
         for word in ["NSCocoa", "Error Domain", "DecodingError", "CodingKey", "UserInfo"] {
           #expect(!result.error.contains(word), "\(result.error)")
         }

@@ -30,6 +30,10 @@ struct RefusalTests {
         #expect(accepted.status == 0, "\(accepted.error)")
       }
 
+      // A target that lies too far back is answered in its own terms.
+      let early = try await place.run("restore", "--to", place.folder + "/restored", "--target-lsn", "0/1")
+      #expect(early.status == 2 && early.error.contains(/reaches back to 0\/[0-9A-F]+ \(/), "\(early.error)")
+
       let before = try FileManager.default.subpathsOfDirectory(atPath: place.folder).sorted()
       for destination in ["", place.repository, place.repository + "/inside", place.folder] {
         let result = try await place.run("restore", "--to", destination, "--replace", "--immediate")

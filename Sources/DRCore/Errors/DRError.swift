@@ -45,8 +45,8 @@ public struct DRError: Error, Sendable, CustomStringConvertible {
     var text = "[\(code)] \(message)"
     if let component { text += " (component \(component))" }
     if let object { text += " (object \(object))" }
-    if let cause { text += "; caused by: \(DRError.text(of: cause))" }
-    if let advice { text += ". What to do: \(advice)" }
+    if let cause { text = text.withoutFullStop + "; caused by: \(DRError.text(of: cause))" }
+    if let advice { text = text.followed(by: "What to do: \(advice)") }
     return text
   }
 }

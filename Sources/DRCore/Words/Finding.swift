@@ -43,6 +43,7 @@ public struct Finding: Hashable, Sendable, Codable, CustomStringConvertible {
   }
 
   public var description: String {
-    "\(severity.rawValue) \(check) \(subject): \(evidence)" + (advice.map { ". What to do: \($0)" } ?? "")
+    let seen = "\(severity.rawValue) \(check) \(subject): \(evidence)"
+    return advice.map { seen.followed(by: "What to do: \($0)") } ?? seen
   }
 }

@@ -89,9 +89,10 @@ public struct Catalog: Sendable {
         advice: unreadable.isEmpty ? nil : "\(unreadable.count) manifests cannot be read: look at those",
         component: component)
     }
+    let time = Timestamp.format(oldest.recoveryPoint.time)
+    let back = if case .position = target { "\(oldest.recoveryPoint.position) (\(time))" } else { time }
     throw DRError(
-      .targetUnreachable,
-      "the oldest backup, \(oldest.id), reaches back to \(Timestamp.format(oldest.recoveryPoint.time))",
+      .targetUnreachable, "the oldest backup, \(oldest.id), reaches back to \(back)",
       advice: "choose a later target, or look for an older backup on another tier", component: component)
   }
 
