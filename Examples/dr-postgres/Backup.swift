@@ -46,21 +46,7 @@ struct Backup: AsyncParsableCommand {
 
   func run() async throws {
     try await reporting {
-      let protected = try await ProtectedServer(repository, server)
-      if !newSystem { try await protected.refuseOtherSystem() }
-      var encoding = try protected.settings.encoding(compression: try parsed())
-      encoding.workers = workers
-      var source = PostgresBaseBackup(
-        component: protected.settings.component, server: protected.connection, requiredWAL: .included)
-      if !includeWal {
-        let archive = try await protected.archive(encoding: encoding)
-        source.requiredWAL = .archived(archive, within: .seconds(walTimeout))
-      }
-      source.maximumRate = maxRate
-      source.damagedPages = recordDamagedPages ? .record : .fail
-      source.progress = ProgressBar("backup").handler
-      let manifest = try await Repository(tier: protected.tier).backUp(
-        source, cadence: try Cadence(parsing: cadence), encoding: encoding, logger: repository.logger)
+      let manifest = try await endingInGoodOrder(saying: "nothing was committed") { try await backUp() }
       print(
         "\(manifest.id) committed: \(Format.bytes(manifest.rawSize)) stored as \(Format.bytes(manifest.storedSize)), "
           + "restorable from \(Timestamp.format(manifest.recoveryPoint.time)) (LSN \(manifest.recoveryPoint.position))")
@@ -70,6 +56,24 @@ struct Backup: AsyncParsableCommand {
         throw ExitCode(1)
       }
     }
+  }
+
+  private func backUp() async throws -> BackupManifest {
+    let protected = try await ProtectedServer(repository, server)
+    if !newSystem { try await protected.refuseOtherSystem() }
+    var encoding = try protected.settings.encoding(compression: try parsed())
+    encoding.workers = workers
+    var source = PostgresBaseBackup(
+      component: protected.settings.component, server: protected.connection, requiredWAL: .included)
+    if !includeWal {
+      let archive = try await protected.archive(encoding: encoding)
+      source.requiredWAL = .archived(archive, within: .seconds(walTimeout))
+    }
+    source.maximumRate = maxRate
+    source.damagedPages = recordDamagedPages ? .record : .fail
+    source.progress = ProgressBar("backup").handler
+    return try await Repository(tier: protected.tier).backUp(
+      source, cadence: try Cadence(parsing: cadence), encoding: encoding, logger: repository.logger)
   }
 
   private func parsed() throws -> Compression {

@@ -50,33 +50,38 @@ struct Restore: AsyncParsableCommand {
 
   func run() async throws {
     try await reporting {
-      let settings = try repository.settings()
-      let repository = Repository(tier: try await settings.tier(creating: false))
-      let destination = try destination(settings)
-      let target = try RecoveryTarget(
-        immediate: immediate, time: targetTime, position: targetLsn, name: targetName)
-      let timeline = try followed()
-      let manifest =
-        if let backup {
-          try await repository.catalog(of: settings.component).backup(id: backup, of: settings.component)
-        } else {
-          try await settings.backup(in: repository, for: target, following: timeline)
-        }
-      let recovery = RecoverySettings(restoreCommand: fetchCommand(manifest), timeline: timeline)
-      // WAL that another command gets from elsewhere is not ours to look at.
-      let archive =
-        skipWalCheck || restoreCommand != nil ? nil : try settings.archive(of: manifest, in: repository.tier)
-      let restorer = PostgresRestorer(
-        dataFolder: destination, recovery: recovery, archive: archive, tablespaces: try mapping(),
-        replacesExisting: replace, owner: owner, progress: ProgressBar("restore").handler)
-      let outcome = try await restorer.restore(
-        from: repository.reader(for: manifest, decoding: try settings.decoding()), to: target,
-        logger: self.repository.logger)
+      let (id, outcome) = try await endingInGoodOrder(saying: "nothing was restored") { try await restore() }
       print(
-        "\(manifest.id) restored to \(to): \(outcome.items) files, \(Format.bytes(outcome.bytes)) in "
+        "\(id) restored to \(to): \(outcome.items) files, \(Format.bytes(outcome.bytes)) in "
           + "\(Format.duration(outcome.duration)). Start the server on it: it recovers by itself, and is "
           + "there once pg_is_in_recovery() is false.")
     }
+  }
+
+  private func restore() async throws -> (id: String, outcome: RestoreOutcome) {
+    let settings = try repository.settings()
+    let repository = Repository(tier: try await settings.tier(creating: false))
+    let destination = try destination(settings)
+    let target = try RecoveryTarget(
+      immediate: immediate, time: targetTime, position: targetLsn, name: targetName)
+    let timeline = try followed()
+    let manifest =
+      if let backup {
+        try await repository.catalog(of: settings.component).backup(id: backup, of: settings.component)
+      } else {
+        try await settings.backup(in: repository, for: target, following: timeline)
+      }
+    let recovery = RecoverySettings(restoreCommand: fetchCommand(manifest), timeline: timeline)
+    // WAL that another command gets from elsewhere is not ours to look at.
+    let archive =
+      skipWalCheck || restoreCommand != nil ? nil : try settings.archive(of: manifest, in: repository.tier)
+    let restorer = PostgresRestorer(
+      dataFolder: destination, recovery: recovery, archive: archive, tablespaces: try mapping(),
+      replacesExisting: replace, owner: owner, progress: ProgressBar("restore").handler)
+    let outcome = try await restorer.restore(
+      from: repository.reader(for: manifest, decoding: try settings.decoding()), to: target,
+      logger: self.repository.logger)
+    return (manifest.id, outcome)
   }
 
   /// An unset variable of a script is no destination, and neither is what the restore reads from.

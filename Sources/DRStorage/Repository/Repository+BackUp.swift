@@ -55,7 +55,11 @@ extension Repository {
         metadata: ["backup.raw_bytes": "\(manifest.rawSize)", "backup.stored_bytes": "\(manifest.storedSize)"])
       return manifest
     } catch {
-      logger.error("backup failed", metadata: ["error": "\(error)"])
+      if Task.isCancelled {
+        logger.info("backup cancelled")
+      } else {
+        logger.error("backup failed", metadata: ["error": "\(error)"])
+      }
       let keys = writer.abandon()
       let reached = commit
       await Task { [logger] in await remove(keys, of: attempt, after: reached, logger) }.value
