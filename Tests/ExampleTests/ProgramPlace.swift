@@ -6,7 +6,7 @@ import Foundation
 struct ProgramPlace {
   let folder: String
   let config: String
-  var repository: String { folder + "/repository" }
+  let repository: String
 
   static let program = ReceiverProcess.built("dr-postgres")
 
@@ -15,11 +15,15 @@ struct ProgramPlace {
     component: String = "postgres/test", fields: String = "", _ body: (ProgramPlace) async throws -> Void
   ) async throws {
     try await withTemporaryFolder { folder in
-      let place = ProgramPlace(folder: folder, config: folder + "/dr.json")
-      try "{\"repository\": \"\(place.repository)\", \"component\": \"\(component)\"\(fields)}".write(
-        toFile: place.config, atomically: true, encoding: .utf8)
+      let place = ProgramPlace(folder: folder, config: folder + "/dr.json", repository: folder + "/repository")
+      try place.configure(component: component, fields: fields)
       try await body(place)
     }
+  }
+
+  func configure(component: String = "postgres/test", fields: String = "") throws {
+    try "{\"repository\": \"\(repository)\", \"component\": \"\(component)\"\(fields)}".write(
+      toFile: config, atomically: true, encoding: .utf8)
   }
 
   /// The arguments of a command that is to work on this place.
@@ -43,7 +47,8 @@ struct ProgramPlace {
 
   /// The files and folders of the repository whose paths contain a text; all, if it is empty.
   func files(_ text: String) throws -> [String] {
-    try FileManager.default.subpathsOfDirectory(atPath: repository).filter { text.isEmpty || $0.contains(text) }.sorted()
+    try FileManager.default.subpathsOfDirectory(atPath: repository).filter { text.isEmpty || $0.contains(text) }
+      .sorted()
       .map { "\(repository)/\($0)" }
   }
 }

@@ -155,14 +155,6 @@ import Testing
   }
 }
 
-private func eventually(_ what: String, _ isSo: () async throws -> Bool) async throws {
-  let deadline = ContinuousClock.now + .seconds(60)
-  while try await !isSo() {
-    guard ContinuousClock.now < deadline else { throw DRError(.timedOut, "waited in vain for: \(what)") }
-    try await Task.sleep(for: .milliseconds(20))
-  }
-}
-
 /// Commits that a client saw confirmed, with a position at or behind the end of each.
 private final class Load: Sendable {
   struct Commit: Sendable {

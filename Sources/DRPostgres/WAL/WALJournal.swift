@@ -31,6 +31,8 @@ final class WALJournal: Sendable {
     var bytesReceived: UInt64 = 0
     /// The time of the last recovery point.
     var time: Date?
+    /// Of the tier.
+    var failures = RepeatedError()
   }
 
   init(
@@ -66,8 +68,10 @@ final class WALJournal: Sendable {
 
   /// Stores a piece. It is durable when this returns. A tier that fails is tried again until the task is cancelled.
   ///
+  /// - Parameter attempt: What the receiver that waits for it is told, and tells.
   /// - Returns: The moment up to which every commit is in the archive now, where that is known.
-  func store(_ piece: WALPiece) async throws -> Date? {
+  /// - Throws: ``DRError``; of a tier that fails only when the attempt is to be the last.
+  func store(_ piece: WALPiece, _ attempt: WALStoreAttempt) async throws -> Date? {
     var pause = BackOff(longest: options.longestPause)
     while true {
       do {
@@ -77,16 +81,36 @@ final class WALJournal: Sendable {
         } else {
           _ = try await archive.putPartial(piece.segment, piece.bytes)
         }
-        state.withLock { $0.inventory?.insert(piece.segment, reach: piece.bytes.readableBytes) }
+        let lasted = state.withLock { state in
+          state.inventory?.insert(piece.segment, reach: piece.bytes.readableBytes)
+          return state.failures.end()
+        }
+        if let lasted { logger.warning("WAL is stored again", metadata: ["after": "\(WALJournal.seconds(lasted))"]) }
         return piece.clock ?? lastCommit(in: piece)
       } catch let error as DRError where WALJournal.passing.contains(error.code) {
-        logger.error(
-          "WAL cannot be stored; trying again",
-          metadata: ["postgres.wal.segment": "\(piece.segment)", "error": "\(error)"])
-        try await Task.sleep(for: pause.next())
+        say(error, piece)
+        guard !attempt.isLast else { throw error }
+        attempt.hasFailed = true
+        try await attempt.pause(for: pause.next())
       }
     }
   }
+
+  private func say(_ error: DRError, _ piece: WALPiece) {
+    switch state.withLock({ $0.failures.next(error) }) {
+    case .full:
+      logger.error(
+        "WAL cannot be stored; trying again",
+        metadata: ["postgres.wal.segment": "\(piece.segment)", "error": "\(error)"])
+    case .short(let since):
+      logger.error(
+        "WAL still cannot be stored", metadata: ["since": "\(WALJournal.seconds(since))", "error": "\(error.code)"])
+    case .nothing: break
+    }
+  }
+
+  /// For a log: whole seconds.
+  static func seconds(_ duration: Duration) -> String { "\(duration.components.seconds) s" }
 
   /// What may be better in a while.
   private static let passing: Set<DRError.Code> = [.tierUnavailable, .noSpace, .notWritable, .timedOut]
@@ -104,30 +128,4 @@ final class WALJournal: Sendable {
   private func lastCommit(in piece: WALPiece) -> Date? {
     piece.bytes.withUnsafeReadableBytes { WALScanner.scan($0, as: piece.segment) }.lastTransaction?.time
   }
-}
-
-/// The one piece that is being stored, beside the stream.
-final class WALStoreJob: Sendable {
-  let piece: WALPiece
-  private let outcome = MutableBox<Result<Date?, any Error>?>(nil)
-  private let task: Task<Void, Never>
-
-  init(_ piece: WALPiece, _ journal: WALJournal) {
-    self.piece = piece
-    let outcome = outcome
-    task = Task {
-      let result: Result<Date?, any Error>
-      do {
-        result = .success(try await journal.store(piece))
-      } catch {
-        result = .failure(error)
-      }
-      outcome.withLock { $0 = result }
-    }
-  }
-
-  /// Nil while it goes on.
-  var result: Result<Date?, any Error>? { outcome.value }
-
-  func cancel() { task.cancel() }
 }

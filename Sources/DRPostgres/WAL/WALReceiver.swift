@@ -10,7 +10,10 @@ public import ServiceLifecycle
 /// on where the archive ends.
 ///
 /// A lost connection is tried again for ever, and a tier that fails too. What needs a person is thrown: a gap
-/// (`changeLogGap`), other content under the same name (`segmentConflict`), another cluster (`invalidConfiguration`).
+/// (`changeLogGap`), other content under the same name (`segmentConflict`), another cluster (`invalidConfiguration`), a
+/// slot that another receiver holds when this one starts, and does not let go (`sourceFailed`).
+///
+/// An error that comes again and again is logged in full once, then shortly once a minute.
 ///
 /// Needs a role with the REPLICATION attribute. With PostgreSQL 13 and 14 it also connects to the settings' database, to
 /// ask for the slot.
@@ -24,8 +27,12 @@ public struct WALReceiver: ChangeSource, Service {
     public var silenceLimit: Duration = .seconds(60)
     /// The longest pause between two attempts to connect, or to store.
     public var longestPause: Duration = .seconds(30)
-    /// How long storing the rest may take when the receiver is told to stop.
+    /// How long storing the rest may take when the receiver is told to stop. A tier that fails by then has one more attempt
+    /// of some seconds.
     public var shutdownLimit: Duration = .seconds(30)
+    /// How long another receiver may hold the slot when this one starts. A server forgets a connection that died after its
+    /// `wal_sender_timeout`, a minute unless set.
+    public var slotPatience: Duration = .seconds(90)
     /// If WAL is lost for good, go on behind the gap. Without, the receiver stops and names the gap: the backups before it
     /// cannot be recovered beyond it, so that a new base backup is due.
     public var acceptsGap = false
@@ -98,19 +105,47 @@ public struct WALReceiver: ChangeSource, Service {
   ) async throws {
     let journal = WALJournal(archive: archive, options: options, logger: logger, onDurable: onDurable)
     var pause = BackOff(longest: options.longestPause)
+    var failures = RepeatedError()
+    var holder = SlotHolder()
     while !Task.isCancelled {
       let streamed = journal.bytesReceived
       do {
         try await located { try await connect(journal, logger) }
         if !Task.isCancelled { logger.notice("the server has ended the WAL stream; connecting again") }
+        (failures, holder) = (RepeatedError(), SlotHolder())
       } catch is CancellationError {
         return
       } catch let error as DRError where !needsPerson(error, hasStreamed: journal.bytesReceived > 0) {
-        logger.warning("WAL streaming stopped; trying again", metadata: ["error": "\(error)"])
+        if Task.isCancelled {
+          logger.warning(
+            "stopped before all that was received is stored: nothing is lost while the server lives, which keeps it",
+            metadata: ["error": "\(error)"])
+          return
+        }
+        if journal.bytesReceived > streamed { failures = RepeatedError() }
+        if error.sqlState == SlotHolder.state {
+          let refusal = holder.refused(error, options.slot)
+          if journal.bytesReceived == 0, holder.time > options.slotPatience { throw refusal }
+          if holder.isWorthSaying { say(failures.next(refusal), refusal, logger) }
+        } else {
+          holder = SlotHolder()
+          say(failures.next(error), error, logger)
+        }
       }
       if journal.bytesReceived > streamed { pause.reset() }
       // Cancelled while it sleeps: the loop ends.
       try? await Task.sleep(for: pause.next())
+    }
+  }
+
+  private func say(_ saying: RepeatedError.Saying, _ error: DRError, _ logger: Logger) {
+    switch saying {
+    case .full: logger.warning("WAL streaming stopped; trying again", metadata: ["error": "\(error)"])
+    case .short(let since):
+      logger.warning(
+        "WAL streaming still does not work",
+        metadata: ["since": "\(WALJournal.seconds(since))", "error": "\(error.code)"])
+    case .nothing: break
     }
   }
 

@@ -258,16 +258,22 @@ final class WALStream {
   ) async throws -> Date? {
     while true {
       if let result = job.result { return try result.get() }
-      if let since = cancelled.value, since.duration(to: .now) > limit {
-        job.cancel()
-        throw DRError(
-          .timedOut, "the rest of the WAL could not be stored within \(limit)",
-          advice: "nothing is lost while the server lives: it keeps what was not acknowledged",
-          object: "\(job.piece.segment)")
+      if let since = cancelled.value {
+        job.finish()
+        // A tier that has failed has one more attempt, and not all the time there is.
+        let limit = job.hasFailed ? min(limit, WALStream.lastAttempt) : limit
+        if since.duration(to: .now) > limit {
+          job.cancel()
+          throw DRError(
+            .timedOut, "the rest of the WAL could not be stored within \(limit)", object: "\(job.piece.segment)")
+        }
       }
       try await Task.sleep(for: .milliseconds(5))
     }
   }
+
+  /// For a tier that has failed before.
+  private static let lastAttempt: Duration = .seconds(3)
 
   /// Acknowledges what is durable and ends the stream in good order, as far as the server plays along.
   private func leave() async {

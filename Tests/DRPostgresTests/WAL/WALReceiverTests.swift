@@ -298,6 +298,24 @@ import Testing
     }
   }
 
+  @Test func aSlotThatAnotherReceiverKeepsIsGivenUpWithItsProcess() async throws {
+    try await WALFixture.withServer { server, folder in
+      let archive = try await WALFixture.archive(of: server, LocalTier(root: folder + "/repository", creating: true))
+      let first = try RunningReceiver(archive, server)
+      try await first.waitUntilDurable(try await WALFixture.position(server))
+      let process = try #require(try await server.query("SELECT active_pid FROM pg_replication_slots").single)
+      let second = try RunningReceiver(archive, server, WALFixture.options { $0.slotPatience = .seconds(2) })
+      let result = try await second.end(within: .seconds(20))
+      let error = #expect(throws: DRError.self) { try result.get() }
+      #expect(error?.code == .sourceFailed && error?.message.contains("active for PID \(process)") == true)
+      #expect(second.log.contains("WAL streaming stopped; trying again"))
+      // The first one has lost nothing by it.
+      try await WALFixture.write(server)
+      try await first.waitUntilDurable(try await WALFixture.position(server))
+      try await first.stop().get()
+    }
+  }
+
   @Test func badSlotNamesAreRefused() async throws {
     let tier = try await withTemporaryFolder { try await LocalTier(root: $0 + "/r", creating: true) }
     let archive = try WALArchive(tier: tier, component: WALFixture.component(), systemIdentifier: "1")

@@ -1,5 +1,4 @@
 import DRCore
-import DRTestSupport
 import Foundation
 
 /// A file system of its own, one megabyte large, that a test may fill, write-protect and unmount.
@@ -7,9 +6,9 @@ import Foundation
 /// It is mounted in a mount namespace that a child process holds, and reached through `/proc/<pid>/root`. So it needs no
 /// root (an unprivileged process gets a user namespace too), nobody else sees it, and it goes with the child, also when
 /// the tests are killed.
-final class SmallFileSystem: Sendable {
+public final class SmallFileSystem: Sendable {
   /// The mount point, as this process reaches it.
-  let path: String
+  public let path: String
   private let mountPoint: String
   private let child: Child
 
@@ -24,7 +23,7 @@ final class SmallFileSystem: Sendable {
   private let queue = BlockingExecutor(label: "tests.small-file-system")
 
   /// Mounts it, runs the body, and lets it go.
-  static func with<R>(_ body: (SmallFileSystem) async throws -> R) async throws -> R {
+  public static func with<R>(_ body: (SmallFileSystem) async throws -> R) async throws -> R {
     try await withTemporaryFolder { folder in
       let fileSystem = try await SmallFileSystem(in: folder)
       let result: R
@@ -70,9 +69,9 @@ final class SmallFileSystem: Sendable {
     }
   }
 
-  func mount() async throws { try await command("mount -t tmpfs -o size=1m,mode=700 tmpfs '\(mountPoint)'") }
-  func unmount() async throws { try await command("umount '\(mountPoint)'") }
-  func protect() async throws { try await command("mount -o remount,bind,ro '\(mountPoint)'") }
+  public func mount() async throws { try await command("mount -t tmpfs -o size=1m,mode=700 tmpfs '\(mountPoint)'") }
+  public func unmount() async throws { try await command("umount '\(mountPoint)'") }
+  public func protect() async throws { try await command("mount -o remount,bind,ro '\(mountPoint)'") }
 
   private func command(_ line: String) async throws {
     let child = child
