@@ -1,4 +1,5 @@
 import ArgumentParser
+import DRCore
 import DRStorage
 import ExampleSupport
 
@@ -24,6 +25,11 @@ struct Clean: AsyncParsableCommand {
       print(
         "removed \(outcome.backups.count) interrupted backups, \(outcome.objects.count) objects, "
           + "\(outcome.uploads) unfinished uploads")
+      for young in outcome.young {
+        print(
+          "left \(young.id) (\(young.objects) objects): its last sign of life was at \(Timestamp.format(young.alive)), it may be "
+            + "at work; a cleaning removes it from \(Timestamp.format(young.removable)) on")
+      }
     }
   }
 }

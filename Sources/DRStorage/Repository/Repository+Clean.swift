@@ -1,7 +1,7 @@
 public import DRCore
 public import Logging
 
-import struct Foundation.Date
+public import struct Foundation.Date
 
 /// What a cleaning removed.
 public struct CleaningOutcome: Hashable, Sendable {
@@ -11,6 +11,20 @@ public struct CleaningOutcome: Hashable, Sendable {
   public var objects: [ObjectKey] = []
   /// Unfinished uploads removed.
   public var uploads = 0
+  /// What has no manifest and was left because it is too young: it may be at work.
+  public var young: [Young] = []
+
+  /// A backup without a manifest that has shown life within the grace.
+  public struct Young: Hashable, Sendable {
+    /// The backup's identity.
+    public var id: String
+    /// Artifacts and markers that are stored. An upload that goes on, or was broken off, is none yet.
+    public var objects: Int
+    /// The last sign of life, on the tier's clock.
+    public var alive: Date
+    /// From when on a cleaning with the same grace removes it, unless it shows life again.
+    public var removable: Date
+  }
 }
 
 extension Repository {
@@ -31,8 +45,13 @@ extension Repository {
     var outcome = CleaningOutcome()
     let referenced = Set(try await catalog().backups.flatMap { $0.artifacts.map(\.key) })
     for folder in try await folders() {
-      for (id, remains) in try await remains(in: folder).sorted(by: { $0.key < $1.key }) where remains.newest < limit {
+      for (id, remains) in try await remains(in: folder).sorted(by: { $0.key < $1.key }) {
         let committed = try await tier.head(folder.manifest(id)) != nil
+        guard remains.newest < limit else {
+          let count = remains.artifacts.count + remains.markers.count
+          if !committed { outcome.young.append(young(id, remains.newest, count, grace)) }
+          continue
+        }
         // Artifacts first: as long as one is left, its marker tells whose it was.
         let removable = (committed ? [] : remains.artifacts.filter { !referenced.contains($0) }) + remains.markers
         for key in removable { try await tier.delete(key) }
@@ -48,6 +67,11 @@ extension Repository {
     }
     outcome.uploads = try await tier.removeAbandonedUploads(olderThan: limit)
     return outcome
+  }
+
+  private func young(_ id: String, _ alive: Date, _ objects: Int, _ grace: Duration) -> CleaningOutcome.Young {
+    CleaningOutcome.Young(
+      id: id, objects: objects, alive: alive, removable: alive.addingTimeInterval(grace / .seconds(1)))
   }
 
   /// Deletes a backup: its manifest, then its artifacts.
