@@ -14,8 +14,8 @@ import Foundation
 ///
 /// The repository may be in a bucket: `s3://bucket/prefix`, with what ``S3Settings`` says in a field `s3`.
 ///
-/// `recipients` and `identityFile` may be left out: then nothing is encrypted, or nothing encrypted can be opened. A
-/// backup host needs only the recipients. A field that is not known is an error.
+/// `recipients` and `identityFile` may be left out: then nothing is encrypted, which `"plaintext": true` says is meant, or
+/// nothing encrypted can be opened. A backup host needs only the recipients. A field that is not known is an error.
 public struct RepositoryConfiguration: Codable, Sendable {
   /// The folder of the local tier, absolute; or `s3://bucket/prefix`.
   public var repository: String
@@ -24,6 +24,8 @@ public struct RepositoryConfiguration: Codable, Sendable {
   public var recipients: [String]?
   /// A file of age identities, as `age-keygen` writes it.
   public var identityFile: String?
+  /// Nothing is to be encrypted.
+  public var plaintext: Bool?
   /// For a repository in a bucket.
   public var s3: S3Settings?
 
@@ -45,7 +47,8 @@ public struct RepositoryConfiguration: Codable, Sendable {
     func refuse(_ what: String, _ cause: (any Error)? = nil) -> DRError {
       DRError(
         .invalidConfiguration, "the configuration file \(what)",
-        advice: "it is a JSON object with repository, component, recipients, identityFile and s3", object: file,
+        advice: "it is a JSON object with repository, component, recipients, identityFile, plaintext and s3",
+        object: file,
         cause: cause
       )
     }
@@ -64,13 +67,34 @@ public struct RepositoryConfiguration: Codable, Sendable {
     } catch {
       throw refuse("is not right", error)
     }
-    let known: Set = ["repository", "component", "recipients", "identityFile", "s3"]
+    let known: Set = ["repository", "component", "recipients", "identityFile", "plaintext", "s3"]
     var unknown = fields.keys.filter { !known.contains($0) }
     if case .object(let s3)? = fields["s3"] { unknown += s3.keys.filter { !S3Settings.fields.contains($0) } }
     if let unknown = unknown.first { throw refuse("has a field '\(unknown.prefix(40))' that is not known") }
     guard repository.hasPrefix("/") || TierPlace.isBucket(repository) else {
       throw refuse("must name the repository's folder by an absolute path, or a bucket as s3://bucket/prefix")
     }
+  }
+
+  /// Says on standard error that what is stored can be read by whoever reads the repository, unless that is meant. For a
+  /// command that stores, once.
+  ///
+  /// - Throws: ``DRError`` with `invalidConfiguration` if plain text is asked for, and recipients are named.
+  public func warnOfPlaintext() throws {
+    let isEncrypted = !(recipients ?? []).isEmpty
+    guard plaintext != true else {
+      guard !isEncrypted else {
+        throw DRError(
+          .invalidConfiguration, "the configuration names recipients, and says plaintext",
+          advice: "remove one of the two")
+      }
+      return
+    }
+    guard !isEncrypted else { return }
+    let line =
+      "warning: nothing is encrypted: whoever reads the repository reads the data. Name age public keys as recipients in "
+      + "the configuration (dr-postgres keygen makes a pair), or say \"plaintext\": true there\n"
+    FileHandle.standardError.write(Data(line.utf8))
   }
 
   /// Opens the tier.

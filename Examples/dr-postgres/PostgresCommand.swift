@@ -22,7 +22,7 @@ struct PostgresCommand: AsyncParsableCommand {
 /// What every subcommand that works on a repository is told.
 struct RepositoryArguments: ParsableArguments {
   @Option(
-    help: "The configuration: a JSON file with repository, component, recipients, identityFile.",
+    help: "The configuration: a JSON file with repository, component, recipients, identityFile, plaintext.",
     completion: .file(extensions: ["json"]))
   var config: String
 
@@ -62,7 +62,7 @@ struct ServerArguments: ParsableArguments {
   }
 }
 
-/// A repository, and the server that is backed up into it.
+/// A repository, and the server that is backed up into it. Says once if what is stored will not be encrypted.
 struct ProtectedServer {
   let settings: RepositoryConfiguration
   let connection: PostgresConnectionSettings
@@ -71,6 +71,7 @@ struct ProtectedServer {
 
   init(_ repository: RepositoryArguments, _ server: ServerArguments) async throws {
     settings = try repository.settings()
+    try settings.warnOfPlaintext()
     connection = try server.connection()
     tier = try await settings.tier(creating: false)
     logger = repository.logger

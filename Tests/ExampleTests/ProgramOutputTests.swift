@@ -78,6 +78,31 @@ import Testing
     }
   }
 
+  @Test("What is stored as plain text is said once, unless the configuration says that it is meant")
+  func plaintext() async throws {
+    let recipient = try #require(AgeIdentity.generate().recipient)
+    let cases = [
+      ("", 1), (", \"recipients\": []", 1), (", \"plaintext\": true", 0), (", \"recipients\": [\"\(recipient)\"]", 0),
+    ]
+    try await PostgresSandbox.withSandbox(logger: Self.logger) { server in
+      for (fields, warnings) in cases {
+        try await ProgramPlace.with(fields: fields) { place in
+          #expect(try await place.run("init").status == 0)
+          for command in [["backup", "--include-wal"], ["receive-wal", "--prepare-only"]] {
+            let result = try await runCommand(Self.program, place.arguments(command, at: server))
+            let said = result.error.components(separatedBy: "warning: nothing is encrypted").count - 1
+            #expect(result.status == 0 && said == warnings, "\(fields): \(result.error)")
+          }
+        }
+      }
+      try await ProgramPlace.with(fields: ", \"plaintext\": true, \"recipients\": [\"\(recipient)\"]") { place in
+        #expect(try await place.run("init").status == 0)
+        let both = try await place.run("backup", "--include-wal", at: server)
+        #expect(both.status == 2 && both.error.contains("plaintext"), "\(both.error)")
+      }
+    }
+  }
+
   @Test("A backup says what it waits for, for as long as it does; a restore of it says how far it would go")
   func waiting() async throws {
     try await withTemporaryFolder { folder in

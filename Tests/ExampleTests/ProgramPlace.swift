@@ -12,7 +12,8 @@ struct ProgramPlace {
 
   /// - Parameter fields: More of the configuration, as JSON.
   static func with(
-    component: String = "postgres/test", fields: String = "", _ body: (ProgramPlace) async throws -> Void
+    component: String = "postgres/test", fields: String = ", \"plaintext\": true",
+    _ body: (ProgramPlace) async throws -> Void
   ) async throws {
     try await withTemporaryFolder { folder in
       let place = ProgramPlace(folder: folder, config: folder + "/dr.json", repository: folder + "/repository")
@@ -21,7 +22,7 @@ struct ProgramPlace {
     }
   }
 
-  func configure(component: String = "postgres/test", fields: String = "") throws {
+  func configure(component: String = "postgres/test", fields: String = ", \"plaintext\": true") throws {
     try "{\"repository\": \"\(repository)\", \"component\": \"\(component)\"\(fields)}".write(
       toFile: config, atomically: true, encoding: .utf8)
   }
