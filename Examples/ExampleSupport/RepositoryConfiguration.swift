@@ -28,6 +28,12 @@ public struct RepositoryConfiguration: Codable, Sendable {
   public var plaintext: Bool?
   /// For a repository in a bucket.
   public var s3: S3Settings?
+  /// Where it was read from.
+  private var file: String?
+
+  private enum CodingKeys: String, CodingKey {
+    case repository, component, recipients, identityFile, plaintext, s3
+  }
 
   public init(
     repository: String, component: Component, recipients: [String]? = nil, identityFile: String? = nil,
@@ -67,8 +73,8 @@ public struct RepositoryConfiguration: Codable, Sendable {
     } catch {
       throw refuse("is not right", error)
     }
-    let known: Set = ["repository", "component", "recipients", "identityFile", "plaintext", "s3"]
-    var unknown = fields.keys.filter { !known.contains($0) }
+    self.file = file
+    var unknown = fields.keys.filter { CodingKeys(rawValue: $0) == nil }
     if case .object(let s3)? = fields["s3"] { unknown += s3.keys.filter { !S3Settings.fields.contains($0) } }
     if let unknown = unknown.first { throw refuse("has a field '\(unknown.prefix(40))' that is not known") }
     guard repository.hasPrefix("/") || TierPlace.isBucket(repository) else {
@@ -100,13 +106,26 @@ public struct RepositoryConfiguration: Codable, Sendable {
   /// Opens the tier.
   ///
   /// - Parameters:
-  ///   - creating: Make the folder if there is none: when something is stored. A bucket is never made.
+  ///   - creating: Make the folder if there is none. A bucket is never made.
+  ///   - adopting: With `creating`: also in a folder that holds something (``LocalTier``).
   ///   - probing: What is tried out of a bucket's server.
   public func tier(
-    creating: Bool, probing: S3Configuration.Probing = .everything
+    creating: Bool, adopting: Bool = false, probing: S3Configuration.Probing = .everything
   ) async throws -> any StorageTier {
-    try await TierPlace.open(repository, creating: creating, s3: s3, probing: probing)
+    try await TierPlace.open(
+      repository, creating: creating, adopting: adopting, command: initialization, s3: s3, probing: probing)
   }
+
+  /// The command that makes the repository.
+  private var initialization: String? {
+    switch component.kind {
+    case .postgres: "dr-postgres init" + named
+    case .redis: "dr-redis init" + named
+    default: nil
+    }
+  }
+
+  private var named: String { file.map { " --config '\($0)'" } ?? "" }
 
   public func encoding(compression: Compression = .zstd()) throws -> Encoding {
     Encoding(compression: compression, recipients: try (recipients ?? []).map { try AgeRecipient(parsing: $0) })

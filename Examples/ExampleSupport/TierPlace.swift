@@ -1,5 +1,6 @@
 public import DRCore
 public import DRStorage
+import Foundation
 
 /// A tier by its place: an absolute path, or `s3://bucket/prefix`.
 public enum TierPlace {
@@ -7,12 +8,15 @@ public enum TierPlace {
 
   /// - Parameters:
   ///   - creating: Make the folder if there is none. A bucket is never made.
+  ///   - adopting: With `creating`: also in a folder that holds something (``LocalTier``).
+  ///   - command: The command that makes the folder, to be named where there is none.
   ///   - s3: Nil: everything but the place from the environment.
   ///   - probing: What is tried out of a bucket's server.
   ///   - soleWriter: Who asks for it has seen to it that no other process writes there (``SoleWriterTier``).
   /// - Throws: ``DRError``: `invalidConfiguration`, `tierUnavailable`, `notWritable`.
   public static func open(
-    _ place: String, creating: Bool, s3: S3Settings? = nil, probing: S3Configuration.Probing = .everything,
+    _ place: String, creating: Bool, adopting: Bool = false, command: String? = nil, s3: S3Settings? = nil,
+    probing: S3Configuration.Probing = .everything,
     soleWriter: Bool = false
   ) async throws -> any StorageTier {
     if isBucket(place) {
@@ -21,6 +25,16 @@ public enum TierPlace {
       let tier = try await S3Tier(configuration)
       return soleWriter || s3?.soleWriter == true ? SoleWriterTier(tier) : tier
     }
-    return try await LocalTier(root: place, creating: creating)
+    do {
+      return try await LocalTier(root: place, creating: creating, adopting: adopting)
+    } catch var error as DRError where !creating && error.code == .tierUnavailable && !isMarked(place) {
+      error.advice =
+        "mount its volume, if it is on one. If it was never made: \(command ?? "dr-tier init --tier '\(place)'")"
+      throw error
+    }
+  }
+
+  private static func isMarked(_ place: String) -> Bool {
+    FileManager.default.fileExists(atPath: "\(place)/\(LocalTier.marker)")
   }
 }

@@ -10,10 +10,15 @@ struct Initialize: AsyncParsableCommand {
 
   @OptionGroup var repository: RepositoryArguments
 
+  @Flag(
+    help: "The folder holds something: it is a repository whose marker was lost. Sure that the right volume is mounted?"
+  )
+  var adopt = false
+
   func run() async throws {
     try await reporting {
       let settings = try repository.settings()
-      let tier = try await settings.tier(creating: true)
+      let tier = try await settings.tier(creating: true, adopting: adopt)
       print("the repository is \(tier.name)")
     }
   }

@@ -79,9 +79,14 @@ struct Initialize: AsyncParsableCommand {
 
   @OptionGroup var repository: RepositoryArguments
 
+  @Flag(
+    help: "The folder holds something: it is a repository whose marker was lost. Sure that the right volume is mounted?"
+  )
+  var adopt = false
+
   func run() async throws {
     try await reporting {
-      let tier = try await repository.settings().tier(creating: true)
+      let tier = try await repository.settings().tier(creating: true, adopting: adopt)
       print("the repository is \(tier.name)")
     }
   }

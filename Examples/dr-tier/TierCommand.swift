@@ -42,8 +42,13 @@ struct Initialize: AsyncParsableCommand {
 
   @OptionGroup var tier: TierArguments
 
+  @Flag(help: "The folder holds something: it is a tier whose marker was lost. Sure that the right volume is mounted?")
+  var adopt = false
+
   func run() async throws {
-    try await reporting { print("the tier is \(try await TierPlace.open(tier.place, creating: true).name)") }
+    try await reporting {
+      print("the tier is \(try await TierPlace.open(tier.place, creating: true, adopting: adopt).name)")
+    }
   }
 }
 

@@ -61,4 +61,43 @@ struct RefusalTests {
       #expect(!FileManager.default.fileExists(atPath: place.repository))
     }
   }
+
+  @Test("A repository that was never made is not looked for in vain: the message names the command that makes it")
+  func beforeInit() async throws {
+    try await ProgramPlace.with { place in
+      for _ in 0..<2 {
+        for command in [["backup"], ["list"], ["check-wal"], ["restore", "--to", place.folder + "/restored"]] {
+          let result = try await runCommand(ProgramPlace.program, place.arguments(command))
+          let names = result.error.contains("dr-postgres init --config '\(place.config)'")
+          #expect(result.status == 2 && names, "\(result.error)")
+        }
+        // The same if the folder is there and empty.
+        try? FileManager.default.createDirectory(atPath: place.repository, withIntermediateDirectories: false)
+      }
+      #expect(try place.files("").isEmpty)
+    }
+  }
+
+  @Test("init takes no folder that holds something, unless told to adopt it")
+  func foreignFolder() async throws {
+    try await ProgramPlace.with { place in
+      #expect(try await place.run("init").status == 0)
+      #expect(try await place.run("init").status == 0)
+      let marker = place.repository + "/.dr-tier"
+      try FileManager.default.removeItem(atPath: marker)
+      // As it is in a new file system.
+      try FileManager.default.createDirectory(
+        atPath: place.repository + "/lost+found", withIntermediateDirectories: false)
+      #expect(try await place.run("init").status == 0)
+      try FileManager.default.removeItem(atPath: marker)
+      try "x".write(toFile: place.repository + "/letters", atomically: false, encoding: .utf8)
+      let refused = try await place.run("init")
+      #expect(
+        refused.status == 2 && refused.error.contains("letters") && refused.error.contains("--adopt"),
+        "\(refused.error)")
+      #expect(!FileManager.default.fileExists(atPath: marker))
+      #expect(try await place.run("init", "--adopt").status == 0)
+      #expect(try await place.run("list").status == 0)
+    }
+  }
 }

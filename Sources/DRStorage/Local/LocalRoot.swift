@@ -25,11 +25,14 @@ struct LocalRoot: Sendable {
   var tier: String { "local:\(path)" }
 
   /// Finds the root, or makes it when told to.
-  init(path: String, creating: Bool) throws {
+  init(path: String, creating: Bool, adopting: Bool = false) throws {
     self.path = path
     if creating { try LocalRoot.create(path) }
     let folder = try LocalRoot.folder(path)
-    if creating { try LocalRoot.createMarker(in: folder, path) }
+    if creating {
+      if !adopting { try LocalRoot.refuseForeign(folder, path) }
+      try LocalRoot.createMarker(in: folder, path)
+    }
     identity = try LocalRoot.readMarker(in: folder, path)
   }
 
@@ -75,6 +78,22 @@ struct LocalRoot: Sendable {
     }
   }
 
+  /// A folder without a marker that holds something is another one than meant, or has lost its marker: which of the two, only
+  /// a person knows.
+  private static func refuseForeign(_ folder: Descriptor, _ path: String) throws {
+    let names = try folder.entries().map(\.name)
+    let foreign = names.filter { $0 != "lost+found" && !$0.hasPrefix(ObjectKey.temporaryPrefix) }
+    guard !names.contains(marker), let first = foreign.min() else { return }
+    // Another process may have made it while this looked, and stored something.
+    guard try allowing(ENOENT, call: { () throws(SystemError) in try folder.status(marker) }) == nil else { return }
+    throw DRError(
+      .invalidConfiguration,
+      "\(path) holds \(foreign.count) entries ('\(first.prefix(80))') and no marker \(marker) of a tier: nothing was touched",
+      advice:
+        "give a folder that is empty or not there. If this is a repository whose marker was lost, and on the right "
+        + "volume, adopt it: init --adopt")
+  }
+
   /// Leaves the marker of another process alone: of two creators one wins, and both read the same identity.
   private static func createMarker(in folder: Descriptor, _ path: String) throws {
     guard try allowing(ENOENT, call: { () throws(SystemError) in try folder.status(marker) }) == nil else { return }
@@ -106,7 +125,7 @@ struct LocalRoot: Sendable {
     guard text.utf8.count == 32 else {
       throw DRError(
         .tierUnavailable, "the marker \(marker) in \(path) is damaged",
-        advice: "look at the disk; a marker that was lost is made anew by creating the tier in the same folder")
+        advice: "look at the disk; if it is the right one, remove the marker and adopt the folder: init --adopt")
     }
     return String(text)
   }

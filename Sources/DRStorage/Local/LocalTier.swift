@@ -28,10 +28,12 @@ public struct LocalTier: StorageTier {
   /// - Parameters:
   ///   - root: The folder. A relative path is taken from the current folder, once, here.
   ///   - creating: Make the folder and its marker if they are missing. To be told so each time would defeat the marker:
-  ///     say it when a tier is set up, not when it is used.
+  ///     say it when a tier is set up, not when it is used. A folder that holds something and has no marker is refused.
+  ///   - adopting: With `creating`: make the marker in a folder that holds something too. For a tier whose marker was lost;
+  ///     what is in the folder becomes its objects.
   /// - Throws: ``DRCore/DRError``: `tierUnavailable` if the folder or its marker is missing, `notWritable` or `noSpace`
-  ///   if it cannot be created, `invalidConfiguration` for a path that cannot be one.
-  public init(root path: String, creating: Bool = false) async throws {
+  ///   if it cannot be created, `invalidConfiguration` for a path that cannot be one, and for a folder that is not empty.
+  public init(root path: String, creating: Bool = false, adopting: Bool = false) async throws {
     guard !path.isEmpty, !path.utf8.contains(0) else {
       throw DRError(.invalidConfiguration, "the root of a local tier is a path, not '\(path.debugDescription)'")
     }
@@ -39,7 +41,7 @@ public struct LocalTier: StorageTier {
     let tier = "local:\(absolute)"
     name = tier
     root = try await LocalTier.blocking(tier, creating ? .writing : .reading) {
-      try LocalRoot(path: absolute, creating: creating)
+      try LocalRoot(path: absolute, creating: creating, adopting: adopting)
     }
   }
 
