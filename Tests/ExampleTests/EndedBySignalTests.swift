@@ -43,4 +43,40 @@ struct EndedBySignalTests {
       }
     }
   }
+
+  @Test("A restore that is told to stop leaves nothing; one that was killed leaves what the next one knows")
+  func restore() async throws {
+    try await ProgramPlace.with { place in
+      #expect(try await place.run("init").status == 0)
+      try await PostgresSandbox.withSandbox(logger: Self.logger) { server in
+        try await server.query(
+          "CREATE TABLE t AS SELECT n, sha512(n::text::bytea) AS x FROM generate_series(1, 2000000) n")
+        let taken = try await place.run("backup", "--include-wal", at: server)
+        try #require(taken.status == 0, "\(taken.error)")
+      }
+      let target = place.folder + "/restored"
+      let arguments = place.arguments(["restore", "--to", target, "--immediate"])
+      func interrupted(_ signal: Int32) async throws -> (status: Int32, said: String) {
+        let running = try RunningProgram(arguments, in: place.folder)
+        try await eventually("files to be restored") { access(target + "/base/1", F_OK) == 0 }
+        running.send(signal)
+        return try await running.end(within: .seconds(20))
+      }
+      let told = try await interrupted(SIGTERM)
+      #expect(told.status == 143 && told.said.contains("ended by SIGTERM: nothing was restored"), "\(told.said)")
+      #expect(!FileManager.default.fileExists(atPath: target))
+
+      #expect(try await interrupted(SIGKILL).status == 137)
+      let again = try await runCommand(ProgramPlace.program, arguments)
+      #expect(again.status == 2 && again.error.contains("has left that was killed"), "\(again.error)")
+      #expect(again.error.contains("--replace"), "\(again.error)")
+      let replaced = try await runCommand(ProgramPlace.program, arguments + ["--replace"])
+      #expect(replaced.status == 0, "\(replaced.error)")
+      #expect(access(target + "/global/pg_control", F_OK) == 0 && access(target + "/.dr-restoring", F_OK) != 0)
+
+      // Whole, it is no longer what a killed restore left.
+      let refused = try await runCommand(ProgramPlace.program, arguments)
+      #expect(refused.status == 2 && !refused.error.contains("killed"), "\(refused.error)")
+    }
+  }
 }

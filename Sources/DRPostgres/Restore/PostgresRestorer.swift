@@ -10,7 +10,8 @@ import NIOCore
 /// that no server starts on a half-done restore. `pg_verifybackup` accepts the result as it is before the first start.
 ///
 /// What a crash leaves: a folder without `global/pg_control` (or one beside the destination, `….restoring-…`), which no
-/// server takes and which can be removed. What was at the destination before is never removed.
+/// server takes and which can be removed, or replaced by the next restore: it holds a file `.dr-restoring`. What was at the
+/// destination before is never removed.
 public struct PostgresRestorer: Restorer {
   /// The data folder to write; absolute.
   public var dataFolder: String
@@ -57,7 +58,7 @@ public struct PostgresRestorer: Restorer {
       let executor = BlockingExecutor(label: "postgres.restore")
       let destination = try await executor.run { [dataFolder, replacesExisting] in
         let destination = try RestoreDestination(
-          path: dataFolder, replacing: replacesExisting, owner: owner, now: Date())
+          path: dataFolder, backup: manifest.id, replacing: replacesExisting, owner: owner, now: Date())
         do {
           try plan.prepare(owner: owner)
         } catch {
@@ -127,6 +128,7 @@ public struct PostgresRestorer: Restorer {
         try writer.put("recovery.signal", ByteBuffer(), mode: 0o600)
       }
       try writer.sync()
+      try RestoreMarker.remove(from: destination.workPath)
       try writer.put(PostgresRestorer.control, control.bytes, mode: control.member.mode)
       if let aside = try destination.commit(now: Date()) {
         logger.notice("the former data folder was kept", metadata: ["restore.former": "\(aside)"])

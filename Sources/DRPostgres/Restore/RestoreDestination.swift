@@ -6,7 +6,7 @@ import Foundation
 ///
 /// A folder that is absent or empty is written in place. One that holds anything is refused; when it may be replaced, the
 /// restore goes into a new folder beside it, and only when that is whole the two change places by rename. What was
-/// there before is kept beside, never removed.
+/// there before is kept beside, never removed. While it is written, the folder holds a ``RestoreMarker``.
 struct RestoreDestination: Sendable {
   let path: String
   /// Where the restore writes.
@@ -15,8 +15,9 @@ struct RestoreDestination: Sendable {
 
   /// Looks at the destination and prepares the folder to write into.
   ///
+  /// - Parameter backup: What is restored into it.
   /// - Throws: ``DRError``: `destinationInUse`, `notWritable`.
-  init(path: String, replacing: Bool, owner: FileOwner?, now: Date) throws {
+  init(path: String, backup: String, replacing: Bool, owner: FileOwner?, now: Date) throws {
     guard path.hasPrefix("/"), path.count > 1, !path.contains("\0") else {
       throw DRError(.invalidConfiguration, "the destination must be an absolute path", object: path)
     }
@@ -36,6 +37,14 @@ struct RestoreDestination: Sendable {
       guard chmod(self.path, 0o700) == 0 else { throw FileError.make("chmod", self.path) }
     case .some(let names):
       guard replacing else {
+        if let killed = RestoreMarker.backup(leftIn: self.path) {
+          throw DRError(
+            .destinationInUse,
+            "the destination holds what a restore of backup \(killed) has left that was killed: nothing was touched",
+            advice:
+              "run the restore again with --replace, which keeps what is there beside it as ….before-<time> (no server "
+              + "starts on that, it can be removed), or remove the folder first", object: self.path)
+        }
         throw DRError(
           .destinationInUse, "the destination holds \(names.count) entries: nothing was touched",
           advice: "choose an empty folder, or say that it may be replaced (what is there is then kept beside it)",
@@ -48,6 +57,7 @@ struct RestoreDestination: Sendable {
     if let owner, chown(workPath, owner.user, owner.group) != 0 {
       throw FileError.make("chown", workPath)
     }
+    try RestoreMarker.put(in: workPath, backup: backup, owner: owner)
   }
 
   /// Puts a whole restore in its place. Returns where the former folder is now, if there was one.

@@ -43,7 +43,8 @@ struct TablespacePlan: Sendable {
         guard names.isEmpty else {
           throw DRError(
             .destinationInUse, "the folder of a tablespace holds something: nothing was touched",
-            advice: "map the tablespace to an empty folder", object: folder)
+            advice: "map the tablespace to an empty folder; what a restore has left that was killed can be removed",
+            object: folder)
         }
       }
     }
