@@ -8,7 +8,12 @@ import Foundation
 /// Restores a backup into a data folder.
 struct Restore: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
-    abstract: "Restores into a data folder; start the server on it to recover to the target.")
+    abstract: "Restores into a data folder; start the server on it to recover to the target.",
+    discussion: """
+      Before anything is written, it looks whether the WAL in the repository leads from the backup to the target: by the names of \
+      the segments, and by the content of the last ones. Damage in one before shows only in the server's recovery, which stops \
+      at it, unless --read-wal has every needed segment read first.
+      """)
 
   @OptionGroup var repository: RepositoryArguments
 
@@ -48,6 +53,16 @@ struct Restore: AsyncParsableCommand {
   @Flag(help: "Restore although the WAL in the archive is not seen to reach the target. The server finds out later.")
   var skipWalCheck = false
 
+  @Flag(help: "First read and digest every WAL segment that the recovery needs, not only their names.")
+  var readWal = false
+
+  func validate() throws {
+    guard !(readWal && (skipWalCheck || restoreCommand != nil)) else {
+      throw ValidationError(
+        "--read-wal reads the repository's WAL: give it without --skip-wal-check and --restore-command")
+    }
+  }
+
   func run() async throws {
     try await reporting {
       let (id, outcome) = try await endingInGoodOrder(saying: "nothing was restored") { try await restore() }
@@ -75,9 +90,10 @@ struct Restore: AsyncParsableCommand {
     // WAL that another command gets from elsewhere is not ours to look at.
     let archive =
       skipWalCheck || restoreCommand != nil ? nil : try settings.archive(of: manifest, in: repository.tier)
-    let restorer = PostgresRestorer(
+    var restorer = PostgresRestorer(
       dataFolder: destination, recovery: recovery, archive: archive, tablespaces: try mapping(),
       replacesExisting: replace, owner: owner, progress: ProgressBar("restore").handler)
+    restorer.readsWAL = readWal
     let outcome = try await restorer.restore(
       from: repository.reader(for: manifest, decoding: try settings.decoding()), to: target,
       logger: self.repository.logger)

@@ -83,6 +83,31 @@ struct CheckWALTests {
     }
   }
 
+  @Test("A restore reads the WAL that it needs first when told to: a damaged segment is named, and nothing written")
+  func restoreReadsFirst() async throws {
+    try await Self.withArchive { place in
+      let whole = try place.files(".zst").filter { !$0.contains(".partial") && $0.contains("/wal/") }
+      // One in the middle, behind the backup.
+      let damaged = whole[whole.count - 2]
+      let sound = try Data(contentsOf: URL(filePath: damaged))
+      var content = sound
+      content[content.count / 2] ^= 0xFF
+      try content.write(to: URL(filePath: damaged))
+      let segment = (damaged as NSString).lastPathComponent.prefix(24)
+      let target = place.folder + "/restored"
+      let refused = try await place.run("restore", "--to", target, "--read-wal")
+      #expect(refused.status == 2 && refused.error.contains("[target-unreachable]"), "\(refused.error)")
+      #expect(refused.error.contains("\(segment) on the way cannot be used"), "\(refused.error)")
+      #expect(!FileManager.default.fileExists(atPath: target))
+      // A target before it needs it not.
+      let early = try await place.run("restore", "--to", target, "--read-wal", "--immediate")
+      #expect(early.status == 0, "\(early.error)")
+      try sound.write(to: URL(filePath: damaged))
+      let latest = try await place.run("restore", "--to", target + "-latest", "--read-wal")
+      #expect(latest.status == 0, "\(latest.error)")
+    }
+  }
+
   @Test("A repository that cannot be looked at is no finding")
   func notThere() async throws {
     try await ProgramPlace.with { place in

@@ -19,6 +19,8 @@ public struct PostgresRestorer: Restorer {
   /// Where the restore command gets its WAL from. If it is given, nothing is written before ``RecoveryCheck`` has seen that
   /// the target is reached. Without it only the server finds out, at the end of its recovery.
   public var archive: WALArchive?
+  /// With ``archive``: also read and digest every segment that the recovery needs, before anything is written.
+  public var readsWAL = false
   /// Where to put each tablespace, by its folder on the server that was backed up; absolute. One that is not named here
   /// goes to where it was, if that is absent or empty.
   public var tablespaces: [String: String]
@@ -50,7 +52,8 @@ public struct PostgresRestorer: Restorer {
       try check(manifest, target)
       let lines = try recovery.lines(for: target)
       if let archive {
-        let check = RecoveryCheck(archive: archive, timeline: recovery.timeline, inclusive: recovery.inclusive)
+        let check = RecoveryCheck(
+          archive: archive, timeline: recovery.timeline, inclusive: recovery.inclusive, readsAll: readsWAL)
         try await check.check(manifest, reaches: target, logger: logger)
       }
       let owner = try fileOwner()

@@ -7,18 +7,23 @@ import NIOCore
 ///
 /// A server finds that out only at the end of its recovery, and then it stops. Segments are looked for by their names; of
 /// their content only the end of the way is read, and for a named target the way up to it. That the content of all others
-/// is right, their digests show when they are fetched.
+/// is right, their digests show when they are fetched, or with ``readsAll``.
 public struct RecoveryCheck: Sendable {
   public let archive: WALArchive
   /// Which timeline to follow, as in ``RecoverySettings/timeline``.
   public var timeline: RecoverySettings.Timeline?
   /// Whether the target itself is still replayed.
   public var inclusive: Bool
+  /// Read and digest every segment that the recovery needs, up to its target.
+  public var readsAll: Bool
 
-  public init(archive: WALArchive, timeline: RecoverySettings.Timeline? = nil, inclusive: Bool = true) {
+  public init(
+    archive: WALArchive, timeline: RecoverySettings.Timeline? = nil, inclusive: Bool = true, readsAll: Bool = false
+  ) {
     self.archive = archive
     self.timeline = timeline
     self.inclusive = inclusive
+    self.readsAll = readsAll
   }
 
   /// Checks that a recovery from a backup reaches a target.

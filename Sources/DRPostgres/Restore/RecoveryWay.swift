@@ -52,6 +52,7 @@ struct RecoveryWay {
     var reach = RecoveryReach(
       backup: backup.id, timelines: path.timelines, through: path.end, lastPosition: nil, throughTime: nil,
       gaps: path.gaps)
+    if check.readsAll { try await read(path, in: archive, extent, logger) }
     switch target {
     case .immediate: return reach
     case .name(let name):
@@ -68,6 +69,37 @@ struct RecoveryWay {
       throw unreachable(obstacle + through(reach) + broken, advice(reach, isBroken: !broken.isEmpty))
     }
     return reach
+  }
+
+  // MARK: All of the way
+
+  /// Reads and digests every segment that the recovery reads, up to the one in which it stops.
+  private func read(
+    _ path: WALPath, in archive: WALArchive, _ extent: BackupExtent, _ logger: Logger
+  ) async throws {
+    var count = 0
+    for segment in path.segments {
+      let scan: WALScan
+      do {
+        let content = try await archive.fetch("\(segment)")
+        scan = content.withUnsafeReadableBytes { WALScanner.scan($0, as: segment) }
+      } catch let error as DRError where RecoveryWay.damage.contains(error.code) {
+        throw unreachable(
+          "\(segment) on the way cannot be used: \(error.message); a recovery goes through \(segment.start)",
+          "take the segment from the server or another tier and push it, or choose a target before it")
+      }
+      count += 1
+      let isBehind =
+        switch target {
+        case .immediate: segment.end >= extent.consistent
+        case .position(let text): LSN(text).map { segment.end > $0 } ?? false
+        // A commit behind the target stops it.
+        case .time(let wanted): segment.end > extent.consistent && scan.newestTime.map { $0 > wanted } ?? false
+        case .latest, .name: false
+        }
+      if isBehind { break }
+    }
+    logger.info("the WAL on the way was read", metadata: ["postgres.wal.segments": "\(count)"])
   }
 
   // MARK: The end of the way
