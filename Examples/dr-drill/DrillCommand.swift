@@ -12,7 +12,8 @@ struct DrillCommand: AsyncParsableCommand {
     commandName: "dr-drill",
     abstract: "Destroys servers of its own under load, brings them back to one moment, and proves what came back.",
     discussion: """
-      Exit codes: 0 everything came back as it should and within the targets, 1 it did not, 2 the drill could not run.
+      \(ProgramExit.codes(
+        done: "everything came back as it should and within the targets", wrong: "it did not", failed: "the drill could not run"))
       It starts its own servers and touches no other.
       """)
 
@@ -24,24 +25,31 @@ struct DrillCommand: AsyncParsableCommand {
   @Option(help: "How much data to fill PostgreSQL with: bytes, or with kB, MB, GB.")
   var size = ByteCount(200_000_000)
 
-  @Option(help: "How many connections write the ledger.")
+  @Option(parsing: .unconditional, help: "How many connections write the ledger.")
   var connections = 4
 
-  @Option(help: "Seconds of writing before the backup ends, before the target, and before the disaster, each.")
+  @Option(
+    parsing: .unconditional,
+    help: "Seconds of writing before the backup ends, before the target, and before the disaster, each.")
   var seconds = 3.0
 
-  @Option(help: "Makes the data, and where the damage is, repeatable. Commits and their times are not.")
+  @Option(
+    parsing: .unconditional,
+    help: "Makes the data, and where the damage is, repeatable. Commits and their times are not.")
   var seed: UInt64 = 1
 
   @Option(
+    parsing: .unconditional,
     help:
       "Seconds from the kill to the first right answer that are allowed, for every system; else each has the plan's.")
   var rtoTarget: Double?
 
-  @Option(help: "Seconds of confirmed changes that may be lost, for every system; else each has the plan's.")
+  @Option(
+    parsing: .unconditional,
+    help: "Seconds of confirmed changes that may be lost, for every system; else each has the plan's.")
   var rpoTarget: Double?
 
-  @Option(help: "Seconds between two stores of the last, partial WAL segment.")
+  @Option(parsing: .unconditional, help: "Seconds between two stores of the last, partial WAL segment.")
   var partialInterval = 1.0
 
   @Option(

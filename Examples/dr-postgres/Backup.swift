@@ -17,16 +17,16 @@ struct Backup: AsyncParsableCommand {
   @Option(help: "zstd:1 to zstd:19, gzip:1 to gzip:12, or none.")
   var compression = "zstd:1"
 
-  @Option(help: "How many frames are compressed at once.")
+  @Option(parsing: .unconditional, help: "How many frames are compressed at once.")
   var workers = 2
 
   @Flag(help: "Put the needed WAL into the backup itself, where no receiver and no archive_command runs.")
   var includeWal = false
 
-  @Option(help: "Seconds to wait for the needed WAL to be in the archive.")
+  @Option(parsing: .unconditional, help: "Seconds to wait for the needed WAL to be in the archive.")
   var walTimeout = 300.0
 
-  @Option(help: "Bytes a second at most.")
+  @Option(parsing: .unconditional, help: "Bytes a second at most.")
   var maxRate: Int?
 
   @Flag(help: "Go on although the last backup is of another system: after an upgrade, or a new cluster in its place.")
@@ -36,6 +36,7 @@ struct Backup: AsyncParsableCommand {
   var recordDamagedPages = false
 
   func validate() throws {
+    _ = try usage { (try parsed(), try Cadence(parsing: cadence)) }
     guard (1...64).contains(workers) else { throw ValidationError("--workers is 1 to 64") }
     // The protocol's own bounds of MAX_RATE: 32 kB to 1 GB a second.
     if let maxRate, !(32_768...1_073_741_824).contains(maxRate) {

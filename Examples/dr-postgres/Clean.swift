@@ -9,7 +9,7 @@ struct Clean: AsyncParsableCommand {
 
   @OptionGroup var repository: RepositoryArguments
 
-  @Option(help: "Only what has shown no sign of life for so many hours.")
+  @Option(parsing: .unconditional, help: "Only what has shown no sign of life for so many hours.")
   var olderThanHours = 24.0
 
   func validate() throws {

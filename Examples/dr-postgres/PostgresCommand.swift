@@ -12,7 +12,7 @@ struct PostgresCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "dr-postgres",
     abstract: "Backs up, watches over and restores a PostgreSQL server.",
-    discussion: "Exit codes: 0 done, 1 not verified, 2 could not run.",
+    discussion: ProgramExit.codes(wrong: "not verified"),
     subcommands: [
       Initialize.self, Backup.self, ReceiveWAL.self, List.self, Verify.self, CheckWAL.self, Restore.self, Clean.self,
       Keygen.self,
@@ -50,6 +50,8 @@ struct ServerArguments: ParsableArguments {
       PGPASSWORD: an argument list is public.
       """)
   var server = ""
+
+  func validate() throws { _ = try usage { try connection() } }
 
   func connection() throws -> PostgresConnectionSettings {
     let settings = try PostgresConnectionSettings(conninfo: server)

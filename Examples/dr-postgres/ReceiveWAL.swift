@@ -16,7 +16,8 @@ struct ReceiveWAL: AsyncParsableCommand {
   @Option(help: "The replication slot, made if it is missing.")
   var slot = "disaster_recovery"
 
-  @Option(help: "Seconds between two stores of the last, partial segment: what a disaster can cost.")
+  @Option(
+    parsing: .unconditional, help: "Seconds between two stores of the last, partial segment: what a disaster can cost.")
   var partialInterval = 5.0
 
   @Flag(help: "Go on behind a gap. A new base backup is due then.")
@@ -24,6 +25,12 @@ struct ReceiveWAL: AsyncParsableCommand {
 
   @Flag(help: "Only make the slot, so that the server keeps WAL from now on.")
   var prepareOnly = false
+
+  func validate() throws {
+    guard (0.01...3600).contains(partialInterval) else {
+      throw ValidationError("--partial-interval is 0.01 to 3600 seconds")
+    }
+  }
 
   func run() async throws {
     try await reporting {
@@ -34,10 +41,12 @@ struct ReceiveWAL: AsyncParsableCommand {
       options.partialInterval = .seconds(partialInterval)
       options.acceptsGap = acceptGap
       let verbose = repository.verbose
-      let receiver = try WALReceiver(
-        archive: archive, server: protected.connection, options: options, logger: repository.logger
-      ) { point in
-        if verbose { print("durable through \(point.position), \(Timestamp.format(point.time))") }
+      let receiver = try usage {
+        try WALReceiver(
+          archive: archive, server: protected.connection, options: options, logger: repository.logger
+        ) { point in
+          if verbose { print("durable through \(point.position), \(Timestamp.format(point.time))") }
+        }
       }
       let start = try await receiver.prepare(logger: repository.logger)
       print("slot \(slot) keeps WAL from \(start)")

@@ -57,6 +57,7 @@ struct Restore: AsyncParsableCommand {
   var readWal = false
 
   func validate() throws {
+    _ = try usage { (try target(), try followed(), try mapping()) }
     guard !(readWal && (skipWalCheck || restoreCommand != nil)) else {
       throw ValidationError(
         "--read-wal reads the repository's WAL: give it without --skip-wal-check and --restore-command")
@@ -77,8 +78,7 @@ struct Restore: AsyncParsableCommand {
     let settings = try repository.settings()
     let repository = Repository(tier: try await settings.tier(creating: false))
     let destination = try destination(settings)
-    let target = try RecoveryTarget(
-      immediate: immediate, time: targetTime, position: targetLsn, name: targetName)
+    let target = try target()
     let timeline = try followed()
     let manifest =
       if let backup {
@@ -115,6 +115,13 @@ struct Restore: AsyncParsableCommand {
       throw refuse("holds \(path), which the restore needs")
     }
     return URL(fileURLWithPath: to).path
+  }
+
+  private func target() throws -> RecoveryTarget {
+    if let targetLsn, LSN(targetLsn) == nil {
+      throw DRError(.invalidConfiguration, "'\(targetLsn.prefix(40))' is no LSN", advice: "write it as 0/3000148")
+    }
+    return try RecoveryTarget(immediate: immediate, time: targetTime, position: targetLsn, name: targetName)
   }
 
   private func followed() throws -> RecoverySettings.Timeline? {

@@ -19,7 +19,7 @@ struct Verify: AsyncParsableCommand {
   func run() async throws {
     try await reporting {
       guard let level = BackupVerifier.Level(rawValue: level) else {
-        throw DRError(.invalidConfiguration, "'\(level.prefix(40))' is no level", advice: "use metadata or data")
+        throw ValidationError("'\(level.prefix(40))' is no level: metadata or data")
       }
       let settings = try repository.settings()
       let repository = Repository(tier: try await settings.tier(creating: false))

@@ -57,7 +57,7 @@ struct Backup: AsyncParsableCommand {
       }
       let chosen: any BackupSource = definitionsOnly ? definitions : source
       let manifest = try await repository.backUp(
-        chosen, cadence: try Cadence(parsing: cadence), encoding: try settings.encoding(),
+        chosen, cadence: try usage { try Cadence(parsing: cadence) }, encoding: try settings.encoding(),
         logger: self.repository.logger)
       let records = RabbitMQQueueRecord.all(of: manifest)
       print(

@@ -12,7 +12,7 @@ struct RabbitMQCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "dr-rabbitmq",
     abstract: "Backs up and restores a RabbitMQ broker: definitions, and messages without taking them.",
-    discussion: "Exit codes: 0 done, 1 not as it should be, 2 could not run.",
+    discussion: ProgramExit.codes(),
     subcommands: [Backup.self, Tap.self, List.self, Diff.self, Restore.self, Export.self])
 }
 
@@ -36,7 +36,9 @@ struct BrokerArguments: ParsableArguments {
   @Option(help: "The broker: a host, or host:port. Unless said: RABBITMQ_BROKER, else localhost.")
   var broker: String?
 
-  @Option(help: "The port of the management API. Unless said: RABBITMQ_MANAGEMENT_PORT, else 15672, or 15671 with TLS.")
+  @Option(
+    parsing: .unconditional,
+    help: "The port of the management API. Unless said: RABBITMQ_MANAGEMENT_PORT, else 15672, or 15671 with TLS.")
   var managementPort: UInt16?
 
   @Option(
@@ -59,11 +61,11 @@ struct BrokerArguments: ParsableArguments {
     let managementPort = managementPort ?? environment["RABBITMQ_MANAGEMENT_PORT"].flatMap { UInt16($0) }
     let parts = broker.split(separator: ":", omittingEmptySubsequences: false)
     guard let host = parts.first, !host.isEmpty, parts.count <= 2 else {
-      throw DRError(.invalidConfiguration, "'\(broker.prefix(80))' is no broker", advice: "give a host, or host:port")
+      throw ValidationError("'\(broker.prefix(80))' is no broker: give a host, or host:port")
     }
     let port = parts.count == 2 ? UInt16(parts[1]) : nil
     guard parts.count == 1 || port != nil else {
-      throw DRError(.invalidConfiguration, "'\(parts[1].prefix(20))' is no port")
+      throw ValidationError("'\(parts[1].prefix(20))' is no port")
     }
     let tls = caFile.map { RabbitMQSettings.TLS(rootCertificates: $0) }
     return RabbitMQSettings(
@@ -104,7 +106,7 @@ struct QueueArguments: ParsableArguments {
 
   func selection() throws -> RabbitMQQueueSelection {
     if let unknown = types.first(where: { !["classic", "quorum", "stream"].contains($0) }) {
-      throw DRError(.invalidConfiguration, "'\(unknown.prefix(20))' is no type of queue")
+      throw ValidationError("'\(unknown.prefix(20))' is no type of queue: classic, quorum, stream")
     }
     return RabbitMQQueueSelection(
       vhosts: vhosts.isEmpty ? nil : vhosts, patterns: patterns.isEmpty ? nil : patterns,

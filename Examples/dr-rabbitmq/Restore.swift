@@ -77,8 +77,7 @@ struct Restore: AsyncParsableCommand {
         selection.includesTransient = true
         var restorer = RabbitMQMessageRestorer(broker: connection, queues: selection)
         guard let choice = RabbitMQMessageRestorer.TimeToLive(rawValue: timeToLive) else {
-          throw DRError(
-            .invalidConfiguration, "'\(timeToLive.prefix(20))' is no choice", advice: "remaining, fresh, none")
+          throw ValidationError("'\(timeToLive.prefix(20))' is no choice: remaining, fresh, none")
         }
         restorer.timeToLive = choice
         restorer.overrides = Set(try overrides.map { try RestoreRefusal.override($0) })
@@ -109,9 +108,8 @@ struct Restore: AsyncParsableCommand {
   private func moment() throws -> Date? {
     guard let targetTime else { return nil }
     guard let date = Timestamp.parse(targetTime) else {
-      throw DRError(
-        .invalidConfiguration, "'\(targetTime.prefix(60))' is no moment with a time zone",
-        advice: "write it as '2026-11-23 12:00:00+00'")
+      throw ValidationError(
+        "'\(targetTime.prefix(60))' is no moment with a time zone: write it as '2026-11-23 12:00:00+00'")
     }
     return date
   }

@@ -24,7 +24,7 @@ struct Tap: AsyncParsableCommand {
   @Option(help: "The type of the tap's own queues: classic or quorum.")
   var tapType = "classic"
 
-  @Option(help: "Seconds between two stores: what a disaster can cost.")
+  @Option(parsing: .unconditional, help: "Seconds between two stores: what a disaster can cost.")
   var segmentInterval = 5.0
 
   @Flag(

@@ -31,7 +31,8 @@ struct Backup: AsyncParsableCommand {
       let tier = try await settings.tier(creating: false)
       let source = try source(settings.component)
       let manifest = try await Repository(tier: tier).backUp(
-        source, cadence: try Cadence(parsing: cadence), encoding: try settings.encoding(), logger: repository.logger)
+        source, cadence: try usage { try Cadence(parsing: cadence) }, encoding: try settings.encoding(),
+        logger: repository.logger)
       print(
         "\(manifest.id) committed: \(manifest.properties["keys"]?.integer ?? 0) keys, "
           + "\(Format.bytes(manifest.rawSize)) stored as \(Format.bytes(manifest.storedSize)), "

@@ -17,13 +17,13 @@ struct Check: AsyncParsableCommand {
   @Flag(inversion: .prefixedNo, help: "The server must keep an append-only file, synced every second.")
   var appendOnly = true
 
-  @Option(help: "maxmemory, in bytes.")
+  @Option(parsing: .unconditional, help: "maxmemory, in bytes.")
   var maxMemory: Int64?
 
   @Option(help: "maxmemory-policy.")
   var policy: String?
 
-  @Option(help: "How many replicas must be in sync.")
+  @Option(parsing: .unconditional, help: "How many replicas must be in sync.")
   var replicas: Int?
 
   @Flag(help: "Only the repository, not the server.")

@@ -20,7 +20,7 @@ struct Inspect: AsyncParsableCommand {
   @Option(help: "The backup; the newest unless said.")
   var backup: String?
 
-  @Option(help: "Of a cluster's backup: the shard, from 0.")
+  @Option(parsing: .unconditional, help: "Of a cluster's backup: the shard, from 0.")
   var shard: Int?
 
   @Flag(help: "Look into every value too: what a server would end of when it loads it.")

@@ -13,7 +13,8 @@ struct Receive: AsyncParsableCommand {
   @OptionGroup var repository: RepositoryArguments
   @OptionGroup var server: ServerArguments
 
-  @Option(help: "Seconds between two stores of the last, partial segment: what a disaster can cost.")
+  @Option(
+    parsing: .unconditional, help: "Seconds between two stores of the last, partial segment: what a disaster can cost.")
   var partialInterval = 0.5
 
   @Flag(help: "Stop at a gap instead of taking a new snapshot.")

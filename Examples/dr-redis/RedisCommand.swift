@@ -12,7 +12,7 @@ struct RedisCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "dr-redis",
     abstract: "Backs up, follows and restores a Redis server.",
-    discussion: "Exit codes: 0 done, 1 not verified, 2 could not run.",
+    discussion: ProgramExit.codes(wrong: "not verified"),
     subcommands: [
       Initialize.self, Backup.self, Receive.self, Restore.self, RestoreFile.self, RestoreKeys.self, Inspect.self,
       Check.self, List.self, RewriteAppendOnlyFile.self,

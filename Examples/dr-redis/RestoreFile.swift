@@ -25,7 +25,7 @@ struct RestoreFile: AsyncParsableCommand {
   @Option(help: "The backup; the newest that reaches the target unless said.")
   var backup: String?
 
-  @Option(help: "Of a cluster's backup: which shard this node is to hold, from 0.")
+  @Option(parsing: .unconditional, help: "Of a cluster's backup: which shard this node is to hold, from 0.")
   var shard: Int?
 
   @OptionGroup var target: TargetArguments

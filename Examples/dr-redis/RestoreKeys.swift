@@ -38,7 +38,7 @@ struct RestoreKeys: AsyncParsableCommand {
   @Flag(help: "Restore the function libraries too.")
   var functions = false
 
-  @Option(help: "The most bytes of a value.")
+  @Option(parsing: .unconditional, help: "The most bytes of a value.")
   var valueLimit = 32 << 20
 
   @Flag(help: "Do not read the whole backup before the first key is restored.")
@@ -49,7 +49,7 @@ struct RestoreKeys: AsyncParsableCommand {
       let settings = try repository.settings()
       let repository = Repository(tier: try await settings.tier(creating: false))
       let manifest = try await settings.redisBackup(backup, in: repository, for: .immediate)
-      var restorer = RedisKeyRestorer(server: try server.connection(), selection: try selection())
+      var restorer = RedisKeyRestorer(server: try server.connection(), selection: try usage { try selection() })
       restorer.replacesExisting = replace
       restorer.functions = functions ? (replace ? .replace : .add) : .leave
       restorer.valueLimit = valueLimit

@@ -10,7 +10,7 @@ struct RewriteAppendOnlyFile: AsyncParsableCommand {
 
   @OptionGroup var server: ServerArguments
 
-  @Option(help: "Seconds that it may take.")
+  @Option(parsing: .unconditional, help: "Seconds that it may take.")
   var limit = 3600.0
 
   func run() async throws {

@@ -17,7 +17,7 @@ struct TargetArguments: ParsableArguments {
   var immediate = false
 
   func target() throws -> RecoveryTarget {
-    try RecoveryTarget(immediate: immediate, time: targetTime, position: targetOffset)
+    try usage { try RecoveryTarget(immediate: immediate, time: targetTime, position: targetOffset) }
   }
 }
 

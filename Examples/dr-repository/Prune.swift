@@ -18,34 +18,34 @@ struct Prune: AsyncParsableCommand {
   @Option(help: "The tier.")
   var tier: String
 
-  @Option(help: "Keep backups younger than so many days.")
+  @Option(parsing: .unconditional, help: "Keep backups younger than so many days.")
   var keepDays: Double?
 
-  @Option(help: "Keep the newest so many.")
+  @Option(parsing: .unconditional, help: "Keep the newest so many.")
   var keepLast: Int?
 
-  @Option(help: "Keep the newest of each of so many days.")
+  @Option(parsing: .unconditional, help: "Keep the newest of each of so many days.")
   var keepDaily: Int?
 
-  @Option(help: "Keep the newest of each of so many weeks.")
+  @Option(parsing: .unconditional, help: "Keep the newest of each of so many weeks.")
   var keepWeekly: Int?
 
-  @Option(help: "Keep the newest of each of so many months.")
+  @Option(parsing: .unconditional, help: "Keep the newest of each of so many months.")
   var keepMonthly: Int?
 
-  @Option(help: "Keep the newest of each of so many years.")
+  @Option(parsing: .unconditional, help: "Keep the newest of each of so many years.")
   var keepYearly: Int?
 
   @Option(help: "The policy, in place of the options above.", completion: .file(extensions: ["json"]))
   var policy: String?
 
-  @Option(help: "How long a backup stays after it was marked, in hours.")
+  @Option(parsing: .unconditional, help: "How long a backup stays after it was marked, in hours.")
   var graceHours = 24.0
 
-  @Option(help: "How long the lease outlives its owner, in seconds.")
+  @Option(parsing: .unconditional, help: "How long the lease outlives its owner, in seconds.")
   var leaseSeconds = 60.0
 
-  @Option(help: "How long to wait for another pruning, in seconds.")
+  @Option(parsing: .unconditional, help: "How long to wait for another pruning, in seconds.")
   var patience = 300.0
 
   @Flag(inversion: .prefixedNo, help: "Show the plan and change nothing.")
@@ -96,8 +96,7 @@ struct Prune: AsyncParsableCommand {
     if let keepMonthly { rules.append(.newest(keepMonthly, each: .month)) }
     if let keepYearly { rules.append(.newest(keepYearly, each: .year)) }
     guard !rules.isEmpty else {
-      throw DRError(
-        .invalidConfiguration, "no rule says what to keep", advice: "give --keep-days, --keep-last, … or --policy")
+      throw ValidationError("no rule says what to keep: give --keep-days, --keep-last, … or --policy")
     }
     return RetentionPolicy(rules)
   }

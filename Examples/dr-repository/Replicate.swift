@@ -17,16 +17,16 @@ struct Replicate: AsyncParsableCommand {
   @Option(help: "The tier to copy to.")
   var to: String
 
-  @Option(help: "Objects copied at the same time.")
+  @Option(parsing: .unconditional, help: "Objects copied at the same time.")
   var concurrency = 4
 
-  @Option(help: "At most so many bytes a second.")
+  @Option(parsing: .unconditional, help: "At most so many bytes a second.")
   var bandwidth: Int64?
 
   @Option(help: "The storage class of copied artifacts and segments: STANDARD_IA, DEEP_ARCHIVE.")
   var storageClass: String?
 
-  @Option(help: "Lock every copy in compliance mode for so many days: nobody can lift that.")
+  @Option(parsing: .unconditional, help: "Lock every copy in compliance mode for so many days: nobody can lift that.")
   var lockDays: Double?
 
   func run() async throws {

@@ -12,7 +12,7 @@ struct RepositoryCommand: AsyncParsableCommand {
     abstract: "Copies a repository to further tiers, prunes it, and says which backup is where.",
     discussion: """
       A tier is s3://bucket/prefix or the folder of a local one; credentials of a bucket come from the environment or from \
-      AWS's own files. Exit codes: 0 done, 1 something is not as it should be, 2 could not run.
+      AWS's own files. \(ProgramExit.codes())
       """,
     subcommands: [Status.self, Replicate.self, Prune.self])
 }
@@ -36,12 +36,11 @@ struct CommonArguments: ParsableArguments {
 
   var logger: Logger { ProgramLog.make("dr-repository", verbose: verbose) }
 
-  func only() throws -> Component? { try component.map { try Component(parsing: $0) } }
+  func only() throws -> Component? { try usage { try component.map { try Component(parsing: $0) } } }
 
   func repository(_ place: String, limit: Int64? = nil) async throws -> Repository {
     guard let layout = RepositoryLayout(rawValue: layout) else {
-      throw DRError(
-        .invalidConfiguration, "'\(layout.prefix(40))' is no layout", advice: "use byKind or byKindAndName")
+      throw ValidationError("'\(layout.prefix(40))' is no layout: byKind or byKindAndName")
     }
     // A bucket tries again by itself; a folder that fails has failed.
     let tier = try await TierPlace.open(place, creating: false, soleWriter: soleWriter)

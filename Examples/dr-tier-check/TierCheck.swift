@@ -11,8 +11,8 @@ struct TierCheck: AsyncParsableCommand {
     abstract: "Checks that a tier keeps what it promises, by doing it, and says what it can do.",
     discussion: """
       Works below one prefix of its own, and removes what it wrote: some 60 MB are written and read. Credentials of a bucket \
-      come from the environment or from AWS's own files, never from an argument. Exit codes: 0 it keeps its promises, 1 it \
-      does not, 2 it could not be reached.
+      come from the environment or from AWS's own files, never from an argument.
+      \(ProgramExit.codes(done: "it keeps its promises", wrong: "it does not", failed: "it could not be reached"))
       """)
 
   @Option(help: "The tier: s3://bucket/prefix, or the folder of a local one.")
@@ -21,7 +21,7 @@ struct TierCheck: AsyncParsableCommand {
   @Option(help: "Below it everything is written.")
   var prefix = "dr-tier-check"
 
-  @Option(help: "How long a thaw is waited for, in seconds.")
+  @Option(parsing: .unconditional, help: "How long a thaw is waited for, in seconds.")
   var thawLimit = 20
 
   @Flag(help: "Make a local tier if there is none.")

@@ -37,19 +37,19 @@ struct Thaw: AsyncParsableCommand {
   @OptionGroup var tier: TierArguments
   @Argument(help: "Keys; or with a slash at their end folders, '/' for everything.")
   var keys: [String]
-  @Option(help: "For how many days they stay readable.")
+  @Option(parsing: .unconditional, help: "For how many days they stay readable.")
   var days = 7
   @Option(help: "expedited, standard or bulk.")
   var speed = "standard"
   @Flag(help: "Return once the requests are taken.")
   var noWait = false
-  @Option(help: "Give up waiting after so many hours.")
+  @Option(parsing: .unconditional, help: "Give up waiting after so many hours.")
   var hours = 72
 
   func run() async throws {
     try await reporting {
       guard let speed = ThawSpeed(rawValue: speed) else {
-        throw DRError(.invalidConfiguration, "'\(speed)' is no speed", advice: "use expedited, standard or bulk")
+        throw ValidationError("'\(speed.prefix(40))' is no speed: expedited, standard or bulk")
       }
       let tier = try await tier.open()
       var wanted: [ObjectKey] = []

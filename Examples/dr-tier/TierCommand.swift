@@ -13,7 +13,7 @@ struct TierCommand: AsyncParsableCommand {
     discussion: """
       A bucket is written s3://bucket/prefix. Endpoint, region, certificates and credentials are found as the AWS tools \
       find them: AWS_ENDPOINT_URL, AWS_REGION, AWS_CA_BUNDLE, AWS_ACCESS_KEY_ID, AWS_PROFILE, ~/.aws, container, instance.
-      Exit codes: 0 done, 2 could not run.
+      \(ProgramExit.codes())
       """,
     subcommands: [Initialize.self, Put.self, Get.self, ListObjects.self, Thaw.self, Features.self])
 }
@@ -23,7 +23,7 @@ struct TierArguments: ParsableArguments {
   @Option(name: .customLong("tier"), help: "The tier: an absolute path, or s3://bucket/prefix.")
   var place: String
 
-  @Option(help: "How many objects are under way at once.")
+  @Option(parsing: .unconditional, help: "How many objects are under way at once.")
   var concurrency = 16
 
   func validate() throws {

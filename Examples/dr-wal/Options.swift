@@ -14,7 +14,7 @@ struct Options: ParsableArguments {
   @Option(help: "The cluster's system identifier. Default: as in global/pg_control of the data folder.")
   var systemIdentifier: String?
 
-  @Option(help: "Seconds after which the command gives up.")
+  @Option(parsing: .unconditional, help: "Seconds after which the command gives up.")
   var timeLimit = 300
 
   func validate() throws {

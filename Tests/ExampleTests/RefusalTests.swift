@@ -16,10 +16,6 @@ struct RefusalTests {
     try await ProgramPlace.with { place in
       #expect(try await place.run("init").status == 0)
       try await PostgresSandbox.withSandbox(logger: Self.logger) { server in
-        for senseless in [["--workers", "0"], ["--workers", "100000"], ["--max-rate", "0"], ["--wal-timeout", "0"]] {
-          let result = try await place.run("backup", senseless[0], senseless[1], at: server)
-          #expect(result.status == 64 && result.error.contains(senseless[0]), "\(result.error)")
-        }
         let taken = try await place.run("backup", "--include-wal", at: server)
         try #require(taken.status == 0, "\(taken.error)")
       }
@@ -98,6 +94,45 @@ struct RefusalTests {
       #expect(!FileManager.default.fileExists(atPath: marker))
       #expect(try await place.run("init", "--adopt").status == 0)
       #expect(try await place.run("list").status == 0)
+    }
+  }
+
+  @Test("Whatever is called wrongly ends with 64, and with what is allowed")
+  func calledWrongly() async throws {
+    try await ProgramPlace.with { place in
+      let calls: [(command: [String], said: String)] = [
+        (["backup", "--workers", "0"], "--workers is 1 to 64"),
+        (["backup", "--workers", "-1"], "--workers is 1 to 64"),
+        (["backup", "--workers", "100000"], "--workers is 1 to 64"),
+        (["backup", "--max-rate", "0"], "--max-rate is 32768 to"),
+        (["backup", "--wal-timeout", "-5"], "--wal-timeout is more than 0"),
+        (["backup", "--compression", "rar"], "'rar' is no compression: use zstd:1"),
+        (["backup", "--cadence", "yearly"], "use hourly, daily, weekly or monthly"),
+        (["backup", "--server", "host=x password=y"], "PGPASSFILE"), (["backup", "--no-such-flag"], "--no-such-flag"),
+        (["receive-wal", "--partial-interval", "-3"], "--partial-interval is 0.01 to 3600 seconds"),
+        (["verify", "--level", "deep"], "metadata or data"), (["clean", "--older-than-hours", "-1"], "1 or more"),
+        (["restore", "--to", "x", "--target-lsn", "here"], "write it as 0/3000148"),
+        (["restore", "--to", "x", "--target-time", "noon"], "2026-11-23 12:00:00+00"),
+        (["restore", "--to", "x", "--immediate", "--target-name", "y"], "give one"),
+        (["restore", "--to", "x", "--timeline", "first"], "latest, current, or a number"),
+        (["restore", "--to", "x", "--tablespace", "y"], "OLD=NEW"), (["restore"], "--to"),
+      ]
+      for (command, said) in calls {
+        let result = try await runCommand(ProgramPlace.program, place.arguments(command))
+        #expect(result.status == 64 && result.error.contains(said), "\(command): \(result.status) \(result.error)")
+      }
+    }
+  }
+
+  @Test("The help of each program says its exit codes")
+  func exitCodes() async throws {
+    let programs = ["dr-drill", "dr-postgres", "dr-rabbitmq", "dr-redis", "dr-repository", "dr-tier", "dr-tier-check"]
+    for program in programs {
+      let result = try await runCommand(ReceiverProcess.built(program), ["--help"])
+      let help = String(decoding: result.output, as: UTF8.self).split(whereSeparator: \.isWhitespace).joined(
+        separator: " ")
+      let codes = try Regex("Exit codes: 0 .*, 1 .*, 2 .*, 64 called wrongly; 128 and more: ended by a signal\\.")
+      #expect(result.status == 0 && help.contains(codes), "\(program): \(help)")
     }
   }
 }
