@@ -37,7 +37,7 @@ struct Backup: AsyncParsableCommand {
 
   func validate() throws {
     _ = try usage { (try parsed(), try Cadence(parsing: cadence)) }
-    guard (1...64).contains(workers) else { throw ValidationError("--workers is 1 to 64") }
+    try allow("--workers", workers, 1...64)
     // The protocol's own bounds of MAX_RATE: 32 kB to 1 GB a second.
     if let maxRate, !(32_768...1_073_741_824).contains(maxRate) {
       throw ValidationError("--max-rate is 32768 to 1073741824 bytes a second")

@@ -27,9 +27,7 @@ struct ReceiveWAL: AsyncParsableCommand {
   var prepareOnly = false
 
   func validate() throws {
-    guard (0.01...3600).contains(partialInterval) else {
-      throw ValidationError("--partial-interval is 0.01 to 3600 seconds")
-    }
+    try allow("--partial-interval", partialInterval, 0.01...3600)
   }
 
   func run() async throws {

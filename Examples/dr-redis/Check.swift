@@ -29,6 +29,11 @@ struct Check: AsyncParsableCommand {
   @Flag(help: "Only the repository, not the server.")
   var repositoryOnly = false
 
+  func validate() throws {
+    try allow("--max-memory", maxMemory, 0...1_000_000_000_000_000)
+    try allow("--replicas", replicas, 0...1000)
+  }
+
   func run() async throws {
     try await reporting {
       let settings = try repository.settings()

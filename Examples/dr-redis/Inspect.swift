@@ -30,6 +30,7 @@ struct Inspect: AsyncParsableCommand {
   var json = false
 
   func validate() throws {
+    try allow("--shard", shard, 0...16_383)
     guard (file == nil) != (config == nil) else { throw ValidationError("give a file or --config") }
   }
 

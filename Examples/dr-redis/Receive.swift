@@ -20,6 +20,10 @@ struct Receive: AsyncParsableCommand {
   @Flag(help: "Stop at a gap instead of taking a new snapshot.")
   var stopAtGap = false
 
+  func validate() throws {
+    try allow("--partial-interval", partialInterval, 0.01...3600)
+  }
+
   func run() async throws {
     try await reporting {
       let settings = try repository.settings()

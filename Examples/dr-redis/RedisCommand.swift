@@ -57,6 +57,8 @@ struct ServerArguments: ParsableArguments {
   @Option(help: "TLS: this client's key, in PEM.")
   var key: String?
 
+  func validate() throws { _ = try usage { try RedisConnectionSettings(url: server) } }
+
   func connection() throws -> RedisConnectionSettings {
     var settings = try RedisConnectionSettings(url: server)
     if let passwordFile {

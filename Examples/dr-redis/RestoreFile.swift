@@ -36,6 +36,7 @@ struct RestoreFile: AsyncParsableCommand {
   enum AppendOnly: String, ExpressibleByArgument, CaseIterable { case yes, no }
 
   func validate() throws {
+    try allow("--shard", shard, 0...16_383)
     guard (serverConfig != nil) || (to != nil && appendOnly != nil) else {
       throw ValidationError("give --server-config, or --to and --append-only")
     }

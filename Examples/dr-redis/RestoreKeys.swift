@@ -44,12 +44,17 @@ struct RestoreKeys: AsyncParsableCommand {
   @Flag(help: "Do not read the whole backup before the first key is restored.")
   var unchecked = false
 
+  func validate() throws {
+    try allow("--value-limit", valueLimit, 1...1_000_000_000_000)
+    _ = try usage { try selection() }
+  }
+
   func run() async throws {
     try await reporting {
       let settings = try repository.settings()
       let repository = Repository(tier: try await settings.tier(creating: false))
       let manifest = try await settings.redisBackup(backup, in: repository, for: .immediate)
-      var restorer = RedisKeyRestorer(server: try server.connection(), selection: try usage { try selection() })
+      var restorer = RedisKeyRestorer(server: try server.connection(), selection: try selection())
       restorer.replacesExisting = replace
       restorer.functions = functions ? (replace ? .replace : .add) : .leave
       restorer.valueLimit = valueLimit

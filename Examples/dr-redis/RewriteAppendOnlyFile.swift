@@ -13,6 +13,10 @@ struct RewriteAppendOnlyFile: AsyncParsableCommand {
   @Option(parsing: .unconditional, help: "Seconds that it may take.")
   var limit = 3600.0
 
+  func validate() throws {
+    try allow("--limit", limit, 1...604_800)
+  }
+
   func run() async throws {
     try await reporting {
       let settings = try server.connection()

@@ -54,6 +54,18 @@ struct Prune: AsyncParsableCommand {
   @Flag(help: "Do it. The same as --no-dry-run.")
   var execute = false
 
+  func validate() throws {
+    try allow("--keep-days", keepDays, 0.01...36_500)
+    try allow("--keep-last", keepLast, 1...100_000)
+    try allow("--keep-daily", keepDaily, 1...100_000)
+    try allow("--keep-weekly", keepWeekly, 1...100_000)
+    try allow("--keep-monthly", keepMonthly, 1...100_000)
+    try allow("--keep-yearly", keepYearly, 1...100_000)
+    try allow("--grace-hours", graceHours, 0...87_600)
+    try allow("--lease-seconds", leaseSeconds, 1...86_400)
+    try allow("--patience", patience, 0...86_400)
+  }
+
   func run() async throws {
     try await reporting {
       let policy = try chosen()

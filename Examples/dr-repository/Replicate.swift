@@ -29,6 +29,12 @@ struct Replicate: AsyncParsableCommand {
   @Option(parsing: .unconditional, help: "Lock every copy in compliance mode for so many days: nobody can lift that.")
   var lockDays: Double?
 
+  func validate() throws {
+    try allow("--concurrency", concurrency, 1...256)
+    try allow("--bandwidth", bandwidth, 1...1_000_000_000_000)
+    try allow("--lock-days", lockDays, 0.01...36_500)
+  }
+
   func run() async throws {
     try await reporting {
       var settings = Replicator.Settings()

@@ -30,6 +30,10 @@ struct TierCheck: AsyncParsableCommand {
   @Flag(name: .shortAndLong, help: "Log what happens inside.")
   var verbose = false
 
+  func validate() throws {
+    try allow("--thaw-limit", thawLimit, 0...86_400)
+  }
+
   func run() async throws {
     try await reporting {
       var settings = StorageTierConformance.Settings()

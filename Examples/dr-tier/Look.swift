@@ -46,6 +46,11 @@ struct Thaw: AsyncParsableCommand {
   @Option(parsing: .unconditional, help: "Give up waiting after so many hours.")
   var hours = 72
 
+  func validate() throws {
+    try allow("--days", days, 1...36_500)
+    try allow("--hours", hours, 1...8760)
+  }
+
   func run() async throws {
     try await reporting {
       guard let speed = ThawSpeed(rawValue: speed) else {

@@ -109,7 +109,7 @@ struct RefusalTests {
         (["backup", "--compression", "rar"], "'rar' is no compression: use zstd:1"),
         (["backup", "--cadence", "yearly"], "use hourly, daily, weekly or monthly"),
         (["backup", "--server", "host=x password=y"], "PGPASSFILE"), (["backup", "--no-such-flag"], "--no-such-flag"),
-        (["receive-wal", "--partial-interval", "-3"], "--partial-interval is 0.01 to 3600 seconds"),
+        (["receive-wal", "--partial-interval", "-3"], "--partial-interval is 0.01 to 3600"),
         (["verify", "--level", "deep"], "metadata or data"), (["clean", "--older-than-hours", "-1"], "1 or more"),
         (["restore", "--to", "x", "--target-lsn", "here"], "write it as 0/3000148"),
         (["restore", "--to", "x", "--target-time", "noon"], "2026-11-23 12:00:00+00"),
@@ -122,6 +122,32 @@ struct RefusalTests {
         #expect(result.status == 64 && result.error.contains(said), "\(command): \(result.status) \(result.error)")
       }
     }
+  }
+
+  @Test(
+    "No program takes a number that cannot be meant",
+    arguments: [
+      ("dr-repository prune --tier /nowhere --keep-last -1 --execute", "--keep-last is 1 to"),
+      ("dr-repository prune --tier /nowhere --keep-last 0 --execute", "--keep-last is 1 to"),
+      ("dr-repository prune --tier /nowhere --keep-days -1 --execute", "--keep-days is 0.01 to"),
+      ("dr-repository prune --tier /nowhere --keep-last 1 --grace-hours -1 --execute", "--grace-hours is 0 to"),
+      ("dr-repository prune --tier /nowhere --keep-last 1 --lease-seconds -1 --execute", "--lease-seconds is 1 to"),
+      ("dr-repository prune --tier /nowhere --execute", "no rule says what to keep"),
+      ("dr-repository replicate --from /a --to /b --concurrency -1", "--concurrency is 1 to 256"),
+      ("dr-repository replicate --from /a --to /b --lock-days -1", "--lock-days is 0.01 to"),
+      ("dr-redis receive --config /nowhere --partial-interval -3", "--partial-interval is 0.01 to 3600"),
+      ("dr-redis restore-keys --config /nowhere x --rename y", "FROM=TO"),
+      ("dr-redis inspect --config /nowhere --shard -1", "--shard is 0 to"),
+      ("dr-redis backup --config /nowhere --server nonsense", "redis://user@host"),
+      ("dr-tier thaw --tier /nowhere x --days -1", "--days is 1 to"),
+      ("dr-tier-check --tier /nowhere --thaw-limit -1", "--thaw-limit is 0 to"),
+      ("dr-rabbitmq tap --config /nowhere --segment-interval -1", "--segment-interval must be more than 0"),
+      ("dr-drill --connections -1", "--connections must be 1 to 64"),
+    ])
+  func senselessNumbers(call: String, said: String) async throws {
+    let words = call.split(separator: " ").map(String.init)
+    let result = try await runCommand(ReceiverProcess.built(words[0]), Array(words.dropFirst()))
+    #expect(result.status == 64 && result.error.contains(said), "\(result.status) \(result.error)")
   }
 
   @Test("The help of each program says its exit codes")
