@@ -255,6 +255,58 @@ import Testing
     }
   }
 
+  /// A tier that takes nothing for three times `repl-timeout` while a snapshot is stored: the data set and what is written
+  /// meanwhile wait here, with their moments, and the server waits for nothing.
+  @Test(arguments: ["yes", "no"])
+  func aSlowTierIsBorne(diskless: String) async throws {
+    let settings = [
+      "repl-timeout": "3", "repl-diskless-sync": diskless, "rdbcompression": "no",
+      "client-output-buffer-limit": "replica 4mb 4mb 1", "repl-backlog-size": "64kb",
+    ]
+    try await RedisFixture.withServer(RedisFixture.options(settings)) { server in
+      try await RedisFixture.fill(server)
+      let large = "for i = 1, 640 do redis.call('SET', ARGV[1] .. i, string.rep(i .. ' ', 25000)) end"
+      try await server.command("EVAL", large, "0", "before:")
+      try await RedisFixture.withRepository { repository, folder in
+        let tier = DyingTier(repository.tier)
+        // The first is the marker of the backup, which comes before the data set is read.
+        tier.dawdle(.seconds(9), after: 1, count: 1)
+        let begin = ContinuousClock.now
+        let log = try RunningLog(
+          RedisLogArchive(tier: tier, component: try RedisFixture.component()), server,
+          RunningLog.options { options in
+            options.spoolMemory = 1 << 20
+            options.spoolFolder = folder
+          })
+        try await RedisFixture.eventually("the server to have sent everything", within: .seconds(8)) {
+          try await RedisFixture.info(server, "replication").parts("slave0")["state"] == "online"
+        }
+        try await server.command("SET", "moment", "first")
+        try await Task.sleep(for: .milliseconds(500))
+        let (moment, digest) = (Date(), try await RedisFixture.digest(server))
+        try await Task.sleep(for: .milliseconds(200))
+        try await server.command("SET", "moment", "second")
+        for part in 1...4 {
+          try await server.command("EVAL", large.replacing("640", with: "30"), "0", "meanwhile:\(part):")
+          try await RedisFixture.eventually("the stream to be taken") {
+            let client = try await server.command("CLIENT", "LIST", "TYPE", "replica").text ?? ""
+            return client.firstMatch(of: /omem=(\d+)/).flatMap { Int($0.1) }.map { $0 < 1_000_000 } ?? false
+          }
+        }
+        #expect(log.snapshots.isEmpty && begin.duration(to: .now) < .seconds(9), "the tier has not stood still")
+        try await RedisFixture.eventually("the snapshot", within: .seconds(60)) { !log.snapshots.isEmpty }
+        #expect(begin.duration(to: .now) >= .seconds(9))
+        try await log.waitUntilDurable(server)
+        let last = try await RedisFixture.digest(server)
+        try await log.stop().get()
+        #expect(log.gaps == 0 && log.resumptions == 0 && log.snapshots.count == 1)
+        let snapshot = try #require(log.snapshots.first)
+        #expect(try await RedisFixture.restoredDigest(snapshot, repository, to: .latest) == last)
+        #expect(try await RedisFixture.restoredDigest(snapshot, repository, to: .time(moment)) == digest)
+      }
+    }
+  }
+
   /// What is written while the snapshot is stored is more than the server keeps for us: it drops us, and we begin again.
   @Test func aServerThatDropsUsUnderLoad() async throws {
     try await RedisFixture.withServer(

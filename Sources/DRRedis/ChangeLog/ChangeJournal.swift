@@ -100,11 +100,11 @@ final class ChangeJournal: Sendable {
   /// Everything before a gap is on its way to be stored.
   func sealForGap() throws { try seal() }
 
-  /// Takes bytes of the stream.
+  /// Takes bytes of the stream that came at a moment.
   ///
   /// - Returns: Whether the server asks for an acknowledgement now.
-  func append(_ bytes: ByteBuffer) throws -> Bool {
-    let moment = Date().milliseconds
+  func append(_ bytes: ByteBuffer, at moment: Date) throws -> Bool {
+    let moment = moment.milliseconds
     let (isAsked, isFull) = try state.withLock { state in
       state.received += Int64(bytes.readableBytes)
       guard var assembler = state.assembler else { return (false, false) }

@@ -32,7 +32,7 @@ public struct RedisChangeLog: ChangeSource, Service {
     public var silenceLimit: Duration = .seconds(60)
     /// The longest pause between two attempts to connect, or to store.
     public var longestPause: Duration = .seconds(30)
-    /// Bytes of changes that may wait to be stored in memory, and in a file.
+    /// Bytes that may wait to be stored in memory, and in a file: changes, and in a file of its own a snapshot.
     public var spoolMemory = 32 << 20
     public var spoolLimit: Int64 = 4 << 30
     /// Where the file is made; nil: `$TMPDIR` or `/tmp`.
@@ -43,6 +43,15 @@ public struct RedisChangeLog: ChangeSource, Service {
     public var takesSnapshots = true
 
     public init() {}
+
+    /// What comes while a snapshot is stored, the data set as well as the changes behind it, waits apart from the segments.
+    var spool: RedisSpool {
+      var spool = RedisSpool()
+      spool.memory = min(spool.memory, spoolMemory)
+      spool.fileLimit = spoolLimit
+      spool.folder = spoolFolder
+      return spool
+    }
   }
 
   /// What is worth knowing beside the recovery points.
@@ -159,7 +168,8 @@ public struct RedisChangeLog: ChangeSource, Service {
   private func connect(
     _ journal: ChangeJournal, resuming: ReplicationPosition?, _ logger: Logger
   ) async throws {
-    let session = try await ReplicaSession.start(server, resuming: resuming, logger: logger)
+    let session = try await ReplicaSession.start(
+      server, resuming: resuming, spool: options.spool, logger: logger)
     do {
       try await run(session, journal, resuming: resuming, logger)
     } catch {
@@ -217,22 +227,17 @@ public struct RedisChangeLog: ChangeSource, Service {
     journal.follow(session)
     defer { journal.follow(nil) }
     var lastWord = ContinuousClock.now
-    // Until its first byte comes, the stream of a server that sent without a file waits for an acknowledgement that it
-    // hears: one that comes while it still ends its child is lost.
-    var isQuiet = true
     while true {
-      switch try await session.next(waiting: isQuiet ? .milliseconds(100) : .milliseconds(500)) {
+      switch try await session.next(waiting: .milliseconds(500)) {
       case .stream(let bytes):
         lastWord = .now
-        isQuiet = false
-        if try journal.append(bytes) { try await session.acknowledge(journal.durable?.offset ?? 0) }
+        if try journal.append(bytes, at: session.moment) { try await session.acknowledge(journal.durable?.offset ?? 0) }
       case nil:
         guard lastWord.duration(to: .now) < options.silenceLimit else {
           throw DRError(
             .timedOut, "the server has been silent for \(options.silenceLimit)",
             advice: "see repl-ping-replica-period, and the network")
         }
-        if isQuiet { try await session.acknowledge(journal.durable?.offset ?? 0) }
       default: throw DRError(.malformedData, "something else in the middle of the stream")
       }
     }

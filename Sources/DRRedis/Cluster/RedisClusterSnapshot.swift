@@ -22,6 +22,8 @@ public struct RedisClusterSnapshot: BackupSource {
   /// Where nodes can be reached, if not at the addresses that they announce to each other.
   public var addresses: [String: (host: String, port: Int)] = [:]
   public var saveLimit: Duration = .seconds(3600)
+  /// Where what a shard sends waits while the tier is slower, for each shard.
+  public var spool = RedisSpool()
 
   public init(component: Component, node: RedisConnectionSettings) {
     self.component = component
@@ -110,7 +112,7 @@ public struct RedisClusterSnapshot: BackupSource {
   private func captureShard(
     _ index: Int, _ settings: RedisConnectionSettings, _ writer: any BackupWriter, _ cut: ClusterCut, _ logger: Logger
   ) async throws -> Shard {
-    let session = try await ReplicaSession.start(settings, logger: logger)
+    let session = try await ReplicaSession.start(settings, spool: spool, logger: logger)
     do {
       guard case .fullResync(let start) = try await session.next(waiting: settings.timeLimit) else {
         throw DRError(.timedOut, "\(settings) did not answer PSYNC")
@@ -121,7 +123,6 @@ public struct RedisClusterSnapshot: BackupSource {
         from: session, at: start, settings, as: "dump-\(index).rdb", into: writer)
       // What comes now is kept until it is known how much of it belongs to the snapshot.
       var changes = ByteBuffer()
-      var isQuiet = true
       cut.arrived()
       while true {
         if let end = cut.offset(index), start.offset + Int64(changes.readableBytes) >= end {
@@ -130,13 +131,12 @@ public struct RedisClusterSnapshot: BackupSource {
         }
         switch try await session.next(waiting: .milliseconds(20)) {
         case .stream(let bytes):
-          isQuiet = false
           changes.writeImmutableBuffer(bytes)
           guard changes.readableBytes <= 1 << 30 else {
             throw DRError(
               .sourceFailed, "over 1 GiB of changes came before the cut", advice: "try again when it is quieter")
           }
-        case nil: if isQuiet { try await session.acknowledge(start.offset) }
+        case nil: continue
         default: throw DRError(.malformedData, "something else in the middle of the stream")
         }
       }

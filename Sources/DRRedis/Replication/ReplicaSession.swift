@@ -1,47 +1,54 @@
 import DRCore
-import Foundation
+package import Foundation
 package import Logging
 import NIOCore
 
-/// One connection as a replica: asks, passes events on, and says every second what is durable.
+/// One connection as a replica: asks, takes what comes into a backlog, and says every second what is durable.
 ///
-/// One task calls ``next(waiting:)``. The heartbeat runs beside it, so that a consumer that is slow for a while is not taken
-/// for dead (`repl-timeout`), and so that a server that sends without a file, which waits for it, goes on.
+/// One task calls ``next(waiting:)``. Reading and the heartbeat run beside it, so that a consumer that is slow, or stands still,
+/// is not taken for dead (`repl-timeout`), makes no output buffer of the server grow, and does not hold up a server that sends
+/// without a file.
 package final class ReplicaSession: Sendable {
   private struct State {
     var machine: ReplicaStateMachine
-    var events: [ReplicaStateMachine.Event] = []
     var acknowledged: Int64 = 0
     var hasLength = false
+    var hasStreamed = false
+    /// When the last event that was given had come.
+    var moment = Date()
+    var reader: Task<Void, Never>?
+    var heartbeat: Task<Void, Never>?
   }
 
   private let connection: RedisConnection
+  private let backlog: ReplicaBacklog
   private let state: MutableBox<State>
-  private let heartbeat: MutableBox<Task<Void, Never>?>
-  private let limit: Duration
 
-  private init(_ connection: RedisConnection, _ machine: ReplicaStateMachine) {
+  private init(_ connection: RedisConnection, _ machine: ReplicaStateMachine, _ backlog: ReplicaBacklog) {
     self.connection = connection
-    limit = connection.settings.timeLimit
+    self.backlog = backlog
     state = MutableBox(State(machine: machine))
-    heartbeat = MutableBox(nil)
   }
 
   /// Connects, and sends the first request.
   ///
-  /// - Parameter resuming: Ask for what follows this position; nil: ask for everything.
+  /// - Parameters:
+  ///   - resuming: Ask for what follows this position; nil: ask for everything.
+  ///   - onlyDataSet: Leave the server as soon as the data set has come.
   /// - Throws: ``DRError``: `sourceFailed`, `timedOut`, `invalidConfiguration`.
   package static func start(
-    _ settings: RedisConnectionSettings, resuming: ReplicationPosition? = nil, logger: Logger
+    _ settings: RedisConnectionSettings, resuming: ReplicationPosition? = nil, onlyDataSet: Bool = false,
+    spool: RedisSpool = RedisSpool(), logger: Logger
   ) async throws -> ReplicaSession {
     var settings = settings
     settings.database = 0
     let connection = try await RedisConnection.connect(settings, logger: logger)
     var machine = ReplicaStateMachine(resuming: resuming)
     let first = machine.start()
-    let session = ReplicaSession(connection, machine)
+    let session = ReplicaSession(connection, machine, ReplicaBacklog(spool))
     do {
       for case .send(let bytes) in first { try await connection.write(bytes) }
+      session.read(onlyDataSet: onlyDataSet)
       return session
     } catch {
       await session.close()
@@ -49,71 +56,101 @@ package final class ReplicaSession: Sendable {
     }
   }
 
-  /// Where the stream is, with all that was received.
-  package var position: ReplicationPosition? { state.withLock { $0.machine.position } }
-
   /// Whether the data set came without a length: the server sent it while it made it.
   package var sentWithoutFile: Bool { !state.withLock { $0.hasLength } }
 
+  /// When what ``next(waiting:)`` gave last had come.
+  package var moment: Date { state.withLock { $0.moment } }
+
   /// The next event that is not the session's own business; nil if none comes within the time.
   ///
-  /// - Throws: ``DRError``: `sourceFailed`, `malformedData`; `CancellationError`.
+  /// - Throws: ``DRError``: `sourceFailed`, `malformedData`, `notWritable`; `CancellationError`.
   package func next(waiting time: Duration) async throws -> ReplicaStateMachine.Event? {
-    let deadline = ContinuousClock.now + time
-    while true {
-      while let event = state.withLock({ $0.events.isEmpty ? nil : $0.events.removeFirst() }) {
-        switch event {
-        case .send(let bytes):
-          try await connection.write(bytes)
-          continue
-        case .fullResync(let position), .continues(let position): begin(position)
-        case .payloadBegins(let length): state.withLock { $0.hasLength = length != nil }
-        default: break
-        }
-        return event
-      }
-      let left = ContinuousClock.now.duration(to: deadline)
-      guard left > .zero else { return nil }
-      let pieces = try await connection.link.receive(waiting: left)
-      try state.withLock { state in
-        for piece in pieces { state.events += try state.machine.receive(piece) }
-      }
-    }
+    guard let (event, moment) = try await backlog.next(waiting: time) else { return nil }
+    state.withLock { $0.moment = moment }
+    return event
   }
 
   /// Says at once, and from now on every second, that everything through an offset is durable.
   ///
   /// - Throws: ``DRError``: `sourceFailed`, `timedOut`.
   package func acknowledge(_ offset: Int64) async throws {
-    state.withLock { $0.acknowledged = max($0.acknowledged, offset) }
+    setAcknowledged(offset)
     try await connection.write(ReplicaStateMachine.acknowledgement(state.withLock { $0.acknowledged }))
   }
 
   /// From now on, the heartbeat says that everything through an offset is durable.
   package func setAcknowledged(_ offset: Int64) { state.withLock { $0.acknowledged = max($0.acknowledged, offset) } }
 
-  /// Ends the heartbeat and closes the connection. May be called again.
+  /// Ends reading and the heartbeat, and closes the connection. May be called again.
   package func close() async {
-    heartbeat.withLock { task in
-      task?.cancel()
-      task = nil
-    }
+    let (reader, heartbeat) = state.withLock { ($0.reader, $0.heartbeat) }
+    heartbeat?.cancel()
+    reader?.cancel()
+    backlog.close()
     await connection.close()
+    await reader?.value
   }
 
-  private func begin(_ position: ReplicationPosition) {
-    state.withLock { $0.acknowledged = max($0.acknowledged, position.offset) }
-    let (connection, state) = (connection, state)
-    heartbeat.withLock { task in
-      guard task == nil else { return }
-      task = Task {
-        while !Task.isCancelled {
-          let offset = state.withLock { $0.machine.mayAcknowledge ? $0.acknowledged : nil }
-          // A broken connection is seen by who receives.
-          if let offset { try? await connection.write(ReplicaStateMachine.acknowledgement(offset)) }
-          try? await Task.sleep(for: .seconds(1))
+  private func read(onlyDataSet: Bool) {
+    let reader = Task { [self] in
+      do {
+        while true {
+          for piece in try await connection.link.receive(waiting: .seconds(60)) {
+            for event in try state.withLock({ try $0.machine.receive(piece) }) {
+              try await take(event)
+              if onlyDataSet, event == .payloadEnds { return await leave() }
+            }
+          }
         }
+      } catch {
+        backlog.end(error)
       }
+    }
+    state.withLock { $0.reader = reader }
+  }
+
+  private func take(_ event: ReplicaStateMachine.Event) async throws {
+    switch event {
+    case .send(let bytes): return try await connection.write(bytes)
+    case .fullResync: beat()
+    case .continues(let position):
+      // What the server was asked to go on from.
+      setAcknowledged(position.offset)
+      beat()
+    case .stream: state.withLock { $0.hasStreamed = true }
+    case .payloadBegins(let length): state.withLock { $0.hasLength = length != nil }
+    default: break
+    }
+    try await backlog.add(event)
+  }
+
+  private func leave() async {
+    state.withLock { $0.heartbeat }?.cancel()
+    await connection.close()
+    backlog.end(DRError(.sourceFailed, "nothing but the data set was asked for"))
+  }
+
+  /// Of a full synchronisation, nothing is acknowledged before somebody says that it is durable; the server hears from us all
+  /// the same.
+  private func beat() {
+    let heartbeat = Task { [connection, state] in
+      while !Task.isCancelled {
+        let (offset, isWaiting) = state.withLock { state in
+          (
+            state.machine.mayAcknowledge ? state.acknowledged : nil, state.machine.isStreaming && !state.hasStreamed
+          )
+        }
+        // A broken connection is seen by who receives.
+        if let offset { try? await connection.write(ReplicaStateMachine.acknowledgement(offset)) }
+        // Until its first byte comes, the stream of a server that sent without a file waits for an acknowledgement that it
+        // hears: one that comes while it still ends its child is lost.
+        try? await Task.sleep(for: offset == nil || isWaiting ? .milliseconds(100) : .seconds(1))
+      }
+    }
+    state.withLock { state in
+      state.heartbeat?.cancel()
+      state.heartbeat = heartbeat
     }
   }
 }

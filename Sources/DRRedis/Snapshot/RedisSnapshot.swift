@@ -28,6 +28,8 @@ public struct RedisSnapshot: BackupSource {
   /// How long the server may take until the first byte of the data set: it saves all of it to a file first, unless it
   /// sends without one.
   public var saveLimit: Duration = .seconds(3600)
+  /// Where the data set waits while the tier is slower than the server.
+  public var spool = RedisSpool()
   public var progress: ProgressHandler?
 
   public init(component: Component, server: RedisConnectionSettings) {
@@ -47,7 +49,7 @@ public struct RedisSnapshot: BackupSource {
       case .server(let settings):
         try await ServerFacts.refuseClusterNode(
           settings, advice: "take all its shards at one moment with RedisClusterSnapshot", logger: logger)
-        let session = try await ReplicaSession.start(settings, logger: logger)
+        let session = try await ReplicaSession.start(settings, onlyDataSet: true, spool: spool, logger: logger)
         do {
           let capture = try await capture(from: session, settings, into: writer, logger: logger)
           await session.close()
@@ -103,42 +105,24 @@ public struct RedisSnapshot: BackupSource {
     into writer: any BackupWriter
   ) async throws -> RDBSummary {
     let length = try await payloadLength(session, settings)
+    // It takes no more than the data set: what follows is left for who follows.
     let payload = PayloadStream(
-      object: name, meter: progress.map { ProgressMeter(name, total: length, handler: $0) }
-    ) { [acceptsMissingChecksum] summary in
-      try Self.check(summary, start: start, acceptsMissingChecksum: acceptsMissingChecksum)
-    }
-    // The reader ends with the payload, so that what follows is left for who follows.
-    let reader = Task {
-      do {
-        while true {
-          switch try await session.next(waiting: settings.timeLimit) {
-          case .payload(let piece): guard await payload.send(piece) else { return }
-          case .payloadEnds: return payload.finish()
-          case nil:
-            throw DRError(
-              .timedOut, "the data set stopped for longer than \(settings.timeLimit)",
-              advice: "see the server's log: its child may have been killed for want of memory")
-          default: throw DRError(.malformedData, "something else in the middle of the data set")
-          }
+      object: name, meter: progress.map { ProgressMeter(name, total: length, handler: $0) },
+      next: {
+        switch try await session.next(waiting: settings.timeLimit) {
+        case .payload(let piece): return piece
+        case .payloadEnds: return nil
+        case nil:
+          throw DRError(
+            .timedOut, "the data set stopped for longer than \(settings.timeLimit)",
+            advice: "see the server's log: its child may have been killed for want of memory")
+        default: throw DRError(.malformedData, "something else in the middle of the data set")
         }
-      } catch {
-        payload.finish(throwing: error)
-      }
-    }
-    do {
-      _ = try await withTaskCancellationHandler {
-        try await writer.write(name, payload.content, expectedLength: length)
-      } onCancel: {
-        reader.cancel()
-      }
-    } catch {
-      payload.close()
-      reader.cancel()
-      await reader.value
-      throw error
-    }
-    await reader.value
+      },
+      check: { [acceptsMissingChecksum] summary in
+        try Self.check(summary, start: start, acceptsMissingChecksum: acceptsMissingChecksum)
+      })
+    _ = try await writer.write(name, payload.content, expectedLength: length)
     guard let summary = payload.summary else { throw DRError(.truncatedData, "the data set was not read to its end") }
     return summary
   }
@@ -173,29 +157,12 @@ public struct RedisSnapshot: BackupSource {
   private func capture(file path: String, into writer: any BackupWriter) async throws -> Capture {
     let file = try await RDBFileReader.open(path)
     let payload = PayloadStream(
-      object: path, meter: progress.map { ProgressMeter("dump.rdb", total: file.size, handler: $0) }
-    ) { [acceptsMissingChecksum] in
-      try Self.check($0, start: nil, acceptsMissingChecksum: acceptsMissingChecksum)
-    }
-    let reader = Task {
-      do {
-        while let piece = try await file.next() {
-          guard await payload.send(piece) else { return }
-        }
-        payload.finish()
-      } catch {
-        payload.finish(throwing: error)
-      }
-    }
-    do {
-      try await writer.write("dump.rdb", payload.content, expectedLength: file.size)
-    } catch {
-      payload.close()
-      reader.cancel()
-      await reader.value
-      throw error
-    }
-    await reader.value
+      object: path, meter: progress.map { ProgressMeter("dump.rdb", total: file.size, handler: $0) },
+      next: { try await file.next() },
+      check: { [acceptsMissingChecksum] in
+        try Self.check($0, start: nil, acceptsMissingChecksum: acceptsMissingChecksum)
+      })
+    try await writer.write("dump.rdb", payload.content, expectedLength: file.size)
     guard let summary = payload.summary else { throw DRError(.truncatedData, "the file was not read to its end") }
     var properties = Self.properties(summary)
     properties["transfer"] = "file"
