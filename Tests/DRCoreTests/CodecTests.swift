@@ -57,6 +57,28 @@ struct CodecTests {
     }
   }
 
+  @Test(
+    "Who leaves the digest of the raw bytes out still has that of the stored ones, and the sizes", arguments: codecs)
+  func withoutRawDigest(compression: Compression) async throws {
+    let raw = TestData.rows(3 * Self.frame + 5)
+    let (stored, summary) = try await Self.encode(raw, compression)
+    let other = String(repeating: "0", count: 64)
+    func read(_ change: (inout EncodedStream.Summary) -> Void, digestsRaw: Bool = false) async throws -> ByteBuffer {
+      var expected = summary
+      change(&expected)
+      return try await Decoding().decode(
+        ByteStream(stored), format: compression.format, encrypted: false, expected: expected, digestsRaw: digestsRaw,
+        object: "object"
+      ).collect(limit: 1 << 30)
+    }
+    #expect(try await read { _ in } == raw)
+    #expect(try await read { $0.rawSHA256 = other } == raw)
+    await #expect(throws: DRError.self) { _ = try await read({ $0.rawSHA256 = other }, digestsRaw: true) }
+    await #expect(throws: DRError.self) { _ = try await read { $0.storedSHA256 = other } }
+    await #expect(throws: DRError.self) { _ = try await read { $0.rawSize += 1 } }
+    await #expect(throws: DRError.self) { _ = try await read { $0.storedSize -= 1 } }
+  }
+
   @Test("The output does not depend on how the input is cut, nor on the workers", arguments: codecs)
   func deterministic(compression: Compression) async throws {
     let raw = TestData.rows(3 * Self.frame + 5)

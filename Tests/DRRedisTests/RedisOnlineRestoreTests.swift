@@ -217,15 +217,17 @@ import Testing
     }
   }
 
-  /// The connection breaks in the middle: the target keeps what it had and follows nobody.
-  @Test func aBrokenConnectionKeepsTheOldData() async throws {
+  /// The connection breaks in the middle, or what was sent turns out at its end to be another data set than was checked: the
+  /// target keeps what it had, loads nothing and follows nobody.
+  @Test(arguments: [BreakingReader.Place.middle, .end], [true, false])
+  fileprivate func aBrokenConnectionKeepsTheOldData(_ place: BreakingReader.Place, isEmpty: Bool) async throws {
     try await Self.withBackup { repository, manifest, _ in
       try await RedisFixture.withServer { server in
-        try await server.command("SET", "precious", "data")
+        if !isEmpty { try await server.command("SET", "precious", "data") }
         let before = try await RedisFixture.digest(server)
         var restorer = RedisOnlineRestorer(server: server.settings)
         restorer.existingData = .discard
-        let reader = BreakingReader(repository.reader(for: manifest))
+        let reader = BreakingReader(repository.reader(for: manifest), at: place)
         let online = restorer
         let error = await #expect(throws: DRError.self) {
           _ = try await online.restore(from: reader, to: .latest, logger: RedisFixture.logger)
@@ -366,12 +368,15 @@ import Testing
   }
 }
 
-/// Fails in the middle of the second read of the data set: the first is the check.
+/// Fails in the second read of the data set: the first is the check.
 private struct BreakingReader: BackupReader {
+  enum Place: Sendable { case middle, end }
+
   let inner: any BackupReader
+  let place: Place
   let reads = MutableBox(0)
 
-  init(_ inner: any BackupReader) { self.inner = inner }
+  init(_ inner: any BackupReader, at place: Place) { (self.inner, self.place) = (inner, place) }
 
   var manifest: BackupManifest { inner.manifest }
 
@@ -381,7 +386,9 @@ private struct BreakingReader: BackupReader {
       return reads
     }
     guard number == 2 else { return try await inner.read(artifact) }
-    let part = try await inner.read(artifact, range: 0..<artifact.rawSize / 2)
+    // At the end: as where a digest differs.
+    let size = place == .end ? artifact.rawSize : artifact.rawSize / 2
+    let part = try await inner.read(artifact, range: 0..<size)
     return ByteStream {
       var iterator = part.makeAsyncIterator()
       guard let piece = try await iterator.next() else { throw DRError(.tierUnavailable, "the tier went away") }

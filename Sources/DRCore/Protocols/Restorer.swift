@@ -27,6 +27,16 @@ public protocol BackupReader: Sendable {
   ///
   /// - Throws: As ``read(_:)``, and `invalidConfiguration` for a range outside the artifact.
   func read(_ artifact: BackupManifest.Artifact, range: Range<Int64>) async throws -> ByteStream
+
+  /// As ``read(_:)``, but it may leave the digest of the raw bytes out: for who has a checksum in them to compare. That of the
+  /// stored bytes is checked, and the checksum of each frame.
+  ///
+  /// - Throws: As ``read(_:)``.
+  func readStored(_ artifact: BackupManifest.Artifact) async throws -> ByteStream
+}
+
+extension BackupReader {
+  public func readStored(_ artifact: BackupManifest.Artifact) async throws -> ByteStream { try await read(artifact) }
 }
 
 /// What a restore did.

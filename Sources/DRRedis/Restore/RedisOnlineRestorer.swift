@@ -8,7 +8,8 @@ import NIOCore
 ///
 /// It serves the backup as a master for one replica, once: the target is told to follow it, loads the data set, takes the
 /// change log up to the target of the restore, and is made a master again. Before it touches the target, it has read the whole
-/// backup and the change log and checked every byte; after, it waits until the target's own persistence holds the new data,
+/// backup and the change log and checked every byte; the end of the data set is sent only once what was sent before it is proven to be
+/// the same; after, it waits until the target's own persistence holds the new data,
 /// for until then a crash of the target would bring the old data back.
 ///
 /// For standalone servers. The user on the target needs `+replicaof +info +ping +config|get +bgsave`; with `+config|set` an
@@ -170,7 +171,8 @@ public struct RedisOnlineRestorer: Restorer {
     let meter = progress.map { ProgressMeter("check dump.rdb", total: artifact.rawSize, handler: $0) }
     var scanner = RDBScanner(
       object: artifact.key.rawValue, options: RDBScanner.Options(largestKeys: 0, checksValues: checksValues))
-    for try await frame in try await reader.read(artifact) {
+    // Its SHA-256 is compared on the way to the target, before the end of it is sent.
+    for try await frame in try await reader.readStored(artifact) {
       try scanner.scan(frame)
       meter?.add(frame.readableBytes)
     }
@@ -214,10 +216,14 @@ public struct RedisOnlineRestorer: Restorer {
           try await peer.handshake(expecting: identity)
           try await peer.send(header: artifact.rawSize, offset: offset)
           let meter = progress.map { ProgressMeter("dump.rdb", total: artifact.rawSize, handler: $0) }
+          // The last piece goes only once the digest of them all was found right: without it, no load ends.
+          var last: ByteBuffer?
           for try await frame in try await reader.read(artifact) {
-            try await peer.send(payload: frame)
+            if let last { try await peer.send(payload: last) }
+            last = frame
             meter?.add(frame.readableBytes)
           }
+          if let last { try await peer.send(payload: last) }
           meter?.finish()
           logger.info("the data set was sent; the target loads it")
           try await peer.waitUntilLoaded(limit: loadLimit)

@@ -19,6 +19,12 @@ private struct RepositoryReader: BackupReader {
       expected: artifact.summary, object: artifact.key.rawValue)
   }
 
+  func readStored(_ artifact: BackupManifest.Artifact) async throws -> ByteStream {
+    decoding.decode(
+      try await get(artifact, range: nil), format: artifact.compression, encrypted: !artifact.recipients.isEmpty,
+      expected: artifact.summary, digestsRaw: false, object: artifact.key.rawValue)
+  }
+
   func read(_ artifact: BackupManifest.Artifact, range: Range<Int64>) async throws -> ByteStream {
     guard range.lowerBound >= 0, range.upperBound <= artifact.rawSize else {
       throw DRError(
