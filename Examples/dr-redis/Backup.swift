@@ -21,6 +21,9 @@ struct Backup: AsyncParsableCommand {
   @Option(help: "Take this RDB file instead of a server's data.")
   var file: String?
 
+  @Option(help: "Where data waits in the clear while the repository is slower than the server; $TMPDIR unless said.")
+  var spoolFolder: String?
+
   func validate() throws {
     guard !cluster || file == nil else { throw ValidationError("a file is of no cluster") }
   }
@@ -29,7 +32,7 @@ struct Backup: AsyncParsableCommand {
     try await reporting {
       let settings = try repository.settings()
       let tier = try await settings.tier(creating: false)
-      let source = try source(settings.component)
+      let source = try await source(settings.component)
       let manifest = try await Repository(tier: tier).backUp(
         source, cadence: try usage { try Cadence(parsing: cadence) }, encoding: try settings.encoding(),
         logger: repository.logger)
@@ -41,11 +44,20 @@ struct Backup: AsyncParsableCommand {
     }
   }
 
-  private func source(_ component: Component) throws -> any BackupSource {
-    let server = try server.connection()
-    guard !cluster else { return RedisClusterSnapshot(component: component, node: server) }
-    var source = RedisSnapshot(component: component, server: server)
-    if let file { source.origin = .file(file) }
+  private func source(_ component: Component) async throws -> any BackupSource {
+    var source: RedisSnapshot
+    if let file {
+      source = RedisSnapshot(component: component, file: file)
+    } else {
+      let server = try await server.connection(repository.logger)
+      if cluster {
+        var source = RedisClusterSnapshot(component: component, node: server)
+        source.spool.folder = spoolFolder
+        return source
+      }
+      source = RedisSnapshot(component: component, server: server)
+    }
+    source.spool.folder = spoolFolder
     source.progress = ProgressBar("backup").handler
     return source
   }

@@ -47,8 +47,9 @@ struct Check: AsyncParsableCommand {
         expectation.maximumMemory = maxMemory
         expectation.evictionPolicy = policy
         expectation.replicas = replicas
-        findings += try await RedisPersistenceCheck(try server.connection(), expectation: expectation)
-          .verify(logger: logger)
+        findings += try await RedisPersistenceCheck(
+          try await server.connection(logger), expectation: expectation
+        ).verify(logger: logger)
       }
       let catalog = try await repository.catalog(of: settings.component)
       let manifest = try catalog.backup(of: settings.component, for: .latest)

@@ -20,6 +20,9 @@ struct Receive: AsyncParsableCommand {
   @Flag(help: "Stop at a gap instead of taking a new snapshot.")
   var stopAtGap = false
 
+  @Option(help: "Where data waits in the clear while the repository is slower than the server; $TMPDIR unless said.")
+  var spoolFolder: String?
+
   func validate() throws {
     try allow("--partial-interval", partialInterval, 0.01...3600)
   }
@@ -31,9 +34,11 @@ struct Receive: AsyncParsableCommand {
       var options = RedisChangeLog.Options()
       options.partialInterval = .seconds(partialInterval)
       options.takesSnapshots = !stopAtGap
+      options.spoolFolder = spoolFolder
       let verbose = repository.verbose
       let log = try RedisChangeLog(
-        archive: try settings.archive(tier), server: try server.connection(), options: options,
+        archive: try settings.archive(tier), server: try server.settings(), sentinel: try server.sentinels(),
+        options: options,
         logger: repository.logger, onEvent: Receive.say
       ) { point in
         if verbose { print("durable through \(point.position), \(Timestamp.format(point.time))") }

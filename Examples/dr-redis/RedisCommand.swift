@@ -57,19 +57,67 @@ struct ServerArguments: ParsableArguments {
   @Option(help: "TLS: this client's key, in PEM.")
   var key: String?
 
-  func validate() throws { _ = try usage { try RedisConnectionSettings(url: server) } }
+  @Option(
+    help: ArgumentHelp(
+      "Sentinels that know the master, with commas between: host:port, or user@host:port.",
+      discussion: "Whoever is the master is reached as --server says, but for its address."))
+  var sentinel: String?
 
-  func connection() throws -> RedisConnectionSettings {
+  @Option(help: "The name by which the Sentinels know the master.")
+  var masterName: String?
+
+  @Option(help: "A file with the Sentinels' password. Without, the environment's REDIS_SENTINEL_AUTH, if it is there.")
+  var sentinelPasswordFile: String?
+
+  func validate() throws {
+    _ = try usage { try RedisConnectionSettings(url: server) }
+    guard (sentinel == nil) == (masterName == nil) else {
+      throw ValidationError("--sentinel and --master-name belong together")
+    }
+    guard sentinel != nil || sentinelPasswordFile == nil else {
+      throw ValidationError("--sentinel-password-file belongs to --sentinel")
+    }
+  }
+
+  /// The server; if Sentinels are named, the one that is the master now.
+  func connection(_ logger: Logger) async throws -> RedisConnectionSettings {
+    let settings = try settings()
+    return try await sentinels()?.master(settings, logger: logger) ?? settings
+  }
+
+  /// As whom to reach the server, and where it is if no Sentinel says.
+  func settings() throws -> RedisConnectionSettings {
     var settings = try RedisConnectionSettings(url: server)
-    if let passwordFile {
-      settings.password = .file(passwordFile)
-    } else if ProcessInfo.processInfo.environment["REDISCLI_AUTH"] != nil {
-      settings.password = .environment("REDISCLI_AUTH")
-    }
-    if ca != nil || cert != nil || key != nil {
-      settings.tls = RedisConnectionSettings.TLS(authorityFile: ca, certificateFile: cert, keyFile: key)
-    }
+    settings.password = password(passwordFile, "REDISCLI_AUTH")
+    if let tls { settings.tls = tls }
     return settings
+  }
+
+  /// Nil if none are named.
+  func sentinels() throws -> RedisSentinel? {
+    guard let sentinel, let masterName else { return nil }
+    let isSecure = try settings().tls != nil
+    let password = password(sentinelPasswordFile, "REDIS_SENTINEL_AUTH")
+    let all = try sentinel.split(separator: ",").map { text in
+      var one = try RedisConnectionSettings(url: text.contains("://") ? String(text) : "redis://\(text)")
+      if case .tcp(let host, 6379) = one.address, !text.hasSuffix(":6379") { one = one.with(host: host, port: 26379) }
+      one.password = password
+      if isSecure { one.tls = tls ?? RedisConnectionSettings.TLS() }
+      // There are others to ask.
+      one.connectTimeout = .seconds(3)
+      return one
+    }
+    return RedisSentinel(sentinels: all, masterName: masterName)
+  }
+
+  private var tls: RedisConnectionSettings.TLS? {
+    guard ca != nil || cert != nil || key != nil else { return nil }
+    return RedisConnectionSettings.TLS(authorityFile: ca, certificateFile: cert, keyFile: key)
+  }
+
+  private func password(_ file: String?, _ variable: String) -> RedisPassword? {
+    if let file { return .file(file) }
+    return ProcessInfo.processInfo.environment[variable] == nil ? nil : .environment(variable)
   }
 }
 

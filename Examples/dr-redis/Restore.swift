@@ -42,7 +42,8 @@ struct Restore: AsyncParsableCommand {
       let repository = Repository(tier: tier)
       let target = try targets.target()
       let manifest = try await settings.redisBackup(backup, in: repository, for: target)
-      var restorer = RedisOnlineRestorer(server: try server.connection(), archive: try settings.archive(tier))
+      var restorer = RedisOnlineRestorer(
+        server: try await server.connection(self.repository.logger), archive: try settings.archive(tier))
       restorer.address = address
       if replace { restorer.existingData = .replace(backUpInto: repository, encoding: try settings.encoding()) }
       restorer.progress = ProgressBar("restore").handler

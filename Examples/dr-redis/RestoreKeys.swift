@@ -54,7 +54,8 @@ struct RestoreKeys: AsyncParsableCommand {
       let settings = try repository.settings()
       let repository = Repository(tier: try await settings.tier(creating: false))
       let manifest = try await settings.redisBackup(backup, in: repository, for: .immediate)
-      var restorer = RedisKeyRestorer(server: try server.connection(), selection: try selection())
+      var restorer = RedisKeyRestorer(
+        server: try await server.connection(self.repository.logger), selection: try selection())
       restorer.replacesExisting = replace
       restorer.functions = functions ? (replace ? .replace : .add) : .leave
       restorer.valueLimit = valueLimit

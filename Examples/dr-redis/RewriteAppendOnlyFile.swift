@@ -19,10 +19,11 @@ struct RewriteAppendOnlyFile: AsyncParsableCommand {
 
   func run() async throws {
     try await reporting {
-      let settings = try server.connection()
+      let logger = ProgramLog.make("dr-redis", verbose: false)
+      let settings = try await server.connection(logger)
       let start = ContinuousClock.now
       try await RedisMaintenance.rewriteAppendOnlyFile(
-        settings, limit: .seconds(limit), logger: ProgramLog.make("dr-redis", verbose: false))
+        settings, limit: .seconds(limit), logger: logger)
       print("\(settings): rewritten in \(Format.duration(start.duration(to: .now)))")
     }
   }

@@ -66,18 +66,22 @@ public struct RedisChangeLog: ChangeSource, Service {
 
   public let archive: RedisLogArchive
   public let server: RedisConnectionSettings
+  public let sentinel: RedisSentinel?
   public let options: Options
   private let logger: Logger
   private let onDurable: @Sendable (RecoveryPoint) async -> Void
   private let onEvent: @Sendable (Event) async -> Void
 
   /// - Parameters:
+  ///   - sentinel: Asked for the master before each connection, so that the log goes on there after a failover; of `server`
+  ///     the address is not used then.
   ///   - logger: Used by ``run()``.
   ///   - onEvent: Called in order, beside the recovery points.
   ///   - onDurable: Called by ``run()`` as by ``follow(logger:onDurable:)``.
   /// - Throws: ``DRError`` with `invalidConfiguration` for options that cannot work.
   public init(
-    archive: RedisLogArchive, server: RedisConnectionSettings, options: Options = Options(), logger: Logger,
+    archive: RedisLogArchive, server: RedisConnectionSettings, sentinel: RedisSentinel? = nil,
+    options: Options = Options(), logger: Logger,
     onEvent: @escaping @Sendable (Event) async -> Void = { _ in },
     onDurable: @escaping @Sendable (RecoveryPoint) async -> Void = { _ in }
   ) throws {
@@ -90,6 +94,7 @@ public struct RedisChangeLog: ChangeSource, Service {
     }
     self.archive = archive
     self.server = server
+    self.sentinel = sentinel
     self.options = options
     self.logger = logger
     self.onEvent = onEvent
@@ -128,6 +133,7 @@ public struct RedisChangeLog: ChangeSource, Service {
       let received = journal.received
       do {
         try await located {
+          let server = try await sentinel?.master(server, logger: logger) ?? server
           if !hasLooked {
             try await ServerFacts.refuseClusterNode(
               server, advice: "a change log of a cluster does not exist: take RedisClusterSnapshot as often as needed",
@@ -135,7 +141,7 @@ public struct RedisChangeLog: ChangeSource, Service {
             resuming = try await startingPoint(logger)
             hasLooked = true
           }
-          try await connect(journal, resuming: journal.position ?? resuming, logger)
+          try await connect(server, journal, resuming: journal.position ?? resuming, logger)
         }
       } catch let error as DRError where !needsPerson(error) {
         logger.warning("the Redis change log is interrupted; trying again", metadata: ["error": "\(error)"])
@@ -166,12 +172,12 @@ public struct RedisChangeLog: ChangeSource, Service {
   }
 
   private func connect(
-    _ journal: ChangeJournal, resuming: ReplicationPosition?, _ logger: Logger
+    _ server: RedisConnectionSettings, _ journal: ChangeJournal, resuming: ReplicationPosition?, _ logger: Logger
   ) async throws {
     let session = try await ReplicaSession.start(
       server, resuming: resuming, spool: options.spool, logger: logger)
     do {
-      try await run(session, journal, resuming: resuming, logger)
+      try await run(session, server, journal, resuming: resuming, logger)
     } catch {
       await session.close()
       throw error
@@ -179,7 +185,8 @@ public struct RedisChangeLog: ChangeSource, Service {
   }
 
   private func run(
-    _ session: ReplicaSession, _ journal: ChangeJournal, resuming: ReplicationPosition?, _ logger: Logger
+    _ session: ReplicaSession, _ server: RedisConnectionSettings, _ journal: ChangeJournal,
+    resuming: ReplicationPosition?, _ logger: Logger
   ) async throws {
     switch try await session.next(waiting: server.timeLimit) {
     case .continues(let position):

@@ -14,7 +14,7 @@ public struct RedisSentinel: Sendable {
     self.masterName = masterName
   }
 
-  /// The master now, reached as given but for the address; it has been asked whether it is one.
+  /// The master now, reached as given but for the address; it has been asked whether it is one, if the user may `ROLE`.
   ///
   /// - Throws: ``DRError`` with `sourceFailed` if no Sentinel knows one, or if what it names is none (any more).
   public func master(_ settings: RedisConnectionSettings, logger: Logger) async throws -> RedisConnectionSettings {
@@ -29,7 +29,8 @@ public struct RedisSentinel: Sendable {
           continue
         }
         let master = settings.with(host: host, port: Int(port))
-        let role = try await RedisConnection.withConnection(master, logger: logger) { try await $0.command("ROLE") }
+        let role = try await RedisConnection.withConnection(master, logger: logger) { try await $0.send(["ROLE"]) }
+        if case .error(let refused) = role, refused.kind == "NOPERM" { return master }
         // In the middle of a failover a Sentinel may still name the old one.
         if role.elements?.first?.text == "master" { return master }
       } catch let error as DRError {
