@@ -20,6 +20,8 @@ package final class ReplicaSession: Sendable {
     var heartbeat: Task<Void, Never>?
   }
 
+  private static let largePiece = 128 << 10
+
   private let connection: RedisConnection
   private let backlog: ReplicaBacklog
   private let state: MutableBox<State>
@@ -96,11 +98,17 @@ package final class ReplicaSession: Sendable {
     let reader = Task { [self] in
       do {
         while true {
-          for piece in try await connection.link.receive(waiting: .seconds(60)) {
+          let pieces = try await connection.link.receive(waiting: .seconds(60))
+          for piece in pieces {
             for event in try state.withLock({ try $0.machine.receive(piece) }) {
               try await take(event)
-              if onlyDataSet, event == .payloadEnds { return await leave() }
+              if onlyDataSet, case .payloadEnds = event { return await leave() }
             }
+          }
+          // A server that sends while it saves gives many small pieces, each of which would wake three threads: meanwhile
+          // the connection gathers them.
+          if state.withLock({ $0.machine.isInPayload }), pieces.reduce(0, { $0 + $1.readableBytes }) < Self.largePiece {
+            try await Task.sleep(for: .milliseconds(4))
           }
         }
       } catch {

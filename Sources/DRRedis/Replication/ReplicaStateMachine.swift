@@ -52,6 +52,14 @@ package struct ReplicaStateMachine: Sendable {
 
   package var isStreaming: Bool { if case .streaming = phase { true } else { false } }
 
+  /// Whether what comes next is of the data set.
+  package var isInPayload: Bool {
+    switch phase {
+    case .counted, .marked: true
+    case .configuring, .synchronising, .header, .streaming: false
+    }
+  }
+
   /// Whether an acknowledgement may be sent. Not before the mark of a payload without a length was seen: at the first one the
   /// server goes on with the stream, and the mark is known only by being the last that came. Until then it needs none.
   package var mayAcknowledge: Bool {
