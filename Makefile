@@ -12,7 +12,7 @@ BENCH_FLAGS ?=
 
 SOURCES := Sources Tests Examples Benchmarks Package.swift
 
-.PHONY: help drill test build lint format bench bench-swift bench-tools bench-postgres bench-s3 bench-redis bench-rabbitmq clean
+.PHONY: help drill test build lint format bench bench-swift bench-tools bench-postgres bench-s3 bench-redis bench-rabbitmq bench-files clean
 
 help:
 	@echo 'make drill     destroy a throw-away PostgreSQL under load, bring it back, prove it (DRILL_FLAGS)'
@@ -44,7 +44,7 @@ lint:
 format:
 	$(SWIFT) format --in-place --recursive $(SOURCES)
 
-bench: bench-swift bench-tools bench-postgres bench-s3 bench-redis bench-rabbitmq
+bench: bench-swift bench-tools bench-postgres bench-s3 bench-redis bench-rabbitmq bench-files
 
 bench-swift:
 	Scripts/install-prerequisites build
@@ -75,6 +75,11 @@ bench-rabbitmq:
 	Scripts/install-prerequisites bench
 	$(SWIFT) build -c release --product dr-rabbitmq
 	Benchmarks/compare-rabbitmq $(BENCH_FLAGS)
+
+bench-files:
+	Scripts/install-prerequisites bench
+	$(SWIFT) build -c release --product dr-files
+	Benchmarks/compare-files $(BENCH_FLAGS)
 
 clean:
 	$(SWIFT) package clean

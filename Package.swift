@@ -32,11 +32,13 @@ let package = Package(
     .library(name: "DRPostgres", targets: ["DRPostgres"]),
     .library(name: "DRRedis", targets: ["DRRedis"]),
     .library(name: "DRRabbitMQ", targets: ["DRRabbitMQ"]),
+    .library(name: "DRFiles", targets: ["DRFiles"]),
     .library(name: "DRVerify", targets: ["DRVerify"]),
     .executable(name: "dr-drill", targets: ["dr-drill"]),
     .executable(name: "dr-postgres", targets: ["dr-postgres"]),
     .executable(name: "dr-redis", targets: ["dr-redis"]),
     .executable(name: "dr-rabbitmq", targets: ["dr-rabbitmq"]),
+    .executable(name: "dr-files", targets: ["dr-files"]),
     .executable(name: "dr-wal", targets: ["dr-wal"]),
     .executable(name: "dr-tier", targets: ["dr-tier"]),
     .executable(name: "dr-repository", targets: ["dr-repository"]),
@@ -96,6 +98,7 @@ let package = Package(
         logging, lifecycle,
       ],
       swiftSettings: settings),
+    .target(name: "DRFiles", dependencies: ["DRCore", "DRStorage", nioCore, logging], swiftSettings: settings),
     .target(name: "DRVerify", dependencies: ["DRCore", "DRStorage", nioCore, logging], swiftSettings: settings),
 
     // Examples: thin, they compose the rest
@@ -132,6 +135,9 @@ let package = Package(
       name: "dr-rabbitmq",
       dependencies: ["ExampleSupport", "DRCore", "DRStorage", "DRRabbitMQ", nioCore, logging, lifecycle, arguments],
       path: "Examples/dr-rabbitmq", swiftSettings: settings),
+    .executableTarget(
+      name: "dr-files", dependencies: ["ExampleSupport", "DRCore", "DRStorage", "DRFiles", logging, arguments],
+      path: "Examples/dr-files", swiftSettings: settings),
     .executableTarget(
       name: "dr-drill",
       dependencies: [
@@ -176,13 +182,18 @@ let package = Package(
       ],
       swiftSettings: settings),
     .testTarget(
+      name: "DRFilesTests",
+      dependencies: ["DRFiles", "DRStorage", "DRCore", "DRTestSupport", nioCore, logging, "dr-files"],
+      swiftSettings: settings),
+    .testTarget(
       name: "DRVerifyTests", dependencies: ["DRVerify", "DRStorage", "DRCore", "DRTestSupport", nioCore, logging],
       swiftSettings: settings),
     .testTarget(
       name: "ExampleTests",
       dependencies: [
-        "ExampleSupport", "DRPostgres", "DRRabbitMQ", "DRRedis", "DRSandbox", "DRStorage", "DRCore", "DRTestSupport",
-        nioCore, logging, "dr-drill", "dr-postgres", "dr-rabbitmq", "dr-redis", "dr-repository", "dr-tier",
+        "ExampleSupport", "DRFiles", "DRPostgres", "DRRabbitMQ", "DRRedis", "DRSandbox", "DRStorage", "DRCore",
+        "DRTestSupport",
+        nioCore, logging, "dr-drill", "dr-files", "dr-postgres", "dr-rabbitmq", "dr-redis", "dr-repository", "dr-tier",
         "dr-tier-check",
         "dr-wal",
       ],

@@ -110,7 +110,8 @@ enum ReadmeSession {
     let bin = "\(folder)/bin"
     try FileManager.default.createDirectory(atPath: bin, withIntermediateDirectories: false)
     let programs = [
-      "dr-drill", "dr-postgres", "dr-rabbitmq", "dr-redis", "dr-repository", "dr-tier", "dr-tier-check", "dr-wal",
+      "dr-drill", "dr-files", "dr-postgres", "dr-rabbitmq", "dr-redis", "dr-repository", "dr-tier", "dr-tier-check",
+      "dr-wal",
     ]
     for program in programs {
       let built = Bundle.main.bundleURL.appending(path: program).path

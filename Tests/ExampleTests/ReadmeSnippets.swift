@@ -1,4 +1,5 @@
 import DRCore
+import DRFiles
 import DRPostgres
 import DRStorage
 import Foundation
@@ -30,6 +31,21 @@ func restore(
   let outcome = try await restorer.restore(from: reader, to: .time(moment), logger: logger)
   // README end
   return outcome
+}
+
+func keepFiles(
+  _ repository: Repository, _ encoding: Encoding, identity: AgeIdentity, logger: Logger
+) async throws -> FileTreeRestorer.Report {
+  // README
+  let tree = FileTreeSource(
+    component: try Component(.config, "app"), root: "/srv/app", included: [".env", "*.conf", "certs"])
+  let files = try await repository.backUp(tree, cadence: .daily, encoding: encoding, logger: logger)
+  let restorer = FileTreeRestorer(destination: "/srv/app", placement: .inPlace, paths: ["certs"])
+  let reader = repository.reader(for: files, decoding: Decoding(identities: [identity]))
+  for change in try await restorer.diff(from: reader, logger: logger).entries { print(change) }
+  let report = try await restorer.run(from: reader, logger: logger)
+  // README end
+  return report
 }
 
 func keepInBucket(sealed: ByteBuffer) async throws {

@@ -54,7 +54,7 @@ package struct BackupPageScanner: Sendable {
         if let relation { check(slice, of: relation.name, relation.path) }
       case .fileEnd:
         relation = nil
-      case .directory, .symlink, .end:
+      case .directory, .symlink, .hardLink, .end:
         break
       }
     }

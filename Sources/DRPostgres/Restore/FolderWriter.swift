@@ -82,6 +82,8 @@ final class FolderWriter: @unchecked Sendable {
           if syncsEachFile, fsync(current.descriptor) != 0 { throw FileError.make("fsync", current.path) }
           guard close(current.descriptor) == 0 else { throw FileError.make("close", current.path) }
         }
+      case .hardLink(let member):
+        throw DRError(.malformedData, "the archive holds a hard link", object: member.path)
       case .end:
         break
       }

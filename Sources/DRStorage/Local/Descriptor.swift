@@ -1,4 +1,4 @@
-import NIOCore
+package import NIOCore
 
 import struct Foundation.Date
 
@@ -11,10 +11,10 @@ import struct Foundation.Date
 #endif
 
 /// An open file or folder; closed when the last reference goes. Every call here blocks.
-final class Descriptor: Sendable {
-  let number: Int32
+package final class Descriptor: Sendable {
+  package let number: Int32
 
-  init(_ number: Int32) { self.number = number }
+  package init(_ number: Int32) { self.number = number }
 
   deinit { close(number) }
 
@@ -69,7 +69,7 @@ final class Descriptor: Sendable {
   }
 
   /// Writes everything, straight from the buffer's memory, at the file's position.
-  func write(_ buffer: ByteBuffer) throws(SystemError) {
+  package func write(_ buffer: ByteBuffer) throws(SystemError) {
     try buffer.withUnsafeReadableBytes { (bytes) throws(SystemError) in
       var rest = bytes
       while let base = rest.baseAddress, !rest.isEmpty {
@@ -103,7 +103,7 @@ final class Descriptor: Sendable {
   }
 
   /// Asks the disk to start on what was written, without waiting: the sync at the end is short then.
-  func startWriteback(offset: Int64, count: Int64) {
+  package func startWriteback(offset: Int64, count: Int64) {
     _ = Descriptor.syncFileRange?(number, offset, count, 2)  // SYNC_FILE_RANGE_WRITE
   }
 
@@ -124,7 +124,7 @@ final class Descriptor: Sendable {
   }
 
   /// Makes the file's content, or the folder's entries, durable.
-  func sync() throws(SystemError) {
+  package func sync() throws(SystemError) {
     #if canImport(Darwin)
       // fsync leaves the bytes in the drive's cache there.
       if fcntl(number, F_FULLFSYNC) == 0 { return }
@@ -133,7 +133,7 @@ final class Descriptor: Sendable {
   }
 
   /// As ``sync()``, for a folder: some file systems (CIFS, FUSE) have nothing to sync there and say so.
-  func syncFolder() throws(SystemError) {
+  package func syncFolder() throws(SystemError) {
     try allowing(EINVAL, ENOTSUP, EBADF) { () throws(SystemError) in try sync() }
   }
 

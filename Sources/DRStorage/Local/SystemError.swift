@@ -9,11 +9,11 @@ import DRCore
 #endif
 
 /// A system call that failed, before it is known what that means for the tier.
-struct SystemError: Error {
-  let call: String
-  let number: Int32
+package struct SystemError: Error {
+  package let call: String
+  package let number: Int32
 
-  init(_ call: String, _ number: Int32 = errno) {
+  package init(_ call: String, _ number: Int32 = errno) {
     self.call = call
     self.number = number
   }
@@ -58,7 +58,7 @@ struct SystemError: Error {
 
 /// Makes a call for which some failures are an answer: nil stands for them.
 @discardableResult
-func allowing<Result>(
+package func allowing<Result>(
   _ numbers: Int32..., call: () throws(SystemError) -> Result
 ) throws(SystemError) -> Result? {
   do {
@@ -70,7 +70,7 @@ func allowing<Result>(
 
 /// Calls again while a signal interrupts, and throws for a result below zero.
 @discardableResult
-func systemCall<Result: SignedInteger>(_ name: String, _ body: () -> Result) throws(SystemError) -> Result {
+package func systemCall<Result: SignedInteger>(_ name: String, _ body: () -> Result) throws(SystemError) -> Result {
   while true {
     let result = body()
     if result >= 0 { return result }

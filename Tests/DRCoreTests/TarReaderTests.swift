@@ -1,5 +1,4 @@
 import DRCore
-import DRPostgres
 import DRTestSupport
 import Foundation
 import NIOCore
@@ -37,6 +36,7 @@ import Testing
           current = nil
         case .directory(let member): contents.folders.append(member.path)
         case .symlink(let member): contents.links[member.path] = member.linkTarget
+        case .hardLink(let member): Issue.record("a hard link: \(member.path)")
         case .end: contents.isEnded = true
         }
       }

@@ -1,7 +1,6 @@
-import DRCore
 import NIOCore
 
-/// One header block of a tar archive.
+/// One header block of a tar archive, as it is read.
 struct TarHeader {
   static let blockSize = 512
 
@@ -9,6 +8,10 @@ struct TarHeader {
   let size: Int64
   private let mode: UInt32
   private let modified: Int64
+  private let userID: Int64
+  private let groupID: Int64
+  private let userName: [UInt8]
+  private let groupName: [UInt8]
   private let name: [UInt8]
   private let link: [UInt8]
 
@@ -35,7 +38,12 @@ struct TarHeader {
     kind = bytes[156]
     size = try TarHeader.number(bytes[124..<136])
     mode = UInt32(truncatingIfNeeded: try TarHeader.number(bytes[100..<108])) & 0o7777
-    modified = try TarHeader.number(bytes[136..<148])
+    // A moment before 1970 is written in several ways; none that is read here matters to who reads no pax header.
+    modified = (try? TarHeader.number(bytes[136..<148])) ?? 0
+    userID = try TarHeader.number(bytes[108..<116])
+    groupID = try TarHeader.number(bytes[116..<124])
+    userName = TarHeader.text(bytes[265..<297])
+    groupName = TarHeader.text(bytes[297..<329])
     link = TarHeader.text(bytes[157..<257])
     let short = TarHeader.text(bytes[0..<100])
     // POSIX has a NUL after "ustar" and then the prefix; GNU has spaces, and other fields in its place.
@@ -46,22 +54,44 @@ struct TarHeader {
   func endsInSlash(_ overrides: TarOverrides) -> Bool { (overrides.path ?? name).last == UInt8(ascii: "/") }
 
   /// The member, with what extended headers said of it.
-  func member(_ overrides: TarOverrides) throws -> TarMember {
-    var raw = (overrides.path ?? name)[...]
+  func member(_ kind: TarMember.Kind, _ overrides: TarOverrides) throws -> TarMember {
+    var raw = (overrides.sparseName ?? overrides.path ?? name)[...]
     while raw.starts(with: "./".utf8) { raw = raw.dropFirst(2) }
     if raw.last == UInt8(ascii: "/"), raw.count > 1 { raw = raw.dropLast() }
-    let isFolder = kind == UInt8(ascii: "5")
-    if isFolder, raw.isEmpty || raw.elementsEqual(".".utf8) {
+    if kind == .folder, raw.isEmpty || raw.elementsEqual(".".utf8) {
       raw = []
     } else {
       try TarHeader.checkPath(raw)
     }
     let length = overrides.size ?? size
     guard length <= 1 << 60 else { throw DRError(.malformedData, "not a sound tar archive: a size of \(length) bytes") }
-    let target = overrides.linkTarget ?? link
-    return TarMember(
-      path: String(decoding: raw, as: UTF8.self), rawPath: [UInt8](raw), size: length, mode: mode, modified: modified,
-      linkTarget: kind == UInt8(ascii: "2") ? String(decoding: target, as: UTF8.self) : nil)
+    var member = TarMember(
+      kind: kind, rawPath: [UInt8](raw), size: length, mode: mode, modified: overrides.modified?.seconds ?? modified)
+    member.nanoseconds = overrides.modified?.nanoseconds ?? 0
+    member.userID = try TarHeader.identity(overrides.userID ?? userID)
+    member.groupID = try TarHeader.identity(overrides.groupID ?? groupID)
+    member.userName = String(decoding: overrides.userName ?? userName, as: UTF8.self)
+    member.groupName = String(decoding: overrides.groupName ?? groupName, as: UTF8.self)
+    member.attributes = overrides.attributes
+    member.accessACL = overrides.accessACL
+    member.defaultACL = overrides.defaultACL
+    switch kind {
+    case .file, .folder: break
+    case .symbolicLink: member.rawLinkTarget = overrides.linkTarget ?? link
+    case .hardLink:
+      var target = (overrides.linkTarget ?? link)[...]
+      while target.starts(with: "./".utf8) { target = target.dropFirst(2) }
+      try TarHeader.checkPath(target)
+      member.rawLinkTarget = [UInt8](target)
+    }
+    return member
+  }
+
+  private static func identity(_ number: Int64) throws -> UInt32 {
+    guard let identity = UInt32(exactly: number) else {
+      throw DRError(.malformedData, "not a sound tar archive: an owner of number \(number)")
+    }
+    return identity
   }
 
   private static func checkPath(_ path: ArraySlice<UInt8>) throws {

@@ -1,17 +1,25 @@
-import DRCore
 package import NIOCore
 
 /// Reads a tar archive, pushed in pieces cut anywhere: bytes in, events out.
 ///
-/// Reads ustar as PostgreSQL writes it, sizes in base 256 as GNU tar writes them, pax headers (`path`, `linkpath`,
-/// `size`; sparse files are refused) and GNU long names. Other kinds of member (hard links, devices) are refused. Made
-/// for hostile input: header checksums are compared, lengths are bounded, paths are checked (``TarMember/path``).
+/// Reads ustar as PostgreSQL writes it, sizes in base 256 as GNU tar writes them, pax headers and GNU long names, as far
+/// as its ``Dialect`` goes. Devices and other kinds of member are refused. Made for hostile input: header checksums are
+/// compared, lengths are bounded, paths are checked (``TarMember/path``).
 ///
 /// Content is handed out as slices that share the frames' storage; nothing is copied but a header that a cut goes
 /// through. Give a frame with ``append(_:)``, then take events with ``next()`` until it returns nil.
 ///
 /// Format: POSIX.1-2017, pax, "ustar Interchange Format".
 package struct TarReader: Sendable {
+  /// What an archive may hold.
+  package enum Dialect: Sendable {
+    /// Files, folders and symbolic links; of pax headers `path`, `linkpath` and `size`. Anything more is refused.
+    case files
+    /// What a file system has: hard links, sparse files (GNU 1.0), owners, fractions of seconds, extended attributes
+    /// and access control lists too. The folder that the archive was made of is a member, with an empty path.
+    case everything
+  }
+
   package enum Event: Sendable {
     /// A file starts; as many ``data(_:)`` as there is content follow, then ``fileEnd``.
     case file(TarMember)
@@ -19,6 +27,7 @@ package struct TarReader: Sendable {
     case fileEnd
     case directory(TarMember)
     case symlink(TarMember)
+    case hardLink(TarMember)
     /// The trailer: two blocks of zeroes. Nothing but zeroes may follow.
     case end
   }
@@ -28,21 +37,27 @@ package struct TarReader: Sendable {
     case content(remaining: Int64, padding: Int)
     case padding(Int)
     case extended(UInt8, remaining: Int, padding: Int)
+    case sparseMap(TarMember, TarSparseMap.Parser)
     case trailer
     case ended
     case failed(DRError)
   }
 
   private let object: String
+  private let dialect: Dialect
   private var state = State.header
   private var input = ByteBuffer()
   /// The offset of the next byte of input in the archive.
   private var offset: Int64 = 0
   private var collected = ByteBuffer()
-  private var overrides = TarOverrides()
+  private var overrides: TarOverrides
 
   /// - Parameter object: Names the archive in errors.
-  package init(object: String) { self.object = object }
+  package init(object: String, dialect: Dialect = .files) {
+    self.object = object
+    self.dialect = dialect
+    overrides = TarOverrides(dialect)
+  }
 
   /// Gives the next frame. All events of the frames before should have been taken: what is left of them is copied.
   package mutating func append(_ frame: ByteBuffer) {
@@ -113,6 +128,22 @@ package struct TarReader: Sendable {
         collected.clear()
         state = .padding(padding)
 
+      case .sparseMap(var member, var parser):
+        guard member.size >= parser.bytes + Int64(TarHeader.blockSize) else {
+          throw malformed("a sparse file without its map")
+        }
+        guard let block = take(TarHeader.blockSize) else { return nil }
+        guard let map = try located({ try parser.push(block.readableBytesView) }) else {
+          state = .sparseMap(member, parser)
+          continue
+        }
+        let padding = TarHeader.padding(member.size)
+        member.size -= parser.bytes
+        guard map.dataSize == member.size else { throw malformed("a sparse file whose map does not fit its data") }
+        member.sparse = map
+        state = .content(remaining: member.size, padding: padding)
+        return .file(member)
+
       case .trailer:
         guard let block = take(TarHeader.blockSize) else { return nil }
         guard block.readableBytesView.allSatisfy({ $0 == 0 }) else { throw malformed("a lone block of zeroes") }
@@ -136,32 +167,48 @@ package struct TarReader: Sendable {
     }
     switch header.kind {
     case UInt8(ascii: "x"), UInt8(ascii: "g"), UInt8(ascii: "L"), UInt8(ascii: "K"):
-      guard header.size <= TarOverrides.limit else { throw malformed("an extended header of \(header.size) bytes") }
+      guard header.size <= TarOverrides.limit(dialect) else {
+        throw malformed("an extended header of \(header.size) bytes")
+      }
       state = .extended(
         header.kind, remaining: Int(header.size), padding: TarHeader.padding(header.size))
       return nil
 
     case UInt8(ascii: "0"), 0, UInt8(ascii: "7"):
-      let member = try located { try header.member(overrides) }
+      let member = try located { try header.member(.file, overrides) }
+      let sparseLength = try located { try overrides.sparseFile() }
       // Old archives mark a folder by a trailing slash alone.
       guard !header.endsInSlash(overrides) else { throw malformed("a file whose name ends in a slash") }
-      overrides = TarOverrides()
+      overrides = TarOverrides(dialect)
+      if let sparseLength {
+        guard sparseLength <= 1 << 60 else { throw malformed("a sparse file of \(sparseLength) bytes") }
+        state = .sparseMap(member, TarSparseMap.Parser(length: sparseLength))
+        return nil
+      }
       state = .content(remaining: member.size, padding: TarHeader.padding(member.size))
       return .file(member)
 
-    case UInt8(ascii: "5"), UInt8(ascii: "2"):
-      let isLink = header.kind == UInt8(ascii: "2")
-      let member = try located { try header.member(overrides) }
-      guard member.size == 0 else { throw malformed("a folder or link with content") }
-      overrides = TarOverrides()
-      guard isLink else {
-        // "./" is the folder that the archive was made of.
-        return member.path.isEmpty ? nil : .directory(member)
-      }
+    case UInt8(ascii: "5"):
+      let member = try located { try header.member(.folder, overrides) }
+      guard member.size == 0 else { throw malformed("a folder with content") }
+      overrides = TarOverrides(dialect)
+      // "./" is the folder that the archive was made of.
+      return member.path.isEmpty && dialect == .files ? nil : .directory(member)
+
+    case UInt8(ascii: "2"):
+      let member = try located { try header.member(.symbolicLink, overrides) }
+      guard member.size == 0 else { throw malformed("a link with content") }
+      overrides = TarOverrides(dialect)
       return .symlink(member)
 
+    case UInt8(ascii: "1") where dialect == .everything:
+      let member = try located { try header.member(.hardLink, overrides) }
+      guard member.size == 0 else { throw malformed("a link with content") }
+      overrides = TarOverrides(dialect)
+      return .hardLink(member)
+
     default:
-      throw malformed("a member of kind \(header.kind), which is neither file, folder nor symbolic link")
+      throw malformed("a member of kind \(header.kind), which is neither file, folder nor link")
     }
   }
 

@@ -1,0 +1,194 @@
+import DRCore
+import DRStorage
+import Foundation
+import NIOCore
+
+/// Writes a tree into a folder that is this restore's own.
+///
+/// Blocking. `@unchecked Sendable`: one task uses it at a time, on its `BlockingExecutor`.
+final class TreeExtractor: TreeSink, @unchecked Sendable {
+  private(set) var files = 0
+  private(set) var links = 0
+  private(set) var bytes: Int64 = 0
+  /// Folders that were asked for themselves, not only on the way to something.
+  private(set) var selectedFolders: Set<[UInt8]> = []
+  let policy: AttributePolicy
+
+  private let chain: FolderChain
+  private let judge: SecretJudge
+  private var archive: TreeArchive
+  /// What the archive says of folders; given to those that were made, at the end.
+  private var described: [[UInt8]: TarMember] = [:]
+  private var made: [[UInt8]] = []
+  private var extracted: Set<[UInt8]>?
+  private var current: Writing?
+  #if os(Linux)
+    private let syncsEachFile = false
+  #else
+    private let syncsEachFile = true
+  #endif
+
+  private struct Writing {
+    var member: TarMember
+    var file: Descriptor
+    /// Bytes of content that came.
+    var done: Int64 = 0
+    var runs: ArraySlice<TarSparseMap.Run>
+    var inRun: Int64 = 0
+    var started: Int64 = 0
+    var scanner = SecretScanner()
+    var scanned = 0
+  }
+
+  init(
+    root: Descriptor, object: String, selection: PathSelection, judge: SecretJudge, policy: AttributePolicy,
+    foldsCase: Bool
+  ) {
+    chain = FolderChain(root: root)
+    archive = TreeArchive(object: object, foldsCase: foldsCase, selection: selection)
+    self.judge = judge
+    self.policy = policy
+    // Only a part of an archive can hold a link without what it links to.
+    extracted = selection.isEverything ? nil : []
+  }
+
+  func write(_ frame: ByteBuffer) throws { try archive.read(frame, into: self) }
+
+  /// Settles folders and makes everything durable. To be called once every digest was seen to be right.
+  func finish() throws {
+    try archive.finish()
+    made.append([])
+    // From the deepest: what is written into a folder changes its time.
+    for path in made.reversed() {
+      guard let member = described[path], let folder = try chain.folder(path) else { continue }
+      try located(path) {
+        try policy.attributes(of: member, isSecret: false).apply(to: folder)
+      }
+    }
+    guard !syncsEachFile, !DiskSync.syncFileSystem(chain.root.number) else { return }
+    if !syncsEachFile { throw SystemError("syncfs").restoring([]) }
+  }
+
+  func folder(_ member: TarMember, isSelected: Bool) throws {
+    described[member.rawPath] = member
+    guard isSelected else { return }
+    selectedFolders.insert(member.rawPath)
+    _ = try parent(ofChildIn: member.rawPath)
+  }
+
+  func begin(_ member: TarMember, isRepeated: Bool) throws {
+    let name = FileName.last(member.rawPath)
+    let folder = try parent(ofChildIn: FileName.parent(member.rawPath))
+    if isRepeated {
+      try located(member.rawPath) { try folder.unlink(name) }
+      files -= 1
+    }
+    let file = try located(member.rawPath) { try folder.create(name) }
+    current = Writing(
+      member: member, file: file, runs: (member.sparse?.runs ?? [TarSparseMap.Run(offset: 0, count: member.size)])[...])
+  }
+
+  func data(_ slice: ByteBuffer) throws {
+    guard var writing = current else { throw DRError(.malformedData, "content without a file") }
+    let path = writing.member.rawPath
+    try slice.withUnsafeReadableBytes { bytes in
+      writing.scanned = writing.scanner.scan(bytes, head: writing.scanned)
+      var rest = bytes
+      while !rest.isEmpty {
+        while let run = writing.runs.first, writing.inRun == run.count {
+          writing.runs.removeFirst()
+          writing.inRun = 0
+        }
+        guard let run = writing.runs.first else { throw DRError(.malformedData, "content behind a file's end") }
+        let part = UnsafeRawBufferPointer(rebasing: rest.prefix(Int(min(Int64(rest.count), run.count - writing.inRun))))
+        let (file, offset) = (writing.file, run.offset + writing.inRun)
+        try located(path) { try file.write(part, at: offset) }
+        writing.inRun += Int64(part.count)
+        rest = UnsafeRawBufferPointer(rebasing: rest.dropFirst(part.count))
+      }
+    }
+    writing.done += Int64(slice.readableBytes)
+    bytes += Int64(slice.readableBytes)
+    if writing.done - writing.started >= 8 << 20 {
+      // So that the sync at the end has little left to do.
+      writing.file.startWriteback(offset: writing.started, count: writing.done - writing.started)
+      writing.started = writing.done
+    }
+    current = writing
+  }
+
+  func end() throws {
+    guard let writing = current else { return }
+    current = nil
+    let path = writing.member.rawPath
+    let isSecret = writing.scanner.isSecret || judge.isSecret(path)
+    let attributes = policy.attributes(of: writing.member, isSecret: isSecret)
+    let syncs = syncsEachFile
+    try located(path) {
+      if let sparse = writing.member.sparse {
+        try systemCall("ftruncate") { ftruncate(writing.file.number, off_t(sparse.length)) }
+      }
+      try attributes.apply(to: writing.file)
+      if syncs { try writing.file.sync() }
+    }
+    files += 1
+    extracted?.insert(path)
+  }
+
+  func symbolicLink(_ member: TarMember) throws {
+    let name = FileName.last(member.rawPath)
+    let folder = try parent(ofChildIn: FileName.parent(member.rawPath))
+    let attributes = policy.attributes(of: member, isSecret: false)
+    let target = member.rawLinkTarget ?? []
+    try located(member.rawPath) {
+      try folder.makeSymbolicLink(name, to: target)
+      try attributes.apply(toLink: name, in: folder)
+    }
+    links += 1
+    extracted?.insert(member.rawPath)
+  }
+
+  func hardLink(_ member: TarMember) throws {
+    let target = member.rawLinkTarget ?? []
+    if let extracted, !extracted.contains(target) {
+      throw DRError(
+        .invalidConfiguration, "it is a further name of a file that was not asked for",
+        advice: "ask for '\(FileName.text(target))' as well", object: FileName.text(member.rawPath))
+    }
+    let source = try parent(ofChildIn: FileName.parent(target))
+    let folder = try parent(ofChildIn: FileName.parent(member.rawPath))
+    let isSecret = judge.isSecret(member.rawPath)
+    try located(member.rawPath) {
+      try source.link(FileName.last(target), in: folder, to: FileName.last(member.rawPath))
+      let status = try folder.fileStatus(FileName.last(member.rawPath))
+      if isSecret, status.kind == .file {
+        // The content came under a name that hides what it is.
+        let file = try folder.file(FileName.last(member.rawPath))
+        try systemCall("fchmod") { fchmod(file.number, mode_t(FileAttributes.secretMode(status.mode))) }
+      }
+    }
+    links += 1
+    extracted?.insert(member.rawPath)
+  }
+
+  /// The folder of a path, made if it is missing.
+  private func parent(ofChildIn path: [UInt8]) throws -> Descriptor {
+    do {
+      let folder = try chain.folder(path) { path, _ in self.made.append(path) }
+      guard let folder else { throw SystemError("openat", ENOENT) }
+      return folder
+    } catch let error as SystemError {
+      throw error.restoring(path)
+    }
+  }
+
+  private func located<Result>(
+    _ path: [UInt8], _ work: () throws -> Result
+  ) throws -> Result {
+    do {
+      return try work()
+    } catch let error as SystemError {
+      throw error.restoring(path)
+    }
+  }
+}

@@ -1,0 +1,193 @@
+import DRCore
+import DRFiles
+import DRStorage
+import DRTestSupport
+import Foundation
+import Testing
+
+@Suite struct RestoreTests {
+  @Test("A new folder is absent or empty, or nothing is touched; it appears whole")
+  func newFolder() async throws {
+    try await Place.with { place in
+      try place.write("a/file", "x")
+      let manifest = try await place.capture(try place.source())
+      try await place.restore(manifest, to: place.folder + "/above/new")
+      #expect(try await shell(#"diff -r "$1/tree" "$1/above/new"; ls -A "$1/above""#, place.folder) == "new\n")
+      let error = await refusal {
+        try await place.restore(manifest, to: place.folder + "/above/new")
+      }
+      #expect(error?.code == .destinationInUse)
+      try FileManager.default.createDirectory(atPath: place.folder + "/empty", withIntermediateDirectories: false)
+      try await place.restore(manifest, to: place.folder + "/empty/")
+      #expect(try await shell(#"diff -r "$1/tree" "$1/empty""#, place.folder).isEmpty)
+      for hostile in [place.folder + "/repository/x", "relative"] {
+        await refusal { try await place.restore(manifest, to: hostile) }
+      }
+      await refusal {
+        try await place.restore(manifest, to: place.folder + "/repository", .inPlace)
+      }
+    }
+  }
+
+  @Test("In place: what differs is replaced and kept aside, what is the same is not touched, what is more stays")
+  func inPlace() async throws {
+    try await Place.with { place in
+      try place.write("conf/changed", "as it was")
+      try place.write("conf/same", "same")
+      try place.write("conf/mode", "mode", mode: 0o640)
+      try place.write("gone/inner", "gone")
+      try await shell(#"ln -s same "$1/conf/link"; ln "$1/conf/same" "$1/second"; chmod 0750 "$1/conf""#, place.tree)
+      let manifest = try await place.capture(try place.source())
+      let before = try await fingerprint(place.tree)
+      let inode = try await shell(#"stat -c %i "$1/conf/same""#, place.tree)
+      try await shell(
+        #"cd "$1"; echo broken > conf/changed; chmod 0666 conf/mode; rm -r gone; ln -sfn elsewhere conf/link; echo more > more; chmod 0777 conf"#,
+        place.tree)
+
+      let broken = try await fingerprint(place.tree)
+      let diff = try await place.diff(manifest, with: place.tree)
+      let changes = diff.entries.map { "\($0.change) \($0.path)" }
+      #expect(
+        changes == [
+          "attributes conf", "content conf/changed", "content conf/link", "attributes conf/mode", "added gone",
+          "added gone/inner",
+        ], "\(diff)")
+      #expect(diff.same == 3)
+      // A dry run writes nothing.
+      #expect(try await fingerprint(place.tree) == broken)
+
+      let report = try await place.restore(manifest, to: place.tree, .inPlace)
+      #expect(report.replaced == 3 && report.added == 1 && report.same == 2, "\(report)")
+      let aside = try #require(report.movedAside)
+      #expect(
+        try await shell(
+          #"cd "$1"; cat conf/changed; readlink conf/link; stat -c %a conf/mode .; find . -type f | wc -l"#, aside)
+          == "broken\nelsewhere\n666\n700\n2\n")
+      #expect(try await shell(#"stat -c %i "$1/conf/same"; cat "$1/more""#, place.tree) == inode + "more\n")
+      try await shell(#"rm -r "$2"; rm "$1/more""#, place.tree, aside)
+      let after = try await fingerprint(place.tree)
+      #expect(unrooted(after) == unrooted(before))
+      #expect(try await shell(#"ls -A "$1" | grep -c dr- || true"#, place.tree) == "0\n")
+      let again = try await place.restore(manifest, to: place.tree, .inPlace)
+      #expect(again.replaced == 0 && again.added == 0 && again.movedAside == nil)
+      #expect(try await place.diff(manifest, with: place.tree).isEmpty)
+    }
+  }
+
+  @Test("A part: by path and by pattern, with the folders above it as they were")
+  func parts() async throws {
+    try await Place.with { place in
+      for path in ["a/one.conf", "a/two.txt", "b/c/three.conf", "b/four"] { try place.write(path, path) }
+      try await shell(#"chmod 0711 "$1/b"; chmod 0755 "$1/b/c"; ln "$1/a/two.txt" "$1/z""#, place.tree)
+      let manifest = try await place.capture(try place.source())
+      try await place.restore(manifest, to: place.folder + "/some", paths: ["*.conf"])
+      #expect(
+        try await shell(#"cd "$1"; find . -type f | sort; stat -c %a b"#, place.folder + "/some")
+          == "./a/one.conf\n./b/c/three.conf\n711\n")
+      try await shell(#"chmod 0700 "$1/b"; echo broken > "$1/b/four"; echo broken > "$1/a/one.conf""#, place.tree)
+      let report = try await place.restore(manifest, to: place.tree, .inPlace, paths: ["b/four"])
+      #expect(report.replaced == 1)
+      // A folder that was not asked for keeps its mode.
+      #expect(try await shell(#"cd "$1"; cat b/four a/one.conf; stat -c %a b"#, place.tree) == "b/fourbroken\n700\n")
+      let missing = await refusal {
+        try await place.restore(manifest, to: place.folder + "/none", paths: ["nothing"])
+      }
+      #expect(missing?.code == .objectNotFound)
+      let alone = await refusal {
+        try await place.restore(manifest, to: place.folder + "/none", paths: ["z"])
+      }
+      #expect(alone?.advice?.contains("a/two.txt") == true)
+      try await place.restore(manifest, to: place.folder + "/both", paths: ["z", "two.txt"])
+      #expect(
+        try await shell(#"stat -c %h "$1/both/z"; ls -A "$1" | grep -c restore || true"#, place.folder) == "2\n0\n")
+    }
+  }
+
+  @Test("In place nothing is written through a symbolic link that lies in the destination")
+  func linksInTheDestination() async throws {
+    try await Place.with { place in
+      try place.write("conf/file", "new")
+      let manifest = try await place.capture(try place.source())
+      try await shell(
+        #"mkdir -p "$1/victim" "$1/there"; echo untouched > "$1/victim/file"; ln -s ../victim "$1/there/conf""#,
+        place.folder)
+      let error = await refusal {
+        try await place.restore(manifest, to: place.folder + "/there", .inPlace)
+      }
+      #expect(error?.code == .destinationInUse)
+      #expect(try await place.diff(manifest, with: place.folder + "/there").entries.contains { $0.change == .conflict })
+      #expect(
+        try await shell(#"cat "$1/victim/file"; ls -A "$1/victim" "$1/there""#, place.folder).contains("untouched\n"))
+      // A link in the place of a file is replaced, and what it points to is not written.
+      try await shell(
+        #"rm "$1/there/conf"; mkdir "$1/there/conf"; ln -s ../../victim/file "$1/there/conf/file""#, place.folder)
+      try await place.restore(manifest, to: place.folder + "/there", .inPlace)
+      #expect(
+        try await shell(#"cat "$1/victim/file" "$1/there/conf/file"; test ! -L "$1/there/conf/file""#, place.folder)
+          == "untouched\nnew")
+    }
+  }
+
+  @Test("A damaged backup changes nothing, wherever the damage is")
+  func damaged() async throws {
+    try await Place.with { place in
+      for number in 0..<40 {
+        try place.write(
+          "f\(number)", String(decoding: TestData.rows(20_000, seed: UInt64(number)).readableBytesView, as: UTF8.self))
+      }
+      let manifest = try await place.capture(try place.source())
+      try await shell(#"cp -a "$1/tree" "$1/there"; for f in "$1"/there/f*; do echo old > "$f"; done"#, place.folder)
+      let before = try await fingerprint(place.folder + "/there")
+      let key = try manifest.artifact("tree.tar").key
+      let file = "\(place.folder)/repository/\(key)"
+      let good = try Data(contentsOf: URL(fileURLWithPath: file))
+      for part in 0..<12 {
+        var bytes = good
+        bytes[good.count * part / 12 + 3] ^= 0x10
+        try bytes.write(to: URL(fileURLWithPath: file))
+        for (folder, placement) in [("new", FileTreeRestorer.Placement.newFolder), ("there", .inPlace)] {
+          await refusal {
+            try await place.restore(manifest, to: "\(place.folder)/\(folder)", placement)
+          }
+        }
+        #expect(!FileManager.default.fileExists(atPath: place.folder + "/new"))
+      }
+      try await shell(#"touch -r "$1/tree" "$1/there""#, place.folder)
+      let after = try await fingerprint(place.folder + "/there")
+      #expect(after == before)
+    }
+  }
+
+  @Test("Set-user-ID bits come back only when told, and the report says so; unknown accounts in lists too")
+  func privileges() async throws {
+    try await Place.with { place in
+      try place.write("tool", "x")
+      try await shell(#"chmod 4755 "$1/tool""#, place.tree)
+      let manifest = try await place.capture(try place.source())
+      let report = try await place.restore(manifest, to: place.folder + "/without")
+      #expect(report.findings.map(\.check) == ["restored-privileges"])
+      #expect(try await shell(#"stat -c %a "$1""#, place.folder + "/without/tool") == "755\n")
+      let list = TarForge.pax([
+        ("SCHILY.acl.access", "user::rw-,user:nobody-knows-him:rw-,group::r--,mask::rw-,other::r--")
+      ])
+      let foreign = try await place.store(tar: list + TarForge.member("a", content: "x") + TarForge.trailer)
+      let told = try await place.restore(foreign, to: place.folder + "/list")
+      #expect(told.findings.map(\.check) == ["restored-acls"])
+    }
+  }
+
+  @Test("A backup is chosen by time, and one that is later than the target is refused")
+  func time() async throws {
+    try await Place.with { place in
+      try place.write("a", "x")
+      let manifest = try await place.capture(try place.source())
+      let restorer = FileTreeRestorer(destination: place.folder + "/new")
+      let reader = place.repository.reader(for: manifest)
+      let early = await refusal {
+        try await restorer.restore(from: reader, to: .time(manifest.started - 60), logger: quiet)
+      }
+      #expect(early?.code == .targetUnreachable)
+      #expect(try await restorer.restore(from: reader, to: .time(Date() + 1), logger: quiet).items == 1)
+    }
+  }
+}
