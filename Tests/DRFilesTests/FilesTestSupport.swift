@@ -16,11 +16,20 @@ struct Place {
 
   var tree: String { folder + "/tree" }
 
-  static func with<Result>(_ body: (Place) async throws -> Result) async throws -> Result {
+  /// - Parameter inMemory: On a file system of its own, which needs no disk.
+  static func with<Result>(inMemory: Bool = false, _ body: (Place) async throws -> Result) async throws -> Result {
     try await withTemporaryFolder { folder in
-      let tier = try await LocalTier(root: folder + "/repository", creating: true)
-      try FileManager.default.createDirectory(atPath: folder + "/tree", withIntermediateDirectories: false)
-      return try await body(Place(folder: folder, repository: Repository(tier: tier)))
+      if inMemory { try await shell(#"mount -t tmpfs -o size=4g,nr_inodes=2m none "$1""#, folder) }
+      do {
+        let tier = try await LocalTier(root: folder + "/repository", creating: true)
+        try FileManager.default.createDirectory(atPath: folder + "/tree", withIntermediateDirectories: false)
+        let result = try await body(Place(folder: folder, repository: Repository(tier: tier)))
+        if inMemory { try await shell(#"umount "$1""#, folder) }
+        return result
+      } catch {
+        if inMemory { try await shell(#"umount --lazy "$1""#, folder) }
+        throw error
+      }
     }
   }
 

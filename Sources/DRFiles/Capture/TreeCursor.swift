@@ -182,17 +182,21 @@ final class TreeCursor: @unchecked Sendable {
 
   // MARK: Members
 
-  /// Writes the folders above what is about to be written that are not in the archive yet.
+  /// Writes the folders above what is about to be written that are not in the archive yet, the uppermost first.
   private func writeParents() throws {
     for index in levels.indices where !levels[index].isWritten {
       levels[index].isWritten = true
-      try write(levels[index].folder, levels[index].path, levels[index].status)
+      try writeFolder(levels[index].folder, levels[index].path, levels[index].status)
     }
   }
 
   private func write(_ folder: Descriptor, _ path: [UInt8], _ status: FileStatus) throws {
     if isSurvey { return }
     try writeParents()
+    try writeFolder(folder, path, status)
+  }
+
+  private func writeFolder(_ folder: Descriptor, _ path: [UInt8], _ status: FileStatus) throws {
     var member = member(.folder, path, status)
     try addAttributes(&member, folder)
     TarWriter.write(member, into: &pending)

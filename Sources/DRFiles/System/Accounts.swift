@@ -13,7 +13,8 @@ final class Accounts {
   func userName(_ number: UInt32) -> String {
     if let known = userNames[number] { return known }
     var entry = passwd()
-    let name = Accounts.lookUp(&entry, { getpwuid_r(number, $0, $1, $2, $3) }) { String(cString: $0.pw_name) } ?? ""
+    let name =
+      Accounts.lookUp(&entry, { getpwuid_r(number, $0, $1, $2, $3) }, take: { String(cString: $0.pw_name) }) ?? ""
     userNames[number] = name
     return name
   }
@@ -21,7 +22,8 @@ final class Accounts {
   func groupName(_ number: UInt32) -> String {
     if let known = groupNames[number] { return known }
     var entry = group()
-    let name = Accounts.lookUp(&entry, { getgrgid_r(number, $0, $1, $2, $3) }) { String(cString: $0.gr_name) } ?? ""
+    let name =
+      Accounts.lookUp(&entry, { getgrgid_r(number, $0, $1, $2, $3) }, take: { String(cString: $0.gr_name) }) ?? ""
     groupNames[number] = name
     return name
   }
@@ -29,7 +31,7 @@ final class Accounts {
   func userNumber(_ name: String) -> UInt32? {
     if let known = users[name] { return known }
     var entry = passwd()
-    let number = Accounts.lookUp(&entry, { getpwnam_r(name, $0, $1, $2, $3) }) { $0.pw_uid }
+    let number = Accounts.lookUp(&entry, { getpwnam_r(name, $0, $1, $2, $3) }, take: { $0.pw_uid })
     users[name] = .some(number)
     return number
   }
@@ -37,7 +39,7 @@ final class Accounts {
   func groupNumber(_ name: String) -> UInt32? {
     if let known = groups[name] { return known }
     var entry = group()
-    let number = Accounts.lookUp(&entry, { getgrnam_r(name, $0, $1, $2, $3) }) { $0.gr_gid }
+    let number = Accounts.lookUp(&entry, { getgrnam_r(name, $0, $1, $2, $3) }, take: { $0.gr_gid })
     groups[name] = .some(number)
     return number
   }
@@ -47,7 +49,7 @@ final class Accounts {
     _ entry: inout Entry,
     _ call: (
       UnsafeMutablePointer<Entry>, UnsafeMutablePointer<CChar>, Int, UnsafeMutablePointer<UnsafeMutablePointer<Entry>?>
-    ) -> Int32, _ take: (Entry) -> Result
+    ) -> Int32, take: (Entry) -> Result
   ) -> Result? {
     var size = 4096
     while size <= 1 << 20 {
