@@ -59,14 +59,14 @@ import Testing
         typical = begun.duration(to: .now)
         try removeKept(place.tree)
       }
-      /// Waits until old files are being kept: from then on files are put in place.
+      /// Waits until a file that chance chose has been replaced: then some are new and some old.
       func untilPlacing(_ limit: Duration) async throws {
-        let end = ContinuousClock.now + limit
-        while ContinuousClock.now < end {
-          let names = try FileManager.default.contentsOfDirectory(atPath: place.tree)
-          if names.contains(where: { $0.hasPrefix(".dr-before-") }) { return }
-          try await Task.sleep(for: .milliseconds(1))
+        let path = "\(place.tree)/\(paths[Int.random(in: 0..<paths.count, using: &random)])"
+        func number() throws -> Int? {
+          try FileManager.default.attributesOfItem(atPath: path)[.systemFileNumber] as? Int
         }
+        let (before, end) = (try number(), ContinuousClock.now + limit)
+        while try number() == before, ContinuousClock.now < end { try await Task.sleep(for: .microseconds(50)) }
       }
       var (killed, mixed, faster, version) = (0, 0, 0, 0)
       for _ in 0..<Self.kills * 6 where killed < Self.kills || mixed == 0 {
@@ -76,7 +76,6 @@ import Testing
           try await Task.sleep(for: typical * Double.random(in: 0...1.05, using: &random))
         } else {
           try await untilPlacing(typical * 2)
-          try await Task.sleep(for: typical * Double.random(in: 0...0.4, using: &random))
         }
         process.signal(SIGKILL)
         let status = try await process.wait()
