@@ -1,9 +1,13 @@
 // The least that librabbitmq can do, to hold dr-rabbitmq against: it reads a queue without taking its messages and throws
-// them away, or publishes equal messages with confirms in a window.
+// them away, or publishes messages with confirms in a window.
 //
-//   loop dump    PORT USER VHOST QUEUE classic|quorum|stream COUNT
+//   loop dump    PORT USER VHOST QUEUE classic|quorum|stream COUNT [whole]
 //   loop publish PORT USER VHOST QUEUE COUNT SIZE WINDOW
+//   loop settle  PORT USER VHOST QUEUE COUNT
 //
+// What was read goes back when the connection ends, which takes the broker a while: settle waits until all is there again, and
+// so does a dump that is to leave the queue whole.
+// Messages are lines of JSON, of words and of digits that nobody can guess: zstd at level 1 makes a third of them.
 // The password is in RABBITMQ_PASSWORD. Prints messages and seconds, connecting included.
 #include <amqp.h>
 #include <amqp_framing.h>
@@ -67,12 +71,44 @@ static void dump(const char *queue, const char *type, long count) {
   }
 }
 
+enum { bodies = 4096 };  // all different, made beforehand: more than a compressor looks back
+
+static char *make_bodies(int size) {
+  static const char *words[] = {"order",  "customer", "amount",  "pending", "street", "retry",  "invoice", "shipped",
+                                "region", "payload",  "version", "created", "status", "total",  "account", "message"};
+  uint64_t random = 88172645463325252u;
+  char *all = malloc((size_t)bodies * size + 64);
+  for (int i = 0; i < bodies; i++) {
+    char *body = all + (size_t)i * size;
+    int at = snprintf(body, size + 1, "{\"id\":%d", i);
+    while (at < size) {
+      random ^= random << 13, random ^= random >> 7, random ^= random << 17;
+      at += snprintf(body + at, size - at + 1, ",\"%s\":\"%s %08x\"", words[random & 15], words[random >> 4 & 15],
+                     (unsigned)(random >> 32));
+    }
+  }
+  return all;
+}
+
+static void settle(const char *queue, long count) {
+  long ready = -1;
+  for (double end = now() + 120; now() < end;) {
+    amqp_queue_declare_ok_t *answer =
+        amqp_queue_declare(c, 1, amqp_cstring_bytes(queue), 1, 0, 0, 0, amqp_empty_table);
+    if (!answer) die("queue.declare");
+    ready = answer->message_count;
+    amqp_maybe_release_buffers(c);
+    if (ready == count) return;
+    nanosleep(&(struct timespec){0, 10000000}, NULL);
+  }
+  fprintf(stderr, "loop: %s has %ld messages, not %ld\n", queue, ready, count);
+  exit(2);
+}
+
 static void publish(const char *queue, long count, int size, int window) {
   amqp_confirm_select(c, 1);
   check("confirm.select");
-  char *body = malloc(size);
-  memset(body, 'x', size);
-  amqp_bytes_t bytes = {size, body};
+  char *all = make_bodies(size);
   amqp_basic_properties_t properties;
   memset(&properties, 0, sizeof properties);
   properties._flags = AMQP_BASIC_DELIVERY_MODE_FLAG;
@@ -80,6 +116,7 @@ static void publish(const char *queue, long count, int size, int window) {
   uint64_t confirmed = 0;  // every message up to this one
   char *done = calloc(count + 2, 1);
   for (long sent = 1; sent <= count; sent++) {
+    amqp_bytes_t bytes = {size, all + (size_t)(sent % bodies) * size};
     if (amqp_basic_publish(c, 1, amqp_empty_bytes, amqp_cstring_bytes(queue), 1, 0, &properties, bytes) != 0) die("publish");
     while (sent - (long)confirmed >= window || (sent == count && (long)confirmed < count)) {
       amqp_frame_t frame;
@@ -93,9 +130,7 @@ static void publish(const char *queue, long count, int size, int window) {
   }
 }
 
-int main(int n, char **a) {
-  if (n < 8) { fprintf(stderr, "see the top of loop.c\n"); return 64; }
-  double start = now();
+static void connect_to(char **a) {
   c = amqp_new_connection();
   amqp_socket_t *socket = amqp_tcp_socket_new(c);
   if (!socket || amqp_socket_open(socket, "127.0.0.1", atoi(a[2]))) die("connecting");
@@ -104,9 +139,27 @@ int main(int n, char **a) {
     die("login");
   amqp_channel_open(c, 1);
   check("channel");
+}
+
+int main(int n, char **a) {
+  if (n < 7) { fprintf(stderr, "see the top of loop.c\n"); return 64; }
+  double start = now();
+  connect_to(a);
   long count;
-  if (strcmp(a[1], "dump") == 0) dump(a[5], a[6], count = atol(a[7]));
-  else publish(a[5], count = atol(a[6]), atoi(a[7]), n > 8 ? atoi(a[8]) : 1000);
+  if (strcmp(a[1], "dump") == 0 && n > 7) {
+    dump(a[5], a[6], count = atol(a[7]));
+    if (n > 8) {
+      amqp_destroy_connection(c);
+      connect_to(a);
+      settle(a[5], count);
+    }
+  } else if (strcmp(a[1], "settle") == 0) {
+    settle(a[5], count = atol(a[6]));
+  } else if (n > 8) {
+    publish(a[5], count = atol(a[6]), atoi(a[7]), atoi(a[8]));
+  } else {
+    die("reading the arguments");
+  }
   printf("%ld %.3f\n", count, now() - start);
   amqp_destroy_connection(c);
   return 0;
