@@ -2,8 +2,11 @@
 // Wrappers where librabbitmq's own interface hurts in Swift: unions, variadic functions, struct timeval.
 #include <stddef.h>
 #include <stdint.h>
+#include <errno.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/time.h>
+#include <sys/types.h>
 #if __has_include(<rabbitmq-c/amqp.h>)
 #include <rabbitmq-c/amqp.h>
 #include <rabbitmq-c/framing.h>
@@ -74,6 +77,23 @@ static inline amqp_rpc_reply_t dr_amqp_login(
 static inline int dr_amqp_socket_open(amqp_socket_t *socket, const char *host, int port, int64_t microseconds) {
   struct timeval limit = {microseconds / 1000000, microseconds % 1000000};
   return amqp_socket_open_noblock(socket, host, port, &limit);
+}
+
+// Whole frames of the caller's own making, without TLS only. Gives the number of bytes that the socket took, 0 if it has no room
+// now, or -1.
+static inline int64_t dr_amqp_send(amqp_connection_state_t connection, const void *bytes, size_t length) {
+#ifdef MSG_NOSIGNAL
+  ssize_t sent = send(amqp_get_sockfd(connection), bytes, length, MSG_NOSIGNAL);
+#else
+  ssize_t sent = send(amqp_get_sockfd(connection), bytes, length, 0);
+#endif
+  if (sent >= 0) return sent;
+  return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR ? 0 : -1;
+}
+
+// Waits end only when so many bytes are there: one wake-up for many messages. A hint; whoever waits must look again after a while.
+static inline void dr_amqp_gather(amqp_connection_state_t connection, int bytes) {
+  setsockopt(amqp_get_sockfd(connection), SOL_SOCKET, SO_RCVLOWAT, &bytes, sizeof bytes);
 }
 
 static inline void dr_amqp_set_limits(amqp_connection_state_t connection, int64_t handshake, int64_t rpc) {

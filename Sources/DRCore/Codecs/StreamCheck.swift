@@ -1,7 +1,7 @@
-import NIOCore
+package import NIOCore
 
 /// Counts and digests bytes as they pass, and compares them with what a manifest states.
-struct StreamCheck: Sendable {
+package struct StreamCheck: Sendable {
   private let kind: String
   private let size: Int64
   private let sha256: String?
@@ -12,14 +12,14 @@ struct StreamCheck: Sendable {
   /// - Parameters:
   ///   - kind: Which bytes: `raw`, `stored`.
   ///   - sha256: Nil: only their number is compared.
-  init(_ kind: String, size: Int64, sha256: String?, object: String) {
+  package init(_ kind: String, size: Int64, sha256: String?, object: String) {
     self.kind = kind
     self.size = size
     self.sha256 = sha256
     self.object = object
   }
 
-  mutating func add(_ buffer: ByteBuffer) {
+  package mutating func add(_ buffer: ByteBuffer) {
     seen += Int64(buffer.readableBytes)
     if sha256 != nil { digest.update(buffer) }
   }
@@ -33,7 +33,7 @@ struct StreamCheck: Sendable {
   }
 
   /// - Throws: ``DRError``: `truncatedData` if there were too few, `corruptData` if they are others.
-  func finish() throws {
+  package func finish() throws {
     try refuseExcess()
     guard seen == size else {
       throw DRError(

@@ -33,10 +33,20 @@ public protocol BackupReader: Sendable {
   ///
   /// - Throws: As ``read(_:)``.
   func readStored(_ artifact: BackupManifest.Artifact) async throws -> ByteStream
+
+  /// Reads an artifact to its end and compares it with the manifest, for who must know that it is whole before he begins.
+  /// The digest of the stored bytes says so; they need not be decrypted and decompressed for it.
+  ///
+  /// - Throws: As ``read(_:)``, and `truncatedData`.
+  func verify(_ artifact: BackupManifest.Artifact) async throws
 }
 
 extension BackupReader {
   public func readStored(_ artifact: BackupManifest.Artifact) async throws -> ByteStream { try await read(artifact) }
+
+  public func verify(_ artifact: BackupManifest.Artifact) async throws {
+    for try await _ in try await read(artifact) {}
+  }
 }
 
 /// What a restore did.

@@ -1,5 +1,6 @@
 import CRabbitMQ
 import DRCore
+import Foundation
 import NIOCore
 
 /// What is done to a message when it is published again.
@@ -46,6 +47,9 @@ package struct PublishWindow: Sendable {
 
   /// Unconfirmed messages at most.
   package let limit: Int
+  /// Bytes of unconfirmed bodies after which nothing goes out before some are confirmed.
+  static let byteLimit = 32 << 20
+  private(set) var bytes = 0
   private var ring: [InFlight] = []
   private var head = 0
   /// Every message of a lower number is in its queue.
@@ -64,12 +68,15 @@ package struct PublishWindow: Sendable {
   }
 
   package var count: Int { ring.count - head }
+  var isFull: Bool { count >= limit || bytes >= Self.byteLimit }
+  var isHalfEmpty: Bool { count <= limit / 2 && bytes <= Self.byteLimit / 2 }
 
   /// Says that no message of a lower number is still to come.
   mutating func pass(to number: UInt64) { if count == 0 { confirmed = max(confirmed, number) } }
 
   mutating func add(tag: UInt64, _ message: ArchivedMessage) {
     ring.append(InFlight(tag: tag, number: message.number, body: message.body))
+    bytes += message.body.readableBytes
     published += 1
   }
 
@@ -85,6 +92,7 @@ package struct PublishWindow: Sendable {
     }
     while head < ring.count, ring[head].isConfirmed {
       confirmed = ring[head].number + 1
+      bytes -= ring[head].body.readableBytes
       head += 1
     }
     if head > 1024, head * 2 > ring.count {
@@ -122,15 +130,16 @@ extension AMQPConnection {
   ) async throws {
     try await cancellable {
       for message in messages {
-        guard window.failures.isEmpty else { return }
         try makeRoom(for: message.number, in: &window, onProgress)
-        guard window.failures.isEmpty else { return }
+        guard window.failures.isEmpty else { break }
         try publishOne(message, republishing, &window)
-        if window.published & 63 == 0 {
+        if outgoing.buffer.readableBytes >= Self.sendSize || window.published & 0xFF == 0 {
+          try send(&window)
           try takeConfirms(&window, within: .zero)
-          if window.published & 0xFFF == 0, isCancelled.load(ordering: .relaxed) { throw CancellationError() }
+          if isCancelled.load(ordering: .relaxed) { throw CancellationError() }
         }
       }
+      try send(&window)
     }
   }
 
@@ -151,9 +160,10 @@ extension AMQPConnection {
     for number: UInt64, in window: inout PublishWindow, _ onProgress: (UInt64) throws -> Void
   ) throws {
     window.pass(to: number)
-    guard window.count >= window.limit || number >= window.noted + UInt64(window.limit) else { return }
+    guard window.isFull || number >= window.noted + UInt64(window.limit) else { return }
+    try send(&window)
     // A whole half at once: each record of it costs a write to disk.
-    while window.count > window.limit / 2, window.failures.isEmpty { try wait(&window) }
+    while !window.isHalfEmpty, window.failures.isEmpty { try wait(&window) }
     window.pass(to: number)
     try onProgress(window.confirmed)
     window.noted = window.confirmed
@@ -161,54 +171,105 @@ extension AMQPConnection {
 
   private func wait(_ window: inout PublishWindow) throws {
     guard try !takeConfirms(&window, within: settings.timeLimit) else { return }
-    throw DRError(
-      .timedOut, "the broker confirmed nothing for \(settings.timeLimit)",
+    throw tookNothing("confirmed nothing")
+  }
+
+  private func tookNothing(_ what: String) -> DRError {
+    DRError(
+      .timedOut, "the broker \(what) for \(settings.timeLimit)",
       advice: isBlocked
         ? "it has stopped publishers: see its memory and disk alarms"
         : "see its load, and its alarms; a restore with a journal goes on where this one stopped")
   }
 
+  /// Bytes after which what is to be published is sent.
+  private static let sendSize = 64 << 10
+
   private func publishOne(
     _ message: ArchivedMessage, _ republishing: Republishing, _ window: inout PublishWindow
   ) throws {
     let handle = try opened
-    let status = try message.properties.withUnsafeReadableBytes { raw in
+    try message.properties.withUnsafeReadableBytes { raw in
       let properties = try handle.decode(properties: raw)
-      prepare(properties, of: handle, republishing, &window)
-      return message.body.withUnsafeReadableBytes { body in
-        AMQPHandle.withBytes(republishing.exchange) { exchange in
-          let send = { (key: amqp_bytes_t) in
-            amqp_basic_publish(
-              handle.connection, AMQPHandle.channel, exchange, key, 1, 0, properties,
-              amqp_bytes_t(len: body.count, bytes: UnsafeMutableRawPointer(mutating: body.baseAddress)))
+      let isChanged = prepare(properties, of: handle, republishing, &window)
+      try AMQPHandle.withBytes(republishing.exchange) { exchange in
+        func put(_ key: UnsafeRawBufferPointer) throws {
+          guard exchange.len < 256, key.count < 256 else {
+            throw DRError(.malformedData, "an exchange or routing key is too long", object: "message \(message.number)")
           }
-          if let key = republishing.routingKey { return AMQPHandle.withBytes(key, send) }
-          return message.routingKey.withUnsafeReadableBytes {
-            send(amqp_bytes_t(len: $0.count, bytes: UnsafeMutableRawPointer(mutating: $0.baseAddress)))
+          guard settings.tls == nil else { return try publishByLibrary(message, exchange, key, properties) }
+          let name = UnsafeRawBufferPointer(start: exchange.bytes, count: exchange.len)
+          func add(_ properties: UnsafeRawBufferPointer) {
+            outgoing.add(
+              exchange: name, routingKey: key, properties: properties, body: message.body,
+              channel: AMQPHandle.channel, frameLimit: Int(amqp_get_frame_max(handle.connection)))
           }
+          if isChanged { try handle.withEncoded(properties, capacity: raw.count + 32, add) } else { add(raw) }
         }
+        if var key = republishing.routingKey { return try key.withUTF8 { try put(UnsafeRawBufferPointer($0)) } }
+        return try message.routingKey.withUnsafeReadableBytes(put)
       }
-    }
-    guard status == 0 else {
-      // The broker's own words, if it said why before it closed.
-      _ = try? takeConfirms(&window, within: .zero)
-      while let frame = try nextFrame(within: .milliseconds(200)) { _ = frame }
-      throw DRError(
-        RabbitMQError(status: status), from: settings, doing: "publishing", object: "message \(message.number)")
     }
     window.add(tag: nextTag, message)
     nextTag += 1
   }
 
+  /// The way through TLS, whose state the library has to itself.
+  private func publishByLibrary(
+    _ message: ArchivedMessage, _ exchange: amqp_bytes_t, _ key: UnsafeRawBufferPointer,
+    _ properties: UnsafeMutablePointer<amqp_basic_properties_t>
+  ) throws {
+    func bytes(_ raw: UnsafeRawBufferPointer) -> amqp_bytes_t {
+      amqp_bytes_t(len: raw.count, bytes: UnsafeMutableRawPointer(mutating: raw.baseAddress))
+    }
+    let connection = try opened.connection
+    let status = message.body.withUnsafeReadableBytes {
+      amqp_basic_publish(connection, AMQPHandle.channel, exchange, bytes(key), 1, 0, properties, bytes($0))
+    }
+    guard status == 0 else { try failSending(RabbitMQError(status: status)) }
+  }
+
+  /// Sends what was made ready, and hears the broker while there is no room for it.
+  private func send(_ window: inout PublishWindow) throws {
+    let connection = try opened.connection
+    var deadline: ContinuousClock.Instant?
+    while outgoing.buffer.readableBytes > 0 {
+      let sent = outgoing.buffer.withUnsafeReadableBytes { dr_amqp_send(connection, $0.baseAddress, $0.count) }
+      guard sent >= 0 else { try failSending(RabbitMQError(code: 0, text: "the connection is broken")) }
+      if sent > 0 {
+        outgoing.buffer.moveReaderIndex(forwardBy: Int(sent))
+        deadline = nil
+        continue
+      }
+      if isCancelled.load(ordering: .relaxed) { throw CancellationError() }
+      if let deadline, ContinuousClock.now > deadline { throw tookNothing("took no message") }
+      deadline = deadline ?? ContinuousClock.now + settings.timeLimit
+      var descriptor = pollfd(fd: amqp_get_sockfd(connection), events: Int16(POLLIN | POLLOUT), revents: 0)
+      _ = poll(&descriptor, 1, 100)
+      if descriptor.revents & Int16(POLLIN) != 0 { try takeConfirms(&window, within: .zero) }
+    }
+    // What one large message took is given back.
+    if outgoing.buffer.capacity > 1 << 20 { outgoing.buffer = ByteBuffer() } else { outgoing.buffer.clear() }
+  }
+
+  private func failSending(_ error: RabbitMQError) throws -> Never {
+    // The broker's own words, if it said why before it closed: those are thrown.
+    while try nextFrame(within: .milliseconds(200)) != nil {}
+    throw DRError(error, from: settings, doing: "publishing")
+  }
+
+  /// - Returns: Whether anything was changed.
   private func prepare(
     _ properties: UnsafeMutablePointer<amqp_basic_properties_t>, of handle: AMQPHandle,
     _ republishing: Republishing, _ window: inout PublishWindow
-  ) {
+  ) -> Bool {
+    var isChanged = false
     if properties.pointee._flags & AMQPFlag.headers != 0 {
       // The broker's own notes: it makes them anew.
       let removed =
         dr_amqp_remove_header(&properties.pointee.headers, "x-stream-offset")
         + dr_amqp_remove_header(&properties.pointee.headers, "x-delivery-count")
+      isChanged = removed > 0
       if removed > 0, properties.pointee.headers.num_entries == 0 { properties.pointee._flags &= ~AMQPFlag.headers }
     }
     if properties.pointee._flags & AMQPFlag.userID != 0, let user = republishing.user,
@@ -216,21 +277,25 @@ extension AMQPConnection {
     {
       properties.pointee._flags &= ~AMQPFlag.userID
       window.usersLeftOut += 1
+      isChanged = true
     }
-    guard properties.pointee._flags & AMQPFlag.expiration != 0 else { return }
+    guard properties.pointee._flags & AMQPFlag.expiration != 0, republishing.timeToLive != .fresh else {
+      return isChanged
+    }
     switch republishing.timeToLive {
     case .fresh: break
     case .none: properties.pointee._flags &= ~AMQPFlag.expiration
     case .remaining:
       guard properties.pointee._flags & AMQPFlag.timestamp != 0,
         let whole = UInt64(String(amqp: properties.pointee.expiration))
-      else { return }
+      else { return isChanged }
       let age = republishing.now > properties.pointee.timestamp ? republishing.now - properties.pointee.timestamp : 0
       let (ageInMilliseconds, overflow) = age.multipliedReportingOverflow(by: 1000)
       // 0 expires at once, as it would have done, unless a consumer is waiting.
       let left = overflow || ageInMilliseconds >= whole ? 0 : whole - ageInMilliseconds
       properties.pointee.expiration = handle.keep("\(left)")
     }
+    return true
   }
 
   /// Takes the broker's answers that are there; waits for the first no longer than is said.

@@ -32,6 +32,8 @@ extension AMQPConnection {
     /// Messages of the current consumer.
     package var ofConsumer = 0
     package var isComplete = false
+    /// Whether any message had a time to live of its own.
+    package var hasExpiring = false
     /// The delivery tag of the last whole message.
     package var lastTag: UInt64 = 0
 
@@ -68,13 +70,15 @@ extension AMQPConnection {
   }
 
   /// Begins to consume. What is not acknowledged goes back when the connection ends.
-  package func consume(_ queue: String, tag: String, arguments: AMQPTable = [:]) async throws {
+  package func consume(
+    _ queue: String, tag: String, isExclusive: Bool = false, arguments: AMQPTable = [:]
+  ) async throws {
     try await cancellable {
       let handle = try opened
       _ = try handle.withTable(arguments) { table in
         AMQPHandle.withBytes(queue) { queue in
           AMQPHandle.withBytes(tag) { tag in
-            amqp_basic_consume(handle.connection, AMQPHandle.channel, queue, tag, 0, 0, 0, table)
+            amqp_basic_consume(handle.connection, AMQPHandle.channel, queue, tag, 0, 0, isExclusive ? 1 : 0, table)
           }
         }
       }
@@ -106,7 +110,9 @@ extension AMQPConnection {
   package func take(
     _ reading: inout Reading, idle: Duration, perConsumer: Int? = nil, until due: ContinuousClock.Instant? = nil
   ) async throws -> Taken {
-    try await cancellable { try takeNow(&reading, idle: idle, perConsumer: perConsumer, until: due) }
+    try await cancellable {
+      try gathering { try takeNow(&reading, idle: idle, perConsumer: perConsumer, until: due) }
+    }
   }
 
   private func takeNow(
@@ -192,6 +198,7 @@ extension AMQPConnection {
     reading.isSkipped = reading.offset >= 0 && reading.offset < reading.firstOffset
     reading.missing = frame.body_size
     if !reading.isSkipped {
+      if flags & AMQPFlag.expiration != 0 { reading.hasExpiring = true }
       if flags & AMQPFlag.timestamp != 0 {
         reading.archive.note(timestamp: Int64(clamping: properties.pointee.timestamp))
       }

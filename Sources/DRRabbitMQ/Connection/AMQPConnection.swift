@@ -23,8 +23,12 @@ package actor AMQPConnection {
   /// The delivery tag that the next publish gets; 0: confirms are off.
   var nextTag: UInt64 = 0
 
-  /// How long one wait in the library is: a cancellation is seen after it.
-  static let slice: Duration = .milliseconds(100)
+  /// How long one wait in the library is: a cancellation is seen after it, and what is less than a reader gathers.
+  private var slice = AMQPConnection.longSlice
+  private static let longSlice: Duration = .milliseconds(100)
+  private static let gatheringSlice: Duration = .milliseconds(20)
+  /// Messages that were made ready to be sent together.
+  var outgoing = PublishFrames()
 
   private init(_ settings: RabbitMQSettings, vhost: String, logger: Logger) {
     self.settings = settings
@@ -151,15 +155,16 @@ package actor AMQPConnection {
   func nextFrame(within limit: Duration) throws -> dr_amqp_frame? {
     let handle = try opened
     var frame = dr_amqp_frame()
-    // The common case: something is there, and no clock is asked.
-    var status = dr_amqp_next_frame(handle.connection, 0, &frame)
-    if status == AMQP_STATUS_TIMEOUT.rawValue, limit > .zero {
-      let deadline = ContinuousClock.now + limit
+    // The common case: something is there or comes within the first slice, and no clock is asked.
+    var waited = min(limit, slice)
+    var status = dr_amqp_next_frame(handle.connection, waited.microseconds, &frame)
+    if status == AMQP_STATUS_TIMEOUT.rawValue, limit > waited {
+      let deadline = ContinuousClock.now + (limit - waited)
       repeat {
         if isCancelled.load(ordering: .relaxed) { throw CancellationError() }
-        let left = min(ContinuousClock.now.duration(to: deadline), Self.slice)
-        guard left > .zero else { break }
-        status = dr_amqp_next_frame(handle.connection, left.microseconds, &frame)
+        waited = min(ContinuousClock.now.duration(to: deadline), slice)
+        guard waited > .zero else { break }
+        status = dr_amqp_next_frame(handle.connection, waited.microseconds, &frame)
       } while status == AMQP_STATUS_TIMEOUT.rawValue
     }
     if status == AMQP_STATUS_TIMEOUT.rawValue { return nil }
@@ -174,6 +179,18 @@ package actor AMQPConnection {
       if frame.method == dr_amqp_connection_unblocked { isBlocked = false }
     }
     return frame
+  }
+
+  /// Lets waits end only when many messages are there, while the body runs: each wake-up costs the broker's machine and ours as
+  /// much as some messages do. An answer to a call would wait for its like.
+  func gathering<Result>(_ body: () throws -> Result) throws -> Result {
+    dr_amqp_gather(try opened.connection, 64 << 10)
+    slice = Self.gatheringSlice
+    defer {
+      if let handle { dr_amqp_gather(handle.connection, 1) }
+      slice = Self.longSlice
+    }
+    return try body()
   }
 
   /// Gives back the memory of frames that are done with.

@@ -59,6 +59,19 @@ final class AMQPHandle {
     return decoded.assumingMemoryBound(to: amqp_basic_properties_t.self)
   }
 
+  /// Lends properties in their encoded form.
+  func withEncoded(
+    _ properties: UnsafeMutablePointer<amqp_basic_properties_t>, capacity: Int,
+    _ body: (UnsafeRawBufferPointer) throws -> Void
+  ) throws {
+    try withUnsafeTemporaryAllocation(byteCount: capacity, alignment: 1) { bytes in
+      let length = amqp_encode_properties(
+        UInt16(AMQP_BASIC_CLASS), properties, amqp_bytes_t(len: bytes.count, bytes: bytes.baseAddress))
+      guard length >= 0 else { throw DRError(.malformedData, "the properties of a message cannot be said in AMQP") }
+      try body(UnsafeRawBufferPointer(rebasing: bytes[..<Int(length)]))
+    }
+  }
+
   /// Keeps a text as long as the properties that were decoded last.
   func keep(_ text: String) -> amqp_bytes_t {
     var kept = amqp_bytes_t()

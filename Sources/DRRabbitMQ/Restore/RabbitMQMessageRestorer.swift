@@ -52,15 +52,17 @@ public struct RabbitMQMessageRestorer: Restorer {
   public var queues: RabbitMQQueueSelection
   public var timeToLive = TimeToLive.fresh
   public var overrides: Set<RestoreRefusal> = []
-  /// Unconfirmed messages at most; also how many a killed restore may repeat.
-  public var window = 1000
+  /// Unconfirmed messages at most; also how many a killed restore may repeat. When it is full, half of it is waited for: 1,000 are
+  /// still on their way then, which keeps a broker busy.
+  public var window = 2000
   /// The folder for one journal per queue, by which a killed restore goes on; nil: none, and it begins anew.
   public var journalFolder: String?
   /// Leave out messages whose message-id was restored into the same queue before, in this run.
   public var leavesOutDuplicates = false
   /// Other names for queues, by vhost and name: `//orders` to `orders-restored`.
   public var renames: [String: String] = [:]
-  /// Read every archive to its end before anything is published: its digests tell at their end. Costs a second reading.
+  /// Read every archive to its end before anything is published: its digests tell at their end. Costs a second reading of what is
+  /// stored.
   public var readsFirst = true
   /// What was captured since the backup, to go on with after it.
   public var tap: RabbitMQTapLog?
@@ -153,9 +155,8 @@ public struct RabbitMQMessageRestorer: Restorer {
     }
     // Half a queue from a damaged archive would be worse than none: it is read to its end before anything is published.
     if readsFirst {
-      var bytes = 0
-      for try await frame in try await reader.read(artifact) { bytes += frame.readableBytes }
-      logger.debug("an archive was read and is whole", metadata: ["rabbitmq.bytes": "\(bytes)"])
+      try await reader.verify(artifact)
+      logger.debug("an archive was read and is whole", metadata: ["object": "\(artifact.key)"])
     }
     let journal = try journalFolder.map { folder in
       try RestoreJournal(

@@ -45,6 +45,13 @@ private struct RepositoryReader: BackupReader {
     ) { try await get(artifact, range: $0) }
   }
 
+  func verify(_ artifact: BackupManifest.Artifact) async throws {
+    var check = StreamCheck(
+      "stored", size: artifact.storedSize, sha256: artifact.storedSHA256, object: artifact.key.rawValue)
+    for try await buffer in try await get(artifact, range: nil) { check.add(buffer) }
+    try check.finish()
+  }
+
   private func get(_ artifact: BackupManifest.Artifact, range: Range<Int64>?) async throws -> ByteStream {
     do {
       return try await tier.get(artifact.key, range: range)
