@@ -140,6 +140,45 @@ extension RabbitMQTests {
     }
   }
 
+  @Test("A queue or a consumer that is another connection's alone is refused, and left as it was")
+  func exclusive() async throws {
+    try await TestBroker.with { broker in
+      try await broker.declare("sole")
+      try await broker.publish(TestBroker.numbered(0..<5), to: "sole")
+      let owner = try await AMQPConnection.connect(broker.settings, vhost: broker.vhost, logger: TestBroker.logger)
+      try await owner.declareQueue("mine", isExclusive: true)
+      try await owner.setPrefetch(1)
+      try await owner.consume("sole", tag: "app", isExclusive: true)
+      try await TestBroker.eventually("the broker tells of both") {
+        let (mine, sole) = (try await broker.find("mine"), try await broker.find("sole"))
+        return mine.exclusive && sole.hasExclusiveConsumer
+      }
+      try await TestBroker.withRepository { repository, _ in
+        var source = try broker.source()
+        source.refused = .leaveOut
+        // Neither can be overridden: the broker itself would refuse.
+        source.overrides = [.exclusiveQueue, .exclusiveConsumer]
+        let manifest = try await TestBroker.backUp(source, to: repository)
+        #expect(RabbitMQQueueRecord.all(of: manifest).isEmpty)
+        let reasons = manifest.leftOut.map { omission in String(omission.reason.prefix { $0 != ":" }) }
+        #expect(reasons == ["exclusive-queue", "exclusive-consumer"])
+      }
+      // Where the statistics do not tell yet, the broker says so.
+      var queue = try await broker.find("sole")
+      queue.hasExclusiveConsumer = false
+      let dump = try await QueueDump.begin(
+        queue, broker: broker.settings, brokerVersion: nil, logger: TestBroker.logger)
+      await expectError {
+        try await dump.next()
+      } matching: {
+        ($0 as? DRError)?.rabbitMQCode == 403
+      }
+      await dump.end()
+      await owner.abort()
+      try await TestBroker.eventually("everything is back") { try await broker.depth("sole") == 5 }
+    }
+  }
+
   @Test("A dump that is cancelled at any moment leaves the queue whole and in order", arguments: ["classic", "quorum"])
   func cancelledReader(type: String) async throws {
     try await TestBroker.with { broker in

@@ -200,6 +200,12 @@ extension RabbitMQTests {
       }
       let messages = try await broker.dump("again")
       #expect(messages.map(\.text) == (0..<3100).map(String.init))
+      // The offset that they had is not published again: a stream would give two.
+      let offsets = try messages.suffix(100).map { message in
+        try message.decodedProperties().headers?.entries.filter { $0.name == "x-stream-offset" }.map(\.value)
+      }
+      let expected: [[AMQPValue]?] = (Int64(3000)..<3100).map { [.int64($0)] }
+      #expect(offsets == expected)
       let properties = try messages[17].decodedProperties()
       #expect(properties.headers?["n"] == .int32(17) && properties.headers?["who"] == .string("ä"))
       #expect(properties.messageID == "m-17")

@@ -47,6 +47,9 @@ struct PreflightTests {
     #expect(try Self.obstacles([:], alarm: true) == [.alarm])
     #expect(try Self.obstacles(["type": "quorum"], ready: 3_000_000, left: 1 << 40) == [.depth])
     #expect(try Self.obstacles([:], ready: 16_000_000, left: 1 << 40) == [.depth])
+    let impatient: [String: JSONValue] = ["arguments": ["x-consumer-timeout": 60_000]]
+    #expect(try Self.obstacles(impatient, ready: 1_000_000, left: 1 << 40) == [.depth])
+    #expect(try Self.obstacles(impatient, ready: 100_000, left: 1 << 40).isEmpty)
     // 600,000 messages of 1 KiB took 4.3 GB of a classic queue's node, 1.3 GB of a quorum queue's.
     let many: [String: JSONValue] = ["message_bytes_ready": 614_400_000]
     #expect(try Self.obstacles(many, ready: 600_000, left: 5 << 30) == [.memory])

@@ -116,6 +116,90 @@ private let programs = ["beam.smp", "epmd", "erl_child_setup", "inet_gethost"]
         try await TestBroker.eventually("the node is back", within: .seconds(60)) {
           try await look().allSatisfy { $0.severity == .passed }
         }
+
+        // The leader and one more member hang: their machines are there, and nobody answers.
+        let second = TestBroker(settings: sandbox.nodes[1], vhost: broker.vhost)
+        try await second.declare("far", "quorum")
+        try await second.publish(TestBroker.numbered(0..<150), to: "far")
+        #expect(try await broker.find("far").node == "n2@localhost")
+        var settings = broker.settings
+        settings.timeLimit = .seconds(6)
+        let hasty = TestBroker(settings: settings, vhost: broker.vhost)
+        for node in [1, 2] { await sandbox.suspend(node: node) }
+        do {
+          let queue = try #require(
+            RabbitMQQueue(.object(["vhost": .string(broker.vhost), "name": "far", "type": "quorum"])))
+          await expectError {
+            let dump = try await QueueDump.begin(
+              queue, broker: settings, brokerVersion: nil, logger: TestBroker.logger)
+            for try await _ in dump.stream {}
+          } matching: {
+            $0 is DRError
+          }
+          try await TestBroker.withRepository { repository, _ in
+            await expectError {
+              try await TestBroker.backUp(hasty.source(), to: repository)
+            } matching: {
+              $0 is DRError
+            }
+          }
+        } catch {
+          for node in [1, 2] { await sandbox.resume(node: node) }
+          throw error
+        }
+        for node in [1, 2] { await sandbox.resume(node: node) }
+        try await TestBroker.eventuallyAnswers("the queue answers again", 150, within: .seconds(60)) {
+          try await broker.connected { try await $0.depth(of: "far", .quorum).ready }
+        }
+        #expect(try await broker.dump("far").map(\.text) == (0..<150).map(String.init))
+      }
+    }
+  }
+
+  @Test(
+    "A broker whose consumer_timeout is shorter than a dump ends it with that reason; one with an alarm is left alone")
+  func shortConsumerTimeout() async throws {
+    var options = RabbitMQSandbox.Options()
+    options.configuration["consumer_timeout"] = "2000"
+    try await RabbitMQSandbox.withSandbox(options, logger: TestBroker.logger) { sandbox in
+      // How often a channel looks at it: a minute, which no file can change.
+      let looks = try await sandbox.run(
+        "rabbitmqctl", ["eval", "application:set_env(rabbit, channel_tick_interval, 500)."])
+      try #require(looks.status == 0, "\(looks)")
+      try await TestBroker.with(sandbox.settings) { broker in
+        let count = 20_000
+        for type in ["classic", "quorum"] {
+          try await broker.declare(type, type)
+          try await broker.publish(TestBroker.numbered(0..<count, size: 2048), to: type, window: 2000)
+          let dump = try await QueueDump.begin(
+            broker.find(type), broker: broker.settings, brokerVersion: nil, logger: TestBroker.logger)
+          await expectError {
+            var frames = 0
+            while try await dump.next() != nil {
+              frames += 1
+              if frames == 1 { try await Task.sleep(for: .seconds(5)) }
+            }
+          } matching: { error in
+            (error as? DRError)?.rabbitMQCode == 406 && "\(error)".contains("consumer_timeout")
+          }
+          await dump.end()
+          try await TestBroker.eventually("everything is back") { try await broker.depth(type) == count }
+          let numbers = try await broker.dump(type).map { Int($0.text.prefix { $0 != "." }) }
+          #expect(numbers == (0..<count).map { $0 }, "\(type)")
+        }
+
+        let low = try await sandbox.run("rabbitmqctl", ["set_vm_memory_high_watermark", "absolute", "1MB"])
+        try #require(low.status == 0, "\(low)")
+        try await TestBroker.eventually("the alarm is on") {
+          try await NodeRoom.read(broker.api).values.contains { $0.hasAlarm }
+        }
+        try await TestBroker.withRepository { repository, _ in
+          await expectError {
+            try await TestBroker.backUp(broker.source(), to: repository)
+          } matching: {
+            "\($0)".contains("alarm: a node has a memory or disk alarm")
+          }
+        }
       }
     }
   }

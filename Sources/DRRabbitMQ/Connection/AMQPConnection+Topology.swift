@@ -55,12 +55,17 @@ extension AMQPConnection {
   }
 
   /// Makes a queue that is there until it is deleted.
-  package func declareQueue(_ queue: String, durable: Bool = true, arguments: AMQPTable = [:]) async throws {
+  ///
+  /// - Parameter isExclusive: It is this connection's alone, and goes with it.
+  package func declareQueue(
+    _ queue: String, durable: Bool = true, isExclusive: Bool = false, arguments: AMQPTable = [:]
+  ) async throws {
     try await cancellable {
       let handle = try opened
       _ = try handle.withTable(arguments) { table in
         AMQPHandle.withBytes(queue) {
-          amqp_queue_declare(handle.connection, AMQPHandle.channel, $0, 0, durable ? 1 : 0, 0, 0, table)
+          amqp_queue_declare(
+            handle.connection, AMQPHandle.channel, $0, 0, durable ? 1 : 0, isExclusive ? 1 : 0, 0, table)
         }
       }
       try check("making the queue", "\(vhost)/\(queue)")

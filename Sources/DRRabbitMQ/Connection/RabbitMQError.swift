@@ -21,6 +21,8 @@ extension DRError {
     case 401, 403: advice = "see the user's password, tags and permissions in that vhost"
     case 404: advice = "see whether it is there, in that vhost"
     case 405: advice = "another connection owns it"
+    case 406 where error.text.contains("delivery acknowledgement"):
+      advice = "the broker's consumer_timeout is shorter than what this takes: raise it, or tap the queue"
     default: break
     }
     self.init(.sourceFailed, "\(what) failed at \(settings)", advice: advice, object: object, cause: error)

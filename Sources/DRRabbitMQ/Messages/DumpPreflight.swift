@@ -83,8 +83,9 @@ package enum DumpPreflight {
   /// The largest prefetch of one consumer, and how many consumers keep the order.
   package static let prefetch = 65_535
   package static let consumers = 32
-  /// What the slowest classic queue that was measured (lazy, 17,000 messages a second) gives within half of the broker's
-  /// default `consumer_timeout`.
+  /// Messages a second of the slowest queue that was measured: a lazy classic one.
+  private static let slowest: Int64 = 17_000
+  /// What that gives within half of the broker's default `consumer_timeout`.
   package static let longestClassic: Int64 = 15_000_000
 
   /// - Parameters:
@@ -127,6 +128,13 @@ package enum DumpPreflight {
         .depth,
         "\(ready) messages, which may take longer to read than the broker lets a consumer hold them (30 minutes)",
         "let consumers drain it, or tap it")
+    }
+    // From 3.12 on a queue can have one of its own; the broker's own cannot be asked for.
+    if let timeout = queue.limit("consumer-timeout"), ready / slowest > timeout / 2000 {
+      add(
+        .depth,
+        "\(ready) messages may take longer to read than its consumer-timeout of \(timeout) ms lets them be held",
+        "raise that, let consumers drain it, or tap it")
     }
     memory(queue, ready, rooms, add)
     length(queue, ready, add)

@@ -1,7 +1,7 @@
 package import DRCore
 import Foundation
 package import Logging
-import NIOCore
+package import NIOCore
 
 /// One queue's messages, read without taking them, as a stream of an archive.
 ///
@@ -126,6 +126,9 @@ package final class QueueDump: Sendable {
   /// Of the bodies of the first hundred messages.
   package var headSHA256: String { state.value.reading.archive.headSHA256 }
 
+  /// Whether what was read, or what is in the queue, may expire.
+  package var mayExpire: Bool { queue.limit("message-ttl") != nil || state.value.reading.hasExpiring }
+
   /// Drops both connections: everything that was read goes back. May be called again.
   package func end() async {
     await connection.abort()
@@ -133,7 +136,7 @@ package final class QueueDump: Sendable {
     state.withLock { $0.hasEnded = true }
   }
 
-  private func next() async throws -> ByteBuffer? {
+  package func next() async throws -> ByteBuffer? {
     var current = state.value
     if current.isFinished {
       await end()

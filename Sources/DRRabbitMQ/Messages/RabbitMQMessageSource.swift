@@ -100,6 +100,12 @@ public struct RabbitMQMessageSource: BackupSource {
             what: "\(record.unacknowledged) messages of \(queue.title)",
             reason: "consumers held them without an acknowledgement"))
       }
+      if queue.kind != .stream, record.readyBefore > record.summary.messages {
+        leftOut.append(
+          BackupManifest.Omission(
+            what: "\(record.readyBefore - record.summary.messages) messages of \(queue.title)",
+            reason: "they were gone before they could be read: they expired, or somebody took them"))
+      }
     }
     meter?.finish()
     properties["queues"] = .array(try records.map { try $0.json() })
@@ -215,18 +221,22 @@ public struct RabbitMQMessageSource: BackupSource {
     }
     await dump.end()
     let summary = dump.summary
-    if queue.kind != .stream, summary.messages < dump.ready, queue.consumers == 0 {
+    if queue.kind == .quorum, summary.messages == 0 { try await confirmEmpty(queue, api) }
+    let after = try await depthAfter(queue, dump, logger)
+    // What is gone from the queue itself is none of the dump's: but all that is there must be in it.
+    if queue.kind != .stream, summary.messages < dump.ready, queue.consumers == 0, after > summary.messages,
+      !dump.mayExpire
+    {
       throw DRError(
-        .sourceFailed, "\(dump.ready) messages were ready and \(summary.messages) could be read",
+        .sourceFailed,
+        "\(dump.ready) messages were ready, \(summary.messages) could be read, and \(after) are there now",
         advice: "see whether a consumer or an expiry took the others, and try again", object: queue.title)
     }
-    if queue.kind == .quorum, summary.messages == 0 { try await confirmEmpty(queue, api) }
-    let after = try await depthAfter(queue, expected: dump.ready, logger)
-    if queue.kind != .stream, queue.consumers == 0, after < dump.ready {
+    if queue.kind != .stream, queue.consumers == 0, after < summary.messages, !dump.mayExpire {
       logger.warning(
-        "a queue is less deep after its dump than before",
+        "a queue is less deep after its dump than what was read",
         metadata: [
-          "rabbitmq.queue": "\(queue.title)", "rabbitmq.before": "\(dump.ready)", "rabbitmq.after": "\(after)",
+          "rabbitmq.queue": "\(queue.title)", "rabbitmq.read": "\(summary.messages)", "rabbitmq.after": "\(after)",
         ])
     }
     let order = try await orderAfter(queue, dump, facts, logger)
@@ -243,11 +253,11 @@ public struct RabbitMQMessageSource: BackupSource {
   }
 
   /// Reads the first messages once more, where that costs nothing: of a queue with a delivery-limit each reading counts, and
-  /// where consumers are at work others are first by now.
+  /// where consumers are at work or messages expire others are first by now.
   private func orderAfter(
     _ queue: RabbitMQQueue, _ dump: QueueDump, _ facts: BrokerFacts, _ logger: Logger
   ) async throws -> String? {
-    guard queue.kind != .stream, queue.consumers == 0, dump.summary.messages > 0,
+    guard queue.kind != .stream, queue.consumers == 0, dump.summary.messages > 0, !dump.mayExpire,
       queue.deliveryLimit(brokerVersion: facts.rabbitMQVersion) == nil
     else { return nil }
     let head = try await QueueDump.begin(
@@ -278,13 +288,15 @@ public struct RabbitMQMessageSource: BackupSource {
     }
   }
 
-  /// What was held comes back within a moment.
-  private func depthAfter(_ queue: RabbitMQQueue, expected: Int64, _ logger: Logger) async throws -> Int64 {
+  /// What was held comes back within a moment; where consumers are at work or messages expire, it may not.
+  private func depthAfter(_ queue: RabbitMQQueue, _ dump: QueueDump, _ logger: Logger) async throws -> Int64 {
     try await AMQPConnection.withConnection(broker, vhost: queue.vhost, logger: logger) { connection in
-      let deadline = ContinuousClock.now + (queue.consumers == 0 ? .seconds(30) : .seconds(2))
+      let isCertain = queue.consumers == 0 && !dump.mayExpire
+      let deadline = ContinuousClock.now + (isCertain ? .seconds(30) : .seconds(2))
       while true {
         let ready = Int64(try await connection.depth(of: queue.name).ready)
-        if ready >= expected || queue.kind == .stream || ContinuousClock.now > deadline { return ready }
+        if ready >= dump.summary.messages || queue.kind == .stream { return ready }
+        if ContinuousClock.now > deadline { return Int64(try await connection.depth(of: queue.name, queue.kind).ready) }
         try await Task.sleep(for: .milliseconds(50))
       }
     }

@@ -238,6 +238,17 @@ public actor RabbitMQSandbox {
     processes[index] = nil
   }
 
+  /// Stops one node where it is, as a machine does that hangs: its connections stay, and nothing answers.
+  package func suspend(node index: Int) { signal(index, SIGSTOP) }
+
+  /// Lets a node go on.
+  package func resume(node index: Int) { signal(index, SIGCONT) }
+
+  private func signal(_ index: Int, _ number: Int32) {
+    guard let process = processes[index], process.howItEnded == nil else { return }
+    _ = Foundation.kill(process.processID, number)
+  }
+
   /// Removes everything that the nodes hold, as a lost disk would. Only while they are not running.
   ///
   /// - Throws: ``DRError`` with `destinationInUse` while they run.
