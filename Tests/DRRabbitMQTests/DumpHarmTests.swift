@@ -154,7 +154,8 @@ extension RabbitMQTests {
         return mine.exclusive && sole.hasExclusiveConsumer
       }
       try await TestBroker.withRepository { repository, _ in
-        var source = try broker.source()
+        // An exclusive queue is never durable, whatever was asked for.
+        var source = try broker.source(RabbitMQQueueSelection(vhosts: [broker.vhost], includesTransient: true))
         source.refused = .leaveOut
         // Neither can be overridden: the broker itself would refuse.
         source.overrides = [.exclusiveQueue, .exclusiveConsumer]
