@@ -133,6 +133,11 @@ public struct RepositoryConfiguration: Codable, Sendable {
 
   public func decoding() throws -> Decoding {
     guard let identityFile else { return Decoding() }
+    guard identityFile.uppercased().range(of: "AGE-SECRET-KEY-") == nil else {
+      throw DRError(
+        .invalidConfiguration, "identityFile is a secret key itself, where the path of a file belongs",
+        advice: "put the key into a file that only its reader can read, name that file, and take the key out of here")
+    }
     let text: String
     do {
       text = try String(contentsOfFile: identityFile, encoding: .utf8)

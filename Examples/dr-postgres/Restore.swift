@@ -109,6 +109,17 @@ struct Restore: AsyncParsableCommand {
     }
     guard !to.isEmpty else { throw refuse("is empty") }
     let folder = URL(fileURLWithPath: to).resolvingSymlinksInPath().path
+    if !TierPlace.isBucket(settings.repository) {
+      let repository = URL(fileURLWithPath: settings.repository).resolvingSymlinksInPath().path
+      for (_, place) in try mapping() {
+        let place = URL(fileURLWithPath: place).resolvingSymlinksInPath().path
+        guard !"\(place)/".hasPrefix("\(repository)/"), !"\(repository)/".hasPrefix("\(place)/") else {
+          throw DRError(
+            .destinationInUse, "a tablespace would lie in the repository, or around it: nothing was touched",
+            advice: "map it to a folder of its own", object: place)
+        }
+      }
+    }
     let needed = [settings.repository, settings.identityFile, repository.config].compactMap { $0 }
       .filter { !TierPlace.isBucket($0) }.map { URL(fileURLWithPath: $0).resolvingSymlinksInPath().path }
     for path in needed where path == folder || path.hasPrefix(folder + "/") {
@@ -156,6 +167,11 @@ struct Restore: AsyncParsableCommand {
     let this =
       (try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")) ?? CommandLine.arguments[0]
     let program = (this as NSString).deletingLastPathComponent + "/dr-wal"
-    return "'\(program)' fetch --config '\(URL(fileURLWithPath: repository.config).path)' %f %p"
+    return "\(shell(program)) fetch --config \(shell(URL(fileURLWithPath: repository.config).path)) %f %p"
+  }
+
+  /// One word for the shell, in which the server replaces nothing.
+  private func shell(_ path: String) -> String {
+    "'" + path.replacing("'", with: "'\\''").replacing("%", with: "%%") + "'"
   }
 }

@@ -77,6 +77,9 @@ public struct PostgresBaseBackup: BackupSource {
     guard let systemIdentifier = identity.single else {
       throw DRError(.sourceFailed, "the server does not say who it is")
     }
+    if case .archived(let archive, _) = requiredWAL, archive.systemIdentifier == systemIdentifier {
+      try await archive.checkNotBehind(ServerIdentity(connection))
+    }
     var command = BaseBackupCommand(label: writer.backupID)
     command.fastCheckpoint = fastCheckpoint
     command.maximumRate = maximumRate.map { max(32, $0 >> 10) }

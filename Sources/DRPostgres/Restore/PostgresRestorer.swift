@@ -57,7 +57,7 @@ public struct PostgresRestorer: Restorer {
         try await check.check(manifest, reaches: target, logger: logger)
       }
       let owner = try fileOwner()
-      let plan = try TablespacePlan(manifest, mapping: tablespaces)
+      let plan = try TablespacePlan(manifest, mapping: tablespaces, dataFolder: dataFolder)
       let executor = BlockingExecutor(label: "postgres.restore")
       let destination = try await executor.run { [dataFolder, replacesExisting] in
         let destination = try RestoreDestination(

@@ -10,7 +10,8 @@ struct TablespacePlan: Sendable {
   /// - Parameter mapping: New folders by the folders on the server that was backed up.
   /// - Throws: ``DRError``: `invalidConfiguration` for a mapping that names no tablespace of the backup, or gives two the
   ///   same folder; `malformedData`.
-  init(_ manifest: BackupManifest, mapping: [String: String]) throws {
+  ///   `destinationInUse` for one that lies in the data folder, or around it.
+  init(_ manifest: BackupManifest, mapping: [String: String], dataFolder: String) throws {
     var folders: [UInt32: String] = [:]
     var unused = Set(mapping.keys)
     for (text, value) in manifest.properties["tablespaces"]?.object ?? [:] {
@@ -27,6 +28,15 @@ struct TablespacePlan: Sendable {
     }
     for folder in folders.values where !folder.hasPrefix("/") || folder.contains("\0") || folder.contains("\n") {
       throw DRError(.invalidConfiguration, "a tablespace's folder must be an absolute path", object: folder)
+    }
+    let data = URL(fileURLWithPath: dataFolder).resolvingSymlinksInPath().path + "/"
+    for folder in folders.values {
+      let place = URL(fileURLWithPath: folder).resolvingSymlinksInPath().path + "/"
+      guard !place.hasPrefix(data), !data.hasPrefix(place) else {
+        throw DRError(
+          .destinationInUse, "a tablespace would lie in the data folder, or around it: nothing was touched",
+          advice: "map it to a folder of its own", object: folder)
+      }
     }
     guard Set(folders.values).count == folders.count else {
       throw DRError(.invalidConfiguration, "two tablespaces cannot share a folder")

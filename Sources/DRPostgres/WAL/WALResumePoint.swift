@@ -10,6 +10,17 @@ package struct WALResumePoint: Hashable, Sendable {
     self.durable = durable
   }
 
+  /// As this one, but from the start of the last full segment, where the archive has that one on the same timeline. It comes
+  /// once more and is compared with what is stored: a server with another history, such as an older copy that went on by
+  /// itself, is not taken for the one whose log this is.
+  func overlapping(_ inventory: WALInventory) -> WALResumePoint {
+    guard segment.number > 0 else { return self }
+    let previous = WALSegmentName(
+      timeline: segment.timeline, number: segment.number - 1, segmentSize: inventory.segmentSize)
+    guard inventory.segments[previous] != nil else { return self }
+    return WALResumePoint(segment: previous, durable: durable)
+  }
+
   /// Finds it on the way to a server's timeline; nil if the archive has nothing that lies on it.
   package init?(_ inventory: WALInventory, to history: TimelineHistory) {
     let chain = history.ancestors.map(\.timeline) + [history.timeline]

@@ -23,11 +23,12 @@ struct WALSession {
     let history = try await archiveHistories()
     let inventory = try await journal.inventory()
     var point: WALResumePoint
+    var bare: WALResumePoint?
     var madeSlot = false
     if inventory.isEmpty {
       point = try await firstStart(history)
     } else if let found = WALResumePoint(inventory, to: history) {
-      try checkNotBehind(found)
+      try archive.checkNotBehind(identity, timeline: found.segment.timeline, end: found.durable)
       switch try await slot.read(identity) {
       case nil:
         // Whether WAL was lost meanwhile shows when it is asked for.
@@ -42,6 +43,10 @@ struct WALSession {
         point = try await newStart(history)
       default:
         point = found
+      }
+      if point == found {
+        bare = found
+        point = found.overlapping(inventory)
       }
     } else {
       try refuse(from: nil, to: try await firstKept(), cause: nil)
@@ -61,6 +66,13 @@ struct WALSession {
       do {
         end = try await stream.run()
       } catch let error as DRError where isLoss(error) {
+        if let next = bare, next != point {
+          logger.info(
+            "the server no longer has the last stored segment: its log is not compared with the archive's",
+            metadata: ["postgres.wal.segment": "\(point.segment)"])
+          (point, bare) = (next, nil)
+          continue
+        }
         let kept = try await firstKept()
         // A slot that nobody follows would fill the server's disk.
         if madeSlot, !options.acceptsGap { try await slot.drop() }
@@ -109,22 +121,6 @@ struct WALSession {
     let segment = WALSegmentName(
       timeline: history.timeline(holding: start), holding: start, segmentSize: archive.segmentSize)
     return WALResumePoint(segment: segment, durable: segment.start)
-  }
-
-  /// A server that takes writes and is behind its own archive has lost WAL, or is an old copy.
-  private func checkNotBehind(_ point: WALResumePoint) throws {
-    guard identity.timeline == point.segment.timeline, identity.position < point.durable else { return }
-    guard identity.isStandby == false else {
-      throw DRError(
-        .sourceFailed, "the standby is at \(identity.position), behind the archive's \(point.durable)",
-        advice: "nothing is lost: it is tried again until the standby has caught up")
-    }
-    throw DRError(
-      .changeLogGap,
-      "the server's WAL ends at \(identity.position), before the archive's end \(point.durable) on the same timeline: it "
-        + "has lost WAL, or it is an older copy of the cluster that was started by itself",
-      advice: "find out which server is right; promote a restored copy, so that it gets a timeline of its own",
-      object: "\(point.segment)")
   }
 
   /// Where the WAL begins that the server can still give: where a new slot would begin.

@@ -139,7 +139,8 @@ import Testing
   /// An older copy of the cluster, started by itself on the same timeline, is not taken for the cluster.
   @Test func aServerBehindItsArchiveIsRefused() async throws {
     try await WALFixture.withServer { server, folder in
-      let archive = try await WALFixture.archive(of: server, LocalTier(root: folder + "/repository", creating: true))
+      let tier = try await LocalTier(root: folder + "/repository", creating: true)
+      let archive = try await WALFixture.archive(of: server, tier)
       try await server.stop()
       let copy = folder + "/copy"
       let copied = try await runCommand("cp", ["-a", server.dataFolder, copy])
@@ -153,6 +154,26 @@ import Testing
         let result = try await RunningReceiver(archive, old).end()
         let error = try #require(#expect(throws: DRError.self) { try result.get() })
         #expect(error.code == .changeLogGap && error.message.contains("\(end)"), "\(error)")
+
+        // Nor is a base backup of it taken for one that this archive's WAL belongs to.
+        let repository = Repository(tier: tier)
+        let source = PostgresBaseBackup(
+          component: archive.component, server: old.settings, requiredWAL: .archived(archive, within: .seconds(20)))
+        let backedUp = await #expect(throws: DRError.self) {
+          try await repository.backUp(source, cadence: .daily, logger: BackupFixture.logger)
+        }
+        #expect(backedUp?.code == .changeLogGap, "\(String(describing: backedUp))")
+
+        // Once it has gone past the archive's end, its own last segments show that its history is another.
+        let before = try await archive.inventory()
+        try await WALFixture.eventually("the copy to be past the archive's end") {
+          try await WALFixture.write(old, megabytes: 2)
+          return try await WALFixture.position(old) > end.advanced(by: 4 << 20)
+        }
+        let joined = try await RunningReceiver(archive, old).end()
+        let conflict = try #require(#expect(throws: DRError.self) { try joined.get() })
+        #expect(conflict.code == .segmentConflict, "\(conflict)")
+        #expect(try await archive.inventory().segments == before.segments)
       }
     }
   }

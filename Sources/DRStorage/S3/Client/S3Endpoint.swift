@@ -29,7 +29,11 @@ package struct S3Endpoint: Sendable, Hashable {
     }
     guard known, (3...255).contains(bucket.utf8.count), bucket != ".." else {
       throw DRError(
-        .invalidConfiguration, "'\(bucket.prefix(80))' cannot be the name of a bucket",
+        .invalidConfiguration,
+        known
+          ? "'\(bucket.prefix(80))' cannot be the name of a bucket"
+          // It may be more than a name: somebody's keys, as in a URL.
+          : "what is given as the name of a bucket holds other characters",
         advice: "use 3 to 63 lower-case letters, digits, dots and hyphens")
     }
     let text = configuration.endpoint ?? "https://s3.\(configuration.region).amazonaws.com"
