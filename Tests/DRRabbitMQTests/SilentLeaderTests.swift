@@ -51,7 +51,9 @@ extension RabbitMQTests {
         let manifest = try await TestBroker.backUp(broker.source(), to: repository)
         #expect(RabbitMQQueueRecord.all(of: manifest).map(\.summary.messages) == [200])
       }
-      #expect(try await broker.dump("votes").map(\.text) == (0..<200).map(String.init))
+      try await TestBroker.eventually("everything is back") { try await broker.depth("votes") == 200 }
+      let texts = try await broker.dump("votes").map(\.text)
+      #expect(texts == (0..<200).map(String.init))
     }
   }
 
