@@ -66,6 +66,21 @@ extension RabbitMQTests {
     }
   }
 
+  @Test("Backups one after another leave a queue in its order", arguments: ["classic", "quorum"])
+  func orderAfterBackups(type: String) async throws {
+    try await TestBroker.with { broker in
+      // More than what a backup compares afterwards.
+      try await broker.declare("orders", type)
+      try await broker.publish(TestBroker.numbered(0..<350), to: "orders")
+      try await TestBroker.withRepository { repository, _ in
+        for _ in 0..<2 { _ = try await TestBroker.backUp(broker.source(), to: repository) }
+      }
+      try await TestBroker.eventually("everything is back") { try await broker.depth("orders") == 350 }
+      let texts = try await broker.dump("orders").map(\.text)
+      #expect(texts == (0..<350).map(String.init))
+    }
+  }
+
   @Test("A quorum queue of more messages than one prefetch keeps their order", arguments: ["classic", "quorum"])
   func manyConsumers(type: String) async throws {
     try await TestBroker.with { broker in

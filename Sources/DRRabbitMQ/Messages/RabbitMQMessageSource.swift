@@ -258,7 +258,8 @@ public struct RabbitMQMessageSource: BackupSource {
     _ queue: RabbitMQQueue, _ dump: QueueDump, _ facts: BrokerFacts, _ logger: Logger
   ) async throws -> String? {
     guard queue.kind != .stream, queue.consumers == 0, dump.summary.messages > 0, !dump.mayExpire,
-      queue.deliveryLimit(brokerVersion: facts.rabbitMQVersion) == nil
+      queue.deliveryLimit(brokerVersion: facts.rabbitMQVersion) == nil,
+      queue.kind == .classic || dump.summary.messages <= MessageArchiveWriter.headMessages
     else { return nil }
     let head = try await QueueDump.begin(
       queue, broker: broker, brokerVersion: nil, wanted: MessageArchiveWriter.headMessages, logger: logger)
