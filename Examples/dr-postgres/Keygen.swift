@@ -17,7 +17,9 @@ struct Keygen: AsyncParsableCommand {
       guard let secret = identity.secretText(), let recipient = identity.recipient else { return }
       let descriptor = open(file, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o600)
       guard descriptor >= 0 else {
-        throw DRError(.notWritable, "the key file cannot be created: \(String(cString: strerror(errno)))", object: file)
+        throw DRError(
+          .notWritable, "the key file cannot be created: \(String(cString: strerror(errno)))",
+          advice: "name a file that does not exist, in a folder that does: no key is ever replaced", object: file)
       }
       let handle = FileHandle(fileDescriptor: descriptor, closeOnDealloc: true)
       try handle.write(contentsOf: Data("# public key: \(recipient)\n\(secret)\n".utf8))

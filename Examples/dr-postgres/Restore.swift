@@ -86,6 +86,7 @@ struct Restore: AsyncParsableCommand {
       } else {
         try await settings.backup(in: repository, for: target, following: timeline)
       }
+    if backup == nil, target == .latest, timeline == nil { try await warnOfNewer(than: manifest, settings, repository) }
     let recovery = RecoverySettings(restoreCommand: fetchCommand(manifest), timeline: timeline)
     // WAL that another command gets from elsewhere is not ours to look at.
     let archive =
@@ -98,6 +99,20 @@ struct Restore: AsyncParsableCommand {
       from: repository.reader(for: manifest, decoding: try settings.decoding()), to: target,
       logger: self.repository.logger)
     return (manifest.id, outcome)
+  }
+
+  /// The newest timeline is not where the newest data is when a test copy has written into the archive.
+  private func warnOfNewer(
+    than chosen: BackupManifest, _ settings: RepositoryConfiguration, _ repository: Repository
+  ) async throws {
+    let catalog = try await repository.catalog(of: settings.component)
+    guard let latest = catalog.latest(for: settings.component), latest.id != chosen.id,
+      latest.recoveryPoint.time > chosen.recoveryPoint.time, let timeline = latest.recoveryPoint.history
+    else { return }
+    FileHandle.standardError.write(
+      Data(
+        ("warning: the newest timeline is followed, and \(latest.id) on timeline \(timeline) is newer than what leads to "
+          + "it; if production went on there, restore with --timeline \(timeline)\n").utf8))
   }
 
   /// An unset variable of a script is no destination, and neither is what the restore reads from.

@@ -49,6 +49,47 @@ struct RefusalTests {
     }
   }
 
+  @Test("A configuration in a folder of any name leads the server to its WAL, and no key in it is printed")
+  func oddNames() async throws {
+    try await ProgramPlace.with { place in
+      #expect(try await place.run("init").status == 0)
+      try await PostgresSandbox.withSandbox(logger: Self.logger) { server in
+        let taken = try await place.run("backup", "--include-wal", at: server)
+        try #require(taken.status == 0, "\(taken.error)")
+      }
+      let odd = place.folder + "/ops'dr %f"
+      try FileManager.default.createDirectory(atPath: odd, withIntermediateDirectories: false)
+      let config = odd + "/dr.json"
+      try FileManager.default.copyItem(atPath: place.config, toPath: config)
+      let restored = try await runCommand(
+        ProgramPlace.program, ["restore", "--config", config, "--to", place.folder + "/restored"])
+      try #require(restored.status == 0, "\(restored.error)")
+      // What the server makes of the setting, and then the shell of what the server makes.
+      let settings = try String(contentsOfFile: place.folder + "/restored/postgresql.auto.conf", encoding: .utf8)
+      let line = try #require(settings.split(separator: "\n").last { $0.hasPrefix("restore_command = '") })
+      let command = String(line.dropFirst("restore_command = '".count).dropLast()).replacing("''", with: "'")
+        .replacing("\\\\", with: "\\").replacing("%%", with: "\u{1}").replacing("%f", with: "00000009.history")
+        .replacing("%p", with: "'\(place.folder)/fetched'").replacing("\u{1}", with: "%")
+      let fetched = try await runCommand("/bin/sh", ["-c", command])
+      #expect(fetched.status == 1, "\(command): \(fetched.error)")
+
+      let inside = try await runCommand(
+        ProgramPlace.program,
+        [
+          "restore", "--config", config, "--to", place.folder + "/other", "--tablespace", "/old=\(place.repository)/ts",
+        ])
+      #expect(inside.status == 2 && inside.error.contains("would lie in the repository"), "\(inside.error)")
+
+      let key = "AGE-SECRET-KEY-1QQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQ"
+      try """
+      {"repository": "\(place.repository)", "component": "postgres/test", "identityFile": "\(key)"}
+      """.write(toFile: config, atomically: false, encoding: .utf8)
+      let told = try await runCommand(ProgramPlace.program, ["verify", "--config", config])
+      #expect(told.status == 2 && told.error.contains("a secret key itself"), "\(told.error)")
+      #expect(!told.error.contains("QQQQ") && !String(decoding: told.output, as: UTF8.self).contains("QQQQ"))
+    }
+  }
+
   @Test("A component of another kind is not backed up as PostgreSQL")
   func otherKind() async throws {
     try await ProgramPlace.with(component: "redis/test") { place in

@@ -21,11 +21,27 @@ extension DRError {
   public var sqlState: String? { (cause as? PostgresError)?.sqlState }
 
   init(_ error: PostgresError, from server: PostgresConnectionSettings, doing what: String) {
-    self.init(.sourceFailed, "\(what) failed at \(server)", advice: error.hint, cause: error)
+    self.init(.sourceFailed, "\(what) failed at \(server)", advice: error.hint ?? error.advice, cause: error)
   }
 }
 
 extension PostgresError {
+  /// What to do about what an operator meets most often; nil for all else.
+  ///
+  /// Source: PostgreSQL documentation, appendix A, "PostgreSQL Error Codes".
+  fileprivate var advice: String? {
+    switch sqlState {
+    case nil: "see whether the server runs, can be reached at this address, and what its log says; then try again"
+    case "28P01"?: "see the password (PGPASSFILE or PGPASSWORD) and that the role has one"
+    case "28000"?, "42501"?:
+      "see that the role exists, has the right (for replication ALTER ROLE … REPLICATION), and an entry in pg_hba.conf"
+    case "3D000"?: "name a database that exists (PGDATABASE, or dbname=…)"
+    case "57P01"?, "57P02"?, "57P03"?: "the server stops or starts: try again once it is up"
+    case "53300"?: "free a connection, or raise max_connections or max_wal_senders"
+    default: nil
+    }
+  }
+
   /// What a result says, for results that are errors or notices.
   init(result: OpaquePointer?) {
     func field(_ code: CChar) -> String? { PQresultErrorField(result, Int32(code)).map { String(cString: $0) } }

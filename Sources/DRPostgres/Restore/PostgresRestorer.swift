@@ -70,6 +70,12 @@ public struct PostgresRestorer: Restorer {
         }
         return destination
       }
+      let leftovers = RestoreDestination.leftovers(beside: destination.path, except: destination.workPath)
+      if !leftovers.isEmpty {
+        logger.warning(
+          "restores that were killed have left folders beside the destination; once no restore runs, they can be removed",
+          metadata: ["restore.left": "\(leftovers.joined(separator: ", "))"])
+      }
       do {
         let outcome = try await write(reader, into: destination, plan, lines, owner, executor, logger)
         return RestoreOutcome(

@@ -128,7 +128,10 @@ struct RecoveryWay {
   }
 
   private func advice(_ reach: RecoveryReach, isBroken: Bool) -> String {
-    guard isBroken else { return "everything that was stored comes back with the target latest" }
+    guard isBroken else {
+      return
+        "everything that was stored of this timeline comes back with the target latest; check-wal shows how far the others go"
+    }
     let found = "find what is missing on the server or another tier, and push it"
     guard let last = reach.lastPosition else {
       return found + "; the target immediate recovers the backup itself"

@@ -40,9 +40,10 @@ struct RestoreDestination: Sendable {
         if let killed = RestoreMarker.backup(leftIn: self.path) {
           throw DRError(
             .destinationInUse,
-            "the destination holds what a restore of backup \(killed) has left that was killed: nothing was touched",
+            "the destination holds what a restore of backup \(killed) has left that was killed, or that still runs: "
+              + "nothing was touched",
             advice:
-              "run the restore again with --replace, which keeps what is there beside it as ….before-<time> (no server "
+              "see that none runs; then run the restore again with --replace, which keeps what is there beside it as ….before-<time> (no server "
               + "starts on that, it can be removed), or remove the folder first", object: self.path)
         }
         throw DRError(
@@ -50,6 +51,7 @@ struct RestoreDestination: Sendable {
           advice: "choose an empty folder, or say that it may be replaced (what is there is then kept beside it)",
           object: self.path)
       }
+      try RestoreDestination.refuseMountPoint(self.path)
       workPath = self.path + ".restoring-" + Timestamp.compact(now)
       created = true
       try RestoreDestination.create(workPath)
@@ -102,6 +104,25 @@ struct RestoreDestination: Sendable {
     } catch {
       throw DRError(.destinationInUse, "the destination cannot be listed as a folder", object: path, cause: error)
     }
+  }
+
+  /// What cannot be renamed is refused before anything is read.
+  private static func refuseMountPoint(_ path: String) throws {
+    var (own, above) = (stat(), stat())
+    let parent = (path as NSString).deletingLastPathComponent
+    guard stat(path, &own) == 0, stat(parent, &above) == 0, own.st_dev != above.st_dev else { return }
+    throw DRError(
+      .destinationInUse, "the destination is a mount point that holds something, which cannot be moved aside",
+      advice: "restore into a folder below it, or empty it first", object: path)
+  }
+
+  /// What restores that were killed have left beside the destination, and maybe one that still runs.
+  static func leftovers(beside path: String, except own: String) -> [String] {
+    let parent = (path as NSString).deletingLastPathComponent
+    let start = (path as NSString).lastPathComponent + ".restoring-"
+    let names = (try? FileManager.default.contentsOfDirectory(atPath: parent)) ?? []
+    return names.filter { $0.hasPrefix(start) }.map { (parent as NSString).appendingPathComponent($0) }
+      .filter { $0 != own && RestoreMarker.backup(leftIn: $0) != nil }.sorted()
   }
 
   private static func refuseRunningServer(_ path: String) throws {

@@ -108,6 +108,8 @@ final class WALStream {
       try await sendStatus(asking: true)
       try await receive()
     } catch {
+      // What comes behind a conflict belongs to another history: it has no place here.
+      if (error as? DRError)?.code == .segmentConflict { throw error }
       try await storeRest()
       if error is CancellationError { await leave() }
       throw error

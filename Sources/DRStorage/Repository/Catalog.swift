@@ -86,7 +86,9 @@ public struct Catalog: Sendable {
       throw DRError(
         .targetUnreachable,
         "there is no backup of \(component)" + (systemIdentifier.map { " with system identifier \($0)" } ?? ""),
-        advice: unreadable.isEmpty ? nil : "\(unreadable.count) manifests cannot be read: look at those",
+        advice: unreadable.isEmpty
+          ? "see that the component and the repository are the right ones, or take a backup first"
+          : "\(unreadable.count) manifests cannot be read: look at those",
         component: component)
     }
     let time = Timestamp.format(oldest.recoveryPoint.time)

@@ -82,7 +82,15 @@ struct FaultMatrix {
     let catalog = try await repository.catalog()
     #expect(catalog.unreadable.isEmpty, comment)
     for backup in catalog.backups {
-      let contents = try await repository.contents(backup)
+      let contents: [String: ByteBuffer]
+      do {
+        contents = try await repository.contents(backup)
+      } catch let error as DRError where error.code == .objectNotFound && operation == .prune && backup.id == first.id {
+        // A request whose sender gave up may be carried out only now: then the manifest has gone before its artifacts.
+        let isStillThere = try await repository.catalog().backups.contains { $0.id == backup.id }
+        #expect(!isStillThere, comment)
+        continue
+      }
       let source = backup.id == first.id ? try Self.old() : try Self.new()
       #expect(contents == source.artifacts, comment)
     }
