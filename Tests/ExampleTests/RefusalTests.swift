@@ -69,8 +69,8 @@ struct RefusalTests {
       let line = try #require(settings.split(separator: "\n").last { $0.hasPrefix("restore_command = '") })
       let command = String(line.dropFirst("restore_command = '".count).dropLast()).replacing("''", with: "'")
         .replacing("\\\\", with: "\\").replacing("%%", with: "\u{1}").replacing("%f", with: "00000009.history")
-        .replacing("%p", with: "'\(place.folder)/fetched'").replacing("\u{1}", with: "%")
-      let fetched = try await runCommand("/bin/sh", ["-c", command])
+        .replacing("%p", with: "pg_wal/RECOVERYHISTORY").replacing("\u{1}", with: "%")
+      let fetched = try await runCommand("/bin/sh", ["-c", "cd '\(place.folder)/restored' && \(command)"])
       #expect(fetched.status == 1, "\(command): \(fetched.error)")
 
       let inside = try await runCommand(
