@@ -85,10 +85,9 @@ struct FaultMatrix {
       let contents: [String: ByteBuffer]
       do {
         contents = try await repository.contents(backup)
-      } catch let error as DRError where error.code == .objectNotFound && operation == .prune && backup.id == first.id {
-        // A request whose sender gave up may be carried out only now: then the manifest has gone before its artifacts.
-        let isStillThere = try await repository.catalog().backups.contains { $0.id == backup.id }
-        #expect(!isStillThere, comment)
+      } catch {
+        let age = backup.id == first.id ? "older" : "newer"
+        Issue.record("\(comment.rawValue), finished \(finished): the \(age) backup: \(error)")
         continue
       }
       let source = backup.id == first.id ? try Self.old() : try Self.new()

@@ -128,13 +128,15 @@ package final class S3Client: Sendable {
       let isError = !(200...299).contains(status)
       let body = try await read(answer, limit: isError ? 1 << 20 : request.answerLimit, head: request.method == .HEAD)
       if isError { throw S3Failure(status: status, headers: answer.headers, body: S3Response.joined(body)) }
-      if request.mayFailInBody {
-        // A success that cannot be read is none: the connection ended in the middle of it.
+      // Whatever changes something may be answered by an error under a status of success, and so with a body even where
+      // a success has none.
+      if request.mayFailInBody || (request.method != .GET && !body.isEmpty) {
         let document = try? XMLReader.read(S3Response.joined(body))
         if let document, document.name == "Error" {
           throw S3Failure.inBody(document, answer.headers)
         }
-        if document == nil {
+        // A success that cannot be read is none: the connection ended in the middle of it.
+        if document == nil, request.mayFailInBody {
           var failure = S3Failure(status: nil, detail: "the answer ends in the middle")
           failure.mayHaveActed = true
           throw failure

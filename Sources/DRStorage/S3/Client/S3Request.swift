@@ -12,7 +12,7 @@ package struct S3Request: Sendable {
   package var body = S3Body()
   /// The most that the answer may have in bytes.
   package var answerLimit = S3Request.documentLimit
-  /// The answer may be an error though its status says success: its body is looked at.
+  /// A success has a document, and may turn out to be an error in it: one that cannot be read is a failure.
   package var mayFailInBody = false
   /// For a request that is meant to be refused: it is tried again only where there was no answer.
   package var isAttempt = false
