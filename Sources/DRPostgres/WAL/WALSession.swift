@@ -65,8 +65,10 @@ struct WALSession {
       let end: WALStream.End
       do {
         end = try await stream.run()
+        bare = nil
       } catch let error as DRError where isLoss(error) {
-        if let next = bare, next != point {
+        // Only at the very start: what has come since lies on the way, and what is missing then is missing.
+        if let next = bare, next != point, !stream.hasReceived {
           logger.info(
             "the server no longer has the last stored segment: its log is not compared with the archive's",
             metadata: ["postgres.wal.segment": "\(point.segment)"])
@@ -78,7 +80,7 @@ struct WALSession {
         if madeSlot, !options.acceptsGap { try await slot.drop() }
         try refuse(from: stream.durable, to: kept, cause: error)
         try await slot.drop()
-        point = try await newStart(history)
+        (point, bare) = (try await newStart(history), nil)
         continue
       }
       guard case .timeline(let next, let fork) = end else { return }

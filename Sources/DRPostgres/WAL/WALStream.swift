@@ -73,6 +73,8 @@ final class WALStream {
   /// The server's answer is awaited; one at a time.
   private var isAwaitingAnswer = false
   private var bytesReceived = 0
+  /// Whether the server has sent any log.
+  var hasReceived: Bool { bytesReceived > 0 }
   private var lastPartial = ContinuousClock.now
   private var lastStatus = ContinuousClock.now
   private var lastMessage = ContinuousClock.now
