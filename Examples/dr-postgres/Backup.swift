@@ -51,7 +51,7 @@ struct Backup: AsyncParsableCommand {
       print(
         "\(manifest.id) committed: \(Format.bytes(manifest.rawSize)) stored as \(Format.bytes(manifest.storedSize)), "
           + "restorable from \(Timestamp.format(manifest.recoveryPoint.time)) (LSN \(manifest.recoveryPoint.position))")
-      let damaged = manifest.properties["damagedPages"]?.array ?? []
+      let damaged = manifest.damagedPages
       if !damaged.isEmpty {
         print("\(damaged.count) DAMAGED pages are in it: see the manifest")
         throw ExitCode(1)

@@ -9,7 +9,8 @@ import ExampleSupport
 struct CheckWAL: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "check-wal",
-    abstract: "Says for each backup through which moment it can be restored, and names every gap.")
+    abstract: "Says for each backup through which moment it can be restored, and names every gap.",
+    discussion: "Looks at the WAL. The backups' own bytes are looked at by verify.")
 
   @OptionGroup var repository: RepositoryArguments
 
@@ -37,6 +38,13 @@ struct CheckWAL: AsyncParsableCommand {
           archive: archive, backups: catalog.backups.filter { $0.systemIdentifier == system }, readsAll: readAll)
         let report = await VerificationReport.run("system \(system)", check, logger: repository.logger)
         for finding in report.findings { print(finding) }
+        if !readAll {
+          print(
+            Finding(
+              "wal-read", .notice, subject: system,
+              evidence: "only names and the ends of the log were looked at, not the content of all other segments",
+              advice: "for that, --read-all"))
+        }
         print("system \(system): \(report.verdict.rawValue)" + (report.obstacle.map { ": \($0)" } ?? ""))
         if report.verdict.exitCode > worst.exitCode { worst = report.verdict }
       }

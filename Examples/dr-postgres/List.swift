@@ -1,5 +1,6 @@
 import ArgumentParser
 import DRCore
+import DRPostgres
 import DRStorage
 import ExampleSupport
 import Foundation
@@ -18,7 +19,8 @@ struct List: AsyncParsableCommand {
         print(
           "\(backup.id)  \(backup.cadence)  \(backup.method.rawValue)  \(Format.bytes(backup.rawSize)) as "
             + "\(Format.bytes(backup.storedSize))  from \(Timestamp.format(backup.recoveryPoint.time))  "
-            + "LSN \(backup.recoveryPoint.position) timeline \(backup.recoveryPoint.history ?? "?")")
+            + "LSN \(backup.recoveryPoint.position) timeline \(backup.recoveryPoint.history ?? "?")"
+            + (backup.damagedPages.isEmpty ? "" : "  DAMAGED PAGES \(backup.damagedPages.count)"))
       }
       if catalog.backups.isEmpty { print("no backups of \(settings.component)") }
       for broken in catalog.unreadable { print("UNREADABLE \(broken.id): \(broken.error)") }

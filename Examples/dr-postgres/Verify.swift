@@ -1,12 +1,15 @@
 import ArgumentParser
 import DRCore
+import DRPostgres
 import DRStorage
 import DRVerify
 import ExampleSupport
 
 /// Verifies the stored bytes of a backup.
 struct Verify: AsyncParsableCommand {
-  static let configuration = CommandConfiguration(abstract: "Reads a backup and checks every digest.")
+  static let configuration = CommandConfiguration(
+    abstract: "Reads a backup and checks every digest.",
+    discussion: "Looks at the backup's own bytes. Whether WAL leads on from it, check-wal says.")
 
   @OptionGroup var repository: RepositoryArguments
 
@@ -32,7 +35,7 @@ struct Verify: AsyncParsableCommand {
         BackupVerifier(
           manifest, in: repository, level: level, decoding: try settings.decoding(),
           progress: ProgressBar("verify").handler), logger: self.repository.logger)
-      for finding in report.findings { print(finding) }
+      for finding in report.findings + recorded(manifest) { print(finding) }
       // The newest backup may be one whose manifest is damaged: what was verified is an older one then.
       let damaged = backup == nil ? catalog.unreadable : []
       for broken in damaged {
@@ -45,5 +48,21 @@ struct Verify: AsyncParsableCommand {
       if report.verdict != .passed { throw ExitCode(report.verdict.exitCode) }
       if !damaged.isEmpty { throw ExitCode(Verdict.failed.exitCode) }
     }
+  }
+
+  /// What the backup itself says is wrong with it, and what this command does not look at.
+  private func recorded(_ manifest: BackupManifest) -> [Finding] {
+    var findings = manifest.damagedPages.map {
+      Finding(
+        "page-checksum", .warning, subject: manifest.id, evidence: "the server's file was damaged already: \($0)",
+        advice: "restore what lies there from an earlier backup")
+    }
+    findings.append(
+      Finding(
+        "wal-restorable", .notice, subject: manifest.id,
+        evidence: manifest.properties["walIncluded"] == .bool(true)
+          ? "it holds the WAL that it needs itself; how far more WAL leads was not looked at"
+          : "it needs WAL from the archive, which was not looked at", advice: "see dr-postgres check-wal"))
+    return findings
   }
 }

@@ -108,6 +108,39 @@ struct CheckWALTests {
     }
   }
 
+  @Test("Without the key the names are looked at, and no moment is claimed that nobody has read")
+  func withoutTheKey() async throws {
+    try await ProgramPlace.with { place in
+      let made = try await runCommand(ProgramPlace.program, ["keygen", place.folder + "/key"])
+      try #require(made.status == 0, "\(made.error)")
+      let key = try String(contentsOfFile: place.folder + "/key", encoding: .utf8)
+      let recipient = try #require(key.firstMatch(of: /age1[0-9a-z]+/)?.output)
+      let encrypted = ", \"recipients\": [\"\(recipient)\"]"
+      try place.configure(fields: encrypted)
+      #expect(try await place.run("init").status == 0)
+      try await PostgresSandbox.withSandbox(logger: Self.logger) { server in
+        let receiver = ReceiverProcess(folder: place.folder, server: server.settings)
+        _ = try await receiver.prepare()
+        try place.configure(fields: encrypted)
+        try receiver.start()
+        let taken = try await place.run("backup", at: server)
+        try #require(taken.status == 0, "\(taken.error)")
+        receiver.kill()
+      }
+      func check() async throws -> ProgramPlace.Said { try await place.run("check-wal") }
+      let blind = try await check()
+      #expect(blind.status == 0, "\(blind.output)\(blind.error)")
+      #expect(blind.output.contains("and at least "), "\(blind.output)")
+      #expect(blind.output.contains("the last commits cannot be read: "), "\(blind.output)")
+      #expect(blind.output.contains("notice wal-read "), "\(blind.output)")
+      try place.configure(fields: encrypted + ", \"identityFile\": \"\(place.folder)/key\"")
+      let seeing = try await check()
+      #expect(seeing.status == 0 && !seeing.output.contains("and at least "), "\(seeing.output)\(seeing.error)")
+      let all = try await place.run("check-wal", "--read-all")
+      #expect(all.status == 0 && all.output.contains("passed wal-read "), "\(all.output)\(all.error)")
+    }
+  }
+
   @Test("A repository that cannot be looked at is no finding")
   func notThere() async throws {
     try await ProgramPlace.with { place in

@@ -211,6 +211,12 @@ public struct PostgresBaseBackup: BackupSource {
   }
 }
 
+extension BackupManifest {
+  /// Pages of the server's files that were damaged already when this base backup was taken, and that were recorded
+  /// (``PostgresBaseBackup/DamagedPages``): the file, the block and what is wrong with each.
+  public var damagedPages: [String] { properties["damagedPages"]?.array?.compactMap(\.string) ?? [] }
+}
+
 extension PostgresBaseBackup.RequiredWAL {
   var isIncluded: Bool { if case .included = self { true } else { false } }
 }

@@ -35,10 +35,13 @@ public struct WALCheck: Verifier {
     var entries: [WALCheckReport.Backup] = []
     for backup in backups where backup.systemIdentifier == archive.systemIdentifier && backup.method == .basebackup {
       var (entry, way) = try WALCheck.check(backup, inventory, histories)
-      let (usable, commit) = try await reader.end(of: way, inventory)
+      let (usable, commit, unread) = try await reader.end(of: way, inventory)
       if usable.count < way.count { entry.cut(before: way[usable.count], try BackupExtent(backup)) }
       // The end of the backup itself is reached at least.
-      if entry.isRestorable { entry.throughTime = max(commit ?? backup.recoveryPoint.time, backup.recoveryPoint.time) }
+      if entry.isRestorable {
+        entry.throughTime = max(commit ?? backup.recoveryPoint.time, backup.recoveryPoint.time)
+        entry.unread = unread
+      }
       entries.append(entry)
     }
     let conflicts = WALCheck.conflicts(inventory).map { conflict in
@@ -91,7 +94,7 @@ public struct WALCheck: Verifier {
     if damaged, !hasOwn { problem = "a segment that it needs has two different contents" }
     let entry = WALCheckReport.Backup(
       id: backup.id, isRestorable: path.end >= consistent && !(damaged && !hasOwn), through: path.end, throughTime: nil,
-      timelines: path.timelines, gaps: path.gaps, problem: problem)
+      timelines: path.timelines, gaps: path.gaps, problem: problem, unread: nil)
     return (entry, path.segments)
   }
 }

@@ -56,14 +56,15 @@ struct WALCheckReader {
     return histories
   }
 
-  /// What of a way can be used, as far as it was read, and the time of the last commit in it; nil if none was found.
+  /// What of a way can be used, as far as it was read, and the time of the last commit in it; nil if none was found, or
+  /// if it could not be read, for this reason.
   mutating func end(
     of segments: [WALSegmentName], _ inventory: WALInventory
-  ) async throws -> (usable: ArraySlice<WALSegmentName>, commit: Date?) {
+  ) async throws -> (usable: ArraySlice<WALSegmentName>, commit: Date?, unread: DRError?) {
     var usable = segments.prefix { damage["\($0)"] == nil && inventory.segments[$0] ?? 0 <= 1 }
     for segment in usable.reversed().prefix(WALCheckReader.segmentsRead) {
       do {
-        if let commit = try await lastCommit(in: segment) { return (usable, commit) }
+        if let commit = try await lastCommit(in: segment) { return (usable, commit, nil) }
       } catch let error as DRError where WALCheckReader.unusable.contains(error.code) {
         damage["\(segment)"] = error
         usable = usable.prefix { $0 != segment }
@@ -71,10 +72,10 @@ struct WALCheckReader {
         logger.info(
           "the time of the last commit cannot be read",
           metadata: ["postgres.wal.segment": "\(segment)", "error": "\(error)"])
-        break
+        return (usable, nil, error)
       }
     }
-    return (usable, nil)
+    return (usable, nil, nil)
   }
 
   private mutating func lastCommit(in segment: WALSegmentName) async throws -> Date? {

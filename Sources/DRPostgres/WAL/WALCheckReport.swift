@@ -20,6 +20,9 @@ public struct WALCheckReport: Sendable {
     public var gaps: [WALGap]
     /// What else is wrong with the way.
     public var problem: String?
+    /// Why the last commits could not be read, such as for want of a key: then ``throughTime`` is the end of the backup
+    /// itself, and the recovery may go further.
+    public var unread: DRError?
   }
 
   /// Two contents under one name.
@@ -55,12 +58,16 @@ public struct WALCheckReport: Sendable {
     for backup in backups {
       let time = backup.throughTime.map { "\(Timestamp.format($0))" } ?? "a time that is not known"
       let way = backup.timelines.map(String.init).joined(separator: ", ")
+      let reach =
+        backup.unread.map {
+          "and at least \(time), when the backup ended, for the last commits cannot be read: \($0.message)"
+        } ?? time
       findings.append(
         backup.isRestorable
           ? Finding(
             "wal-restorable", backup.problem == nil ? .passed : .warning, subject: backup.id,
-            evidence: "recovers through \(backup.through), \(time), on timeline \(way)"
-              + (backup.problem.map { "; \($0)" } ?? ""))
+            evidence: "recovers through \(backup.through), \(reach), on timeline \(way)"
+              + (backup.problem.map { "; \($0)" } ?? ""), advice: backup.problem == nil ? backup.unread?.advice : nil)
           : Finding(
             "wal-restorable", .failure, subject: backup.id,
             evidence: backup.problem ?? "the WAL ends at \(backup.through), before the backup is consistent",
