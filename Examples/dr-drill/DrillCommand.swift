@@ -1,6 +1,5 @@
 import ArgumentParser
 import DRCore
-import Dispatch
 import ExampleSupport
 import Foundation
 import Logging
@@ -81,17 +80,12 @@ struct DrillCommand: AsyncParsableCommand {
   func run() async throws {
     try await reporting {
       let drill = try await Drill(self, logger: ProgramLog.make("dr-drill", verbose: verbose))
-      let running = Task { try await drill.perform() }
       // Ctrl-C ends the drill in good order: its servers and folders go.
-      let signals = [SIGINT, SIGTERM].map { number in
-        signal(number, SIG_IGN)
-        let source = DispatchSource.makeSignalSource(signal: number)
-        source.setEventHandler { running.cancel() }
-        source.resume()
-        return source
+      let report = try await endingInGoodOrder(
+        saying: keep ? "its servers are gone, its folder is kept" : "its servers and folders are gone"
+      ) {
+        try await drill.perform()
       }
-      defer { for source in signals { source.cancel() } }
-      let report = try await running.value
       report.print()
       if report.verdict != .passed { throw ExitCode(report.verdict.exitCode) }
     }

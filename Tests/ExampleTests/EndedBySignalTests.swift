@@ -44,6 +44,33 @@ struct EndedBySignalTests {
     }
   }
 
+  @Test("A drill that is told to stop takes its servers and folders with it, and says so")
+  func drill() async throws {
+    func folders(of process: Int32) throws -> [String] {
+      let parent = FileManager.default.temporaryDirectory.path
+      return try FileManager.default.contentsOfDirectory(atPath: parent).filter {
+        let owner = try? String(contentsOfFile: "\(parent)/\($0)/owner.pid", encoding: .utf8)
+        return $0.hasPrefix("dr-drill-") && owner == "\(process)"
+      }
+    }
+    try await withTemporaryFolder { folder in
+      // A server's processes belong to another user.
+      chmod(folder, 0o755)
+      let running = try RunningProgram(
+        ["--system", "postgres", "--size", "5MB", "--seconds", "60"], in: folder,
+        program: ReceiverProcess.built("dr-drill"))
+      try await eventually("the ledger to be written") { running.said.contains("ledger") }
+      #expect(try folders(of: running.processIdentifier).count == 1)
+      running.send(SIGTERM)
+      let ended = try await running.end(within: .seconds(60))
+      #expect(ended.status == 143, "\(ended.said)")
+      let last = ended.said.split(separator: "\n").last
+      #expect(last == "ended by SIGTERM: its servers and folders are gone", "\(ended.said)")
+      #expect(!ended.said.contains("CancellationError"), "\(ended.said)")
+      #expect(try folders(of: running.processIdentifier).isEmpty)
+    }
+  }
+
   @Test("A restore that is told to stop leaves nothing; one that was killed leaves what the next one knows")
   func restore() async throws {
     try await ProgramPlace.with { place in

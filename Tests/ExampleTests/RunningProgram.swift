@@ -1,16 +1,16 @@
 import DRCore
 import Foundation
 
-/// `dr-postgres` while it runs: what it says, and how it ends.
+/// `dr-postgres`, or another program, while it runs: what it says, and how it ends.
 final class RunningProgram {
   private let process = Process()
   private let log: String
 
   /// - Parameter folder: Where its output is kept while it runs.
-  init(_ arguments: [String], in folder: String) throws {
+  init(_ arguments: [String], in folder: String, program: String = ProgramPlace.program) throws {
     log = "\(folder)/program-\(UUID().uuidString).log"
     _ = FileManager.default.createFile(atPath: log, contents: nil)
-    process.executableURL = URL(filePath: ProgramPlace.program)
+    process.executableURL = URL(filePath: program)
     process.arguments = arguments
     let handle = FileHandle(forWritingAtPath: log)
     process.standardOutput = handle
@@ -27,6 +27,8 @@ final class RunningProgram {
 
   /// What it has written so far, to standard output and standard error.
   var said: String { (try? String(contentsOfFile: log, encoding: .utf8)) ?? "" }
+
+  var processIdentifier: Int32 { process.processIdentifier }
 
   func send(_ signal: Int32) { _ = Foundation.kill(process.processIdentifier, signal) }
 
