@@ -79,6 +79,27 @@ struct CodecTests {
     await #expect(throws: DRError.self) { _ = try await read { $0.storedSize -= 1 } }
   }
 
+  @Test("Both digests hold of a stream with far more stored bytes than raw ones, and each is compared")
+  func farMoreStored() async throws {
+    let raw = TestData.rows(3 * Self.frame + 5)
+    let (frames, _) = try await Self.encode(raw, .zstd(level: 1))
+    // A skippable frame, as RFC 8878, section 3.1.2, defines it: with no raw bytes at all.
+    var stored = ByteBuffer()
+    stored.writeInteger(0x184D_2A50 as UInt32, endianness: .little)
+    stored.writeInteger(20 << 20 as UInt32, endianness: .little)
+    stored.writeRepeatingByte(7, count: 20 << 20)
+    stored.writeImmutableBuffer(frames)
+    let summary = EncodedStream.Summary(
+      rawSize: Int64(raw.readableBytes), storedSize: Int64(stored.readableBytes), rawSHA256: StreamDigest.hex(raw),
+      storedSHA256: StreamDigest.hex(stored))
+    #expect(try await Self.decode(stored, .zstd, pieces: 1 << 20, expected: summary) == raw)
+    stored.setInteger(8 as UInt8, at: 10 << 20)
+    let error = await #expect(throws: DRError.self) {
+      _ = try await Self.decode(stored, .zstd, pieces: 1 << 20, expected: summary)
+    }
+    #expect(error?.message.contains("SHA-256 of the stored bytes") == true)
+  }
+
   @Test("The output does not depend on how the input is cut, nor on the workers", arguments: codecs)
   func deterministic(compression: Compression) async throws {
     let raw = TestData.rows(3 * Self.frame + 5)

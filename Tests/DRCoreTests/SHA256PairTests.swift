@@ -42,6 +42,17 @@ struct SHA256PairTests {
     }
   }
 
+  @Test("With the second stream in several buffers, shorter and longer than the first", arguments: [true, false])
+  func severalBuffers(together: Bool) {
+    for lengths in [[], [10], [3000, 1], [100, 0, 64, 5000], [9000]] {
+      var pair = SHA256Pair(together: together)
+      let first = bytes(4000, seed: 5)
+      let second = lengths.enumerated().map { bytes($1, seed: UInt8($0)) }
+      pair.update(ByteBuffer(bytes: first), second.map { ByteBuffer(bytes: $0) })
+      #expect([pair.hex().0, pair.hex().1] == [judge(first), judge(second.flatMap { $0 })])
+    }
+  }
+
   private func bytes(_ count: Int, seed: UInt8) -> [UInt8] {
     (0..<count).map { seed &+ UInt8(truncatingIfNeeded: $0 &* 131 ^ $0 >> 3) }
   }

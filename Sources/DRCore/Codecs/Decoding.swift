@@ -66,19 +66,23 @@ public struct Decoding: Sendable {
 /// `@unchecked Sendable`: a ``ByteStream`` pulls from one consumer, and calls never overlap.
 private final class StreamDecoder: @unchecked Sendable {
   private let workers: OrderedWorkers<SplitPiece, any FrameDecoder, ByteBuffer>
+  private let pair: DecodingCheck?
   private var check: StreamCheck?
 
   init(
     _ decoding: Decoding, _ stored: ByteStream, format: Compression.Format, encrypted: Bool,
     expected: EncodedStream.Summary?, digestsRaw: Bool, object: String, origin: FrameOrigin
   ) throws {
+    pair = digestsRaw && SHA256Pair.isFast ? expected.map { DecodingCheck($0, object: object) } : nil
+    let single = pair == nil ? expected : nil
     let source = PieceSource(
       stored, splitter: format.makeSplitter(object: object, origin: origin),
       decryptor: encrypted ? AgeDecryptor(identities: decoding.identities, object: object) : nil,
-      check: expected.map {
+      pair: pair,
+      check: single.map {
         StreamCheck("stored", size: $0.storedSize, sha256: $0.storedSHA256, object: object)
       })
-    check = expected.map {
+    check = single.map {
       StreamCheck("raw", size: $0.rawSize, sha256: digestsRaw ? $0.rawSHA256 : nil, object: object)
     }
     let decoders = try (0..<decoding.workers).map { _ in try format.makeDecoder() }
@@ -103,9 +107,11 @@ private final class StreamDecoder: @unchecked Sendable {
       check?.add(raw)
       // At once: a small object can hold more than a disk does.
       try check?.refuseExcess()
+      try pair?.addRaw(raw)
       return raw
     }
     try check?.finish()
+    try pair?.finish()
     return nil
   }
 }
@@ -117,13 +123,18 @@ private final class PieceSource: @unchecked Sendable {
   private var stored: ByteStream.AsyncIterator
   private var splitter: any FrameSplitter
   private var decryptor: AgeDecryptor?
+  private let pair: DecodingCheck?
   private var check: StreamCheck?
   private var ended = false
 
-  init(_ stored: ByteStream, splitter: any FrameSplitter, decryptor: AgeDecryptor?, check: StreamCheck?) {
+  init(
+    _ stored: ByteStream, splitter: any FrameSplitter, decryptor: AgeDecryptor?, pair: DecodingCheck?,
+    check: StreamCheck?
+  ) {
     self.stored = stored.makeAsyncIterator()
     self.splitter = splitter
     self.decryptor = decryptor
+    self.pair = pair
     self.check = check
   }
 
@@ -141,6 +152,7 @@ private final class PieceSource: @unchecked Sendable {
       stored = iterator
       if let buffer {
         check?.add(buffer)
+        pair?.addStored(buffer)
         if let plain = try decryptor?.update(buffer) {
           splitter.feed(plain)
         } else {

@@ -20,9 +20,12 @@ package struct StreamCheck: Sendable {
   }
 
   package mutating func add(_ buffer: ByteBuffer) {
-    seen += Int64(buffer.readableBytes)
+    count(buffer)
     if sha256 != nil { digest.update(buffer) }
   }
+
+  /// As ``add(_:)``, where the digest is computed elsewhere.
+  mutating func count(_ buffer: ByteBuffer) { seen += Int64(buffer.readableBytes) }
 
   /// - Throws: ``DRError`` with `corruptData` if there were more than stated, whatever still comes.
   func refuseExcess() throws {
@@ -33,14 +36,17 @@ package struct StreamCheck: Sendable {
   }
 
   /// - Throws: ``DRError``: `truncatedData` if there were too few, `corruptData` if they are others.
-  package func finish() throws {
+  package func finish() throws { try finish(sha256: digest.hex()) }
+
+  /// As ``finish()``, with a digest that was computed elsewhere.
+  func finish(sha256 found: String) throws {
     try refuseExcess()
     guard seen == size else {
       throw DRError(
         .truncatedData, "\(seen) \(kind) bytes, and the manifest states \(size)", advice: DRError.otherCopy,
         object: object)
     }
-    guard sha256.map({ $0 == digest.hex() }) ?? true else {
+    guard sha256.map({ $0 == found }) ?? true else {
       throw DRError(
         .corruptData, "the SHA-256 of the \(kind) bytes differs from the manifest's", advice: DRError.otherCopy,
         object: object)

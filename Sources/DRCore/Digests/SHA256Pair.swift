@@ -11,7 +11,8 @@ package struct SHA256Pair: Sendable {
     case apart(StreamDigest, StreamDigest)
   }
 
-  private static let isFast = dr_sha256_is_fast() == 1
+  /// Whether this processor gains by it.
+  package static let isFast = dr_sha256_is_fast() == 1
 
   private var state: State
 
@@ -35,6 +36,16 @@ package struct SHA256Pair: Sendable {
       two.update(second)
       state = .apart(one, two)
     }
+  }
+
+  /// As above, with the second stream's bytes in several buffers.
+  package mutating func update(_ first: ByteBuffer, _ second: [ByteBuffer]) {
+    var first = first
+    for buffer in second {
+      let length = min(first.readableBytes, buffer.readableBytes)
+      update(first.readSlice(length: length) ?? ByteBuffer(), buffer)
+    }
+    update(first, ByteBuffer())
   }
 
   /// The digests of everything so far, in lower-case hexadecimal.
