@@ -27,7 +27,8 @@ final class FolderWriter: @unchecked Sendable {
   #endif
   private var reader: TarReader
   private var folders: [String: Int32] = [:]
-  private var current: (descriptor: Int32, path: String, written: Int64, synced: Int64)?
+  private let disk = DiskWriter()
+  private var current: (descriptor: Int32, path: String)?
   private var holding: (member: TarMember, bytes: ByteBuffer)?
 
   init(
@@ -78,8 +79,9 @@ final class FolderWriter: @unchecked Sendable {
           held[member.path] = (bytes, member)
           holding = nil
         } else if let current {
-          self.current = nil
+          try onDisk(current.path) { () throws(DiskWriter.Failure) in try disk.end() }
           if syncsEachFile, fsync(current.descriptor) != 0 { throw FileError.make("fsync", current.path) }
+          self.current = nil
           guard close(current.descriptor) == 0 else { throw FileError.make("close", current.path) }
         }
       case .hardLink(let member):
@@ -100,7 +102,11 @@ final class FolderWriter: @unchecked Sendable {
     let descriptor = openat(parent, temporary, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0o600)
     guard descriptor >= 0 else { throw FileError.make("create", path) }
     defer { close(descriptor) }
-    try FolderWriter.writeAll(descriptor, content, path)
+    disk.begin(descriptor, expecting: Int64(content.readableBytes))
+    try onDisk(path) { () throws(DiskWriter.Failure) in
+      try disk.write(content)
+      try disk.end()
+    }
     try settle(descriptor, mode: mode, path)
     guard fsync(descriptor) == 0 else { throw FileError.make("fsync", path) }
     guard renameat(parent, temporary, parent, name) == 0 else { throw FileError.make("rename", path) }
@@ -118,20 +124,22 @@ final class FolderWriter: @unchecked Sendable {
     let (parent, name) = try parent(of: member.path)
     let descriptor = openat(parent, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0o600)
     guard descriptor >= 0 else { throw FileError.make("create", member.path) }
-    current = (descriptor, member.path, 0, 0)
+    current = (descriptor, member.path)
     try settle(descriptor, mode: member.mode, member.path)
+    disk.begin(descriptor, expecting: member.size)
   }
 
   private func append(_ slice: ByteBuffer) throws {
-    guard var file = current else { throw DRError(.malformedData, "content without a file") }
-    try FolderWriter.writeAll(file.descriptor, slice, file.path)
-    file.written += Int64(slice.readableBytes)
-    // So that the sync at the end has little left to do.
-    if file.written - file.synced >= 8 << 20 {
-      DiskSync.startWriteback(file.descriptor, from: file.synced, count: file.written - file.synced)
-      file.synced = file.written
+    guard let current else { throw DRError(.malformedData, "content without a file") }
+    try onDisk(current.path) { () throws(DiskWriter.Failure) in try disk.write(slice) }
+  }
+
+  private func onDisk(_ path: String, _ work: () throws(DiskWriter.Failure) -> Void) throws {
+    do {
+      try work()
+    } catch {
+      throw FileError.make(error.call, path, error.number)
     }
-    current = file
   }
 
   private func settle(_ descriptor: Int32, mode: UInt32, _ path: String) throws {
@@ -183,26 +191,11 @@ final class FolderWriter: @unchecked Sendable {
     }
     return descriptor
   }
-
-  private static func writeAll(_ descriptor: Int32, _ buffer: ByteBuffer, _ path: String) throws {
-    try buffer.withUnsafeReadableBytes { bytes in
-      var rest = bytes[...]
-      while !rest.isEmpty {
-        let count = Foundation.write(descriptor, UnsafeRawBufferPointer(rebasing: rest).baseAddress, rest.count)
-        if count < 0 {
-          if errno == EINTR { continue }
-          throw FileError.make("write", path)
-        }
-        rest = rest.dropFirst(count)
-      }
-    }
-  }
 }
 
 /// A failed call of the operating system, as an error that says what to do.
 enum FileError {
-  static func make(_ call: String, _ path: String) -> DRError {
-    let number = errno
+  static func make(_ call: String, _ path: String, _ number: Int32 = errno) -> DRError {
     let text = String(cString: strerror(number))
     let message = "\(call) failed: \(text)"
     switch number {

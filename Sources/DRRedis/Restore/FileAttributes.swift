@@ -74,22 +74,7 @@ enum FileFailure {
     guard fsync(folder) == 0 else { throw make("fsync", path) }
   }
 
-  static func writeAll(_ descriptor: Int32, _ buffer: ByteBuffer, _ path: String) throws {
-    try buffer.withUnsafeReadableBytes { bytes in
-      var rest = bytes[...]
-      while !rest.isEmpty {
-        let count = Foundation.write(descriptor, UnsafeRawBufferPointer(rebasing: rest).baseAddress, rest.count)
-        if count < 0 {
-          if errno == EINTR { continue }
-          throw make("write", path)
-        }
-        rest = rest.dropFirst(count)
-      }
-    }
-  }
-
-  static func make(_ call: String, _ path: String) -> DRError {
-    let number = errno
+  static func make(_ call: String, _ path: String, _ number: Int32 = errno) -> DRError {
     let message = "\(call) failed: \(String(cString: strerror(number)))"
     switch number {
     case ENOSPC, EDQUOT:

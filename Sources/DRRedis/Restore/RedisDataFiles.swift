@@ -19,8 +19,7 @@ final class RedisDataFiles: @unchecked Sendable {
   private let createdFolder: Bool
   private var hasChanges = false
   private var descriptor: Int32
-  private var written: Int64 = 0
-  private var synced: Int64 = 0
+  private let disk = DiskWriter()
   private var isPlaced = false
 
   init(_ layout: RedisDataLayout, owner: String?, now: Date) throws {
@@ -50,17 +49,20 @@ final class RedisDataFiles: @unchecked Sendable {
       if layout.appendOnly == .folder { rmdir(work) }
       throw error
     }
+    disk.begin(descriptor, expecting: .max)
   }
 
   deinit { if descriptor >= 0 { close(descriptor) } }
 
   func write(_ frame: ByteBuffer) throws {
-    try FileFailure.writeAll(descriptor, frame, work)
-    written += Int64(frame.readableBytes)
-    // So that the sync at the end has little left to do.
-    if written - synced >= 8 << 20 {
-      DiskSync.startWriteback(descriptor, from: synced, count: written - synced)
-      synced = written
+    try onDisk(work) { () throws(DiskWriter.Failure) in try disk.write(frame) }
+  }
+
+  private func onDisk(_ path: String, _ write: () throws(DiskWriter.Failure) -> Void) throws {
+    do {
+      try write()
+    } catch {
+      throw FileFailure.make(error.call, path, error.number)
     }
   }
 
@@ -72,11 +74,11 @@ final class RedisDataFiles: @unchecked Sendable {
     let path = "\(work)/\(layout.appendFile).1.incr.aof"
     descriptor = open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0o600)
     guard descriptor >= 0 else { throw FileFailure.make("create", path) }
-    written = 0
-    synced = 0
+    disk.begin(descriptor, expecting: .max)
   }
 
   private func closeFile() throws {
+    try onDisk(work) { () throws(DiskWriter.Failure) in try disk.end() }
     try settle(descriptor, work)
     close(descriptor)
     descriptor = -1
@@ -167,7 +169,11 @@ final class RedisDataFiles: @unchecked Sendable {
     let file = open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0o600)
     guard file >= 0 else { throw FileFailure.make("create", path) }
     defer { close(file) }
-    try FileFailure.writeAll(file, content, path)
+    disk.begin(file, expecting: Int64(content.readableBytes))
+    try onDisk(path) { () throws(DiskWriter.Failure) in
+      try disk.write(content)
+      try disk.end()
+    }
     try settle(file, path)
     count += 1
   }

@@ -10,10 +10,8 @@ import NIOCore
 #endif
 
 extension LocalTier {
-  /// How much is written in one step on the blocking queue, at least.
-  private static let step = 1 << 20
-  /// How much is written before the disk is asked to start on it.
-  private static let writebackStep: Int64 = 8 << 20
+  /// How much is written in one step on the blocking queue, at least: the first one tells that an object is large.
+  private static let step = Int(DiskWriter.large)
 
   public func put(_ key: ObjectKey, _ body: ByteStream, _ options: PutOptions) async throws -> ObjectInfo {
     try checkSupported(options, for: key)
@@ -64,8 +62,8 @@ extension LocalTier {
     private let temporaryName: String
     private let file: Descriptor
     private let onlyIfAbsent: Bool
-    /// Bytes written, and how many of them the disk was asked to start on.
-    private let progress = MutableBox((written: Int64(0), started: Int64(0)))
+    private let disk = DiskWriter()
+    private let hasBegun = MutableBox(false)
 
     init(_ key: ObjectKey, in root: LocalRoot, _ options: PutOptions) throws {
       let (folders, name) = try LocalTier.split(key)
@@ -114,19 +112,28 @@ extension LocalTier {
     }
 
     func write(_ buffers: [ByteBuffer]) throws {
-      for buffer in buffers {
-        try file.write(buffer)
-        let start = progress.withLock { progress -> Range<Int64>? in
-          progress.written += Int64(buffer.readableBytes)
-          guard progress.written - progress.started >= LocalTier.writebackStep else { return nil }
-          defer { progress.started = progress.written }
-          return progress.started..<progress.written
-        }
-        if let start { file.startWriteback(offset: start.lowerBound, count: Int64(start.count)) }
+      let isFirst = hasBegun.withLock { hasBegun in
+        defer { hasBegun = true }
+        return !hasBegun
+      }
+      if isFirst {
+        disk.begin(file.number, expecting: buffers.reduce(0) { $0 + Int64($1.readableBytes) })
+      }
+      try onDisk { () throws(DiskWriter.Failure) in
+        for buffer in buffers { try disk.write(buffer) }
+      }
+    }
+
+    private func onDisk(_ work: () throws(DiskWriter.Failure) -> Void) throws {
+      do {
+        try work()
+      } catch {
+        throw SystemError(error.call, error.number)
       }
     }
 
     func commit() throws -> ObjectInfo {
+      try onDisk { () throws(DiskWriter.Failure) in try disk.end() }
       if !onlyIfAbsent, let old = try folder.file(name) { try file.makeYounger(than: old) }
       try file.sync()
       let status = try file.status()
