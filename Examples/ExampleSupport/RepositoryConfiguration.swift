@@ -118,14 +118,16 @@ public struct RepositoryConfiguration: Codable, Sendable {
 
   /// The command that makes the repository.
   private var initialization: String? {
-    switch component.kind {
-    case .postgres: "dr-postgres init" + named
-    case .redis: "dr-redis init" + named
-    default: nil
-    }
+    let program: String? =
+      switch component.kind {
+      case .postgres: "dr-postgres"
+      case .redis: "dr-redis"
+      case .rabbitmq: "dr-rabbitmq"
+      case .config: "dr-files"
+      default: nil
+      }
+    return program.map { "\($0) init" + (file.map { " --config '\($0)'" } ?? "") }
   }
-
-  private var named: String { file.map { " --config '\($0)'" } ?? "" }
 
   public func encoding(compression: Compression = .zstd()) throws -> Encoding {
     Encoding(compression: compression, recipients: try (recipients ?? []).map { try AgeRecipient(parsing: $0) })

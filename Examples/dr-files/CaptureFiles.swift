@@ -28,7 +28,7 @@ struct CaptureFiles: AsyncParsableCommand {
     name: .customLong("secret"), help: "Take what this pattern matches for a secret. May be given several times.")
   var secrets: [String] = []
 
-  @Option(help: "Leave out files of more bytes, and say so.")
+  @Option(parsing: .unconditional, help: "Leave out files of more bytes, and say so.")
   var largestFile: Int64?
 
   @Flag(help: "Go into folders where another file system is mounted.")
@@ -40,19 +40,19 @@ struct CaptureFiles: AsyncParsableCommand {
   @Option(help: "Where the backup lies in the tree: hourly, daily, weekly or monthly.")
   var cadence = "daily"
 
+  func validate() throws {
+    _ = try usage {
+      (
+        try Cadence(parsing: cadence), try PathSelection(included: patterns, excluded: excluded),
+        try SecretJudge(SecretRules(patterns: secrets))
+      )
+    }
+    try allow("--largest-file", largestFile, 0...1_000_000_000_000_000)
+  }
+
   func run() async throws {
     try await reporting {
-      let settings = try repository.settings()
-      let store = Repository(tier: try await settings.tier(creating: false))
-      var source = FileTreeSource(
-        component: settings.component, root: absolute(root), included: patterns, excluded: excluded)
-      source.largestFile = largestFile
-      source.crossesFileSystems = crossFileSystems
-      source.unreadable = leaveOutUnreadable ? .leaveOut : .fail
-      source.secrets.patterns += secrets
-      let manifest = try await store.backUp(
-        source, cadence: try Cadence(parsing: cadence), encoding: try settings.encoding(), logger: repository.logger,
-        progress: ProgressBar("capture").handler)
+      let manifest = try await endingInGoodOrder(saying: "nothing was committed") { try await capture() }
       func count(_ name: String) -> Int64 { manifest.properties[name]?.integer ?? 0 }
       print(
         "\(manifest.id) committed: \(count("files")) files, \(count("secrets")) of them secrets, "
@@ -61,5 +61,20 @@ struct CaptureFiles: AsyncParsableCommand {
       for omission in manifest.leftOut { print("left out: \(omission.what): \(omission.reason)") }
       if count("changedCount") > 0 { print("changed while they were read: \(count("changedCount")) files") }
     }
+  }
+
+  private func capture() async throws -> BackupManifest {
+    let settings = try repository.settings()
+    try settings.warnOfPlaintext()
+    let store = Repository(tier: try await settings.tier(creating: false))
+    var source = FileTreeSource(
+      component: settings.component, root: absolute(root), included: patterns, excluded: excluded)
+    source.largestFile = largestFile
+    source.crossesFileSystems = crossFileSystems
+    source.unreadable = leaveOutUnreadable ? .leaveOut : .fail
+    source.secrets.patterns += secrets
+    return try await store.backUp(
+      source, cadence: try Cadence(parsing: cadence), encoding: try settings.encoding(), logger: repository.logger,
+      progress: ProgressBar("capture").handler)
   }
 }

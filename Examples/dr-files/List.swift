@@ -20,12 +20,16 @@ struct List: AsyncParsableCommand {
   @Option(name: .customLong("path"), help: "Only what this pattern matches. May be given several times.")
   var paths: [String] = []
 
+  func validate() throws {
+    _ = try usage { try PathSelection(included: paths) }
+  }
+
   func run() async throws {
     try await reporting {
       let settings = try repository.settings()
       let store = Repository(tier: try await settings.tier(creating: false))
       if files || backup != nil || !paths.isEmpty {
-        let manifest = try await repository.backup(backup, until: nil, in: store)
+        let manifest = try await repository.backup(backup, in: store)
         let reader = store.reader(for: manifest, decoding: try settings.decoding())
         try await FileTreeListing(paths: paths).list(reader) { print($0) }
         return

@@ -38,11 +38,20 @@ struct Restore: AsyncParsableCommand {
     name: .customLong("secret"), help: "Take what this pattern matches for a secret. May be given several times.")
   var secrets: [String] = []
 
+  func validate() throws {
+    _ = try usage {
+      (try target(), try PathSelection(included: paths), try SecretJudge(SecretRules(patterns: secrets)))
+    }
+    guard backup == nil || targetTime == nil else {
+      throw ValidationError("a backup and a moment were given: give one of them")
+    }
+  }
+
   func run() async throws {
     try await reporting {
       let settings = try repository.settings()
       let store = Repository(tier: try await settings.tier(creating: false))
-      let manifest = try await repository.backup(backup, until: targetTime, in: store)
+      let manifest = try await repository.backup(backup, for: try target(), in: store)
       let reader = store.reader(for: manifest, decoding: try settings.decoding())
       var restorer = FileTreeRestorer(
         destination: absolute(to), placement: inPlace ? .inPlace : .newFolder, paths: paths)
@@ -55,7 +64,9 @@ struct Restore: AsyncParsableCommand {
         return
       }
       restorer.progress = ProgressBar("restore").handler
-      let report = try await restorer.run(from: reader, logger: repository.logger)
+      let report = try await endingInGoodOrder(saying: "nothing was restored") { [restorer, repository] in
+        try await restorer.run(from: reader, logger: repository.logger)
+      }
       print(
         "\(manifest.id): \(report.outcome.items) files and links, \(Format.bytes(report.outcome.bytes)), restored in "
           + Format.duration(report.outcome.duration))
@@ -63,5 +74,9 @@ struct Restore: AsyncParsableCommand {
       if let aside = report.movedAside { print("what was replaced is in \(aside)") }
       for finding in report.findings { print(finding) }
     }
+  }
+
+  private func target() throws -> RecoveryTarget {
+    try RecoveryTarget(immediate: false, time: targetTime, position: nil)
   }
 }

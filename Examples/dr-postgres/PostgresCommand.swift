@@ -8,39 +8,20 @@ import Logging
 
 /// Backs up and restores a PostgreSQL server.
 @main
-struct PostgresCommand: AsyncParsableCommand {
+struct PostgresCommand: AsyncParsableCommand, BackupProgram {
+  static let kind = Component.Kind.postgres
   static let configuration = CommandConfiguration(
     commandName: "dr-postgres",
     abstract: "Backs up, watches over and restores a PostgreSQL server.",
     discussion: ProgramExit.codes(wrong: "not verified"),
     subcommands: [
-      Initialize.self, Backup.self, ReceiveWAL.self, List.self, Verify.self, CheckWAL.self, Restore.self, Clean.self,
-      Keygen.self,
+      InitializeRepository<PostgresCommand>.self, Backup.self, ReceiveWAL.self, List.self, Verify.self, CheckWAL.self,
+      Restore.self, Clean.self, Keygen.self,
     ])
 }
 
 /// What every subcommand that works on a repository is told.
-struct RepositoryArguments: ParsableArguments {
-  @Option(
-    help: "The configuration: a JSON file with repository, component, recipients, identityFile, plaintext.",
-    completion: .file(extensions: ["json"]))
-  var config: String
-
-  @Flag(name: .shortAndLong, help: "Log what happens inside.")
-  var verbose = false
-
-  var logger: Logger { ProgramLog.make("dr-postgres", verbose: verbose) }
-
-  func settings() throws -> RepositoryConfiguration {
-    let settings = try RepositoryConfiguration(file: config)
-    guard settings.component.kind == .postgres else {
-      throw DRError(
-        .invalidConfiguration, "the component is no PostgreSQL: its kind is '\(settings.component.kind)'",
-        advice: "name it postgres/… in the configuration file", object: config)
-    }
-    return settings
-  }
-}
+typealias RepositoryArguments = ExampleSupport.RepositoryArguments<PostgresCommand>
 
 /// How to reach the server.
 struct ServerArguments: ParsableArguments {

@@ -36,34 +36,46 @@ struct Backup: AsyncParsableCommand {
   @Flag(help: "Of streams, only what came since the last backup.")
   var incrementalStreams = false
 
+  func validate() throws {
+    _ = try usage { (try Cadence(parsing: cadence), try parsedOverrides()) }
+  }
+
   func run() async throws {
     try await reporting {
-      let settings = try repository.settings()
-      let connection = try broker.settings()
-      let repository = Repository(tier: try await settings.tier(creating: true))
-      var definitions = RabbitMQDefinitionsSource(component: settings.component, broker: connection)
-      definitions.vhosts = queues.vhosts.isEmpty ? nil : queues.vhosts
-      definitions.configurationFile = configurationFile
-      definitions.allowsClearSecrets = allowClearSecrets
-      var source = RabbitMQMessageSource(
-        component: settings.component, broker: connection, queues: try queues.selection())
-      source.definitions = definitions
-      source.refused = leaveOutRefused ? .leaveOut : .fail
-      source.overrides = Set(try overrides.map { try DumpRefusal.override($0) })
-      source.progress = ProgressBar("backup").handler
-      if incrementalStreams {
-        let last = try await repository.catalog(of: settings.component).backups.last { $0.properties["queues"] != nil }
-        if let last { source.streamOffsets = RabbitMQMessageSource.nextOffsets(after: last) }
-      }
-      let chosen: any BackupSource = definitionsOnly ? definitions : source
-      let manifest = try await repository.backUp(
-        chosen, cadence: try usage { try Cadence(parsing: cadence) }, encoding: try settings.encoding(),
-        logger: self.repository.logger)
+      let manifest = try await endingInGoodOrder(saying: "nothing was committed") { try await backUp() }
       let records = RabbitMQQueueRecord.all(of: manifest)
       print(
         "\(manifest.id) committed: \(records.reduce(0) { $0 + $1.summary.messages }) messages of \(records.count) queues, "
           + "\(Format.bytes(manifest.rawSize)) stored as \(Format.bytes(manifest.storedSize))")
       for omission in manifest.leftOut { print("left out: \(omission.what): \(omission.reason)") }
     }
+  }
+
+  private func backUp() async throws -> BackupManifest {
+    let settings = try repository.settings()
+    try settings.warnOfPlaintext()
+    let connection = try broker.settings()
+    let store = Repository(tier: try await settings.tier(creating: false))
+    var definitions = RabbitMQDefinitionsSource(component: settings.component, broker: connection)
+    definitions.vhosts = queues.vhosts.isEmpty ? nil : queues.vhosts
+    definitions.configurationFile = configurationFile
+    definitions.allowsClearSecrets = allowClearSecrets
+    var source = RabbitMQMessageSource(
+      component: settings.component, broker: connection, queues: try queues.selection())
+    source.definitions = definitions
+    source.refused = leaveOutRefused ? .leaveOut : .fail
+    source.overrides = try parsedOverrides()
+    source.progress = ProgressBar("backup").handler
+    if incrementalStreams {
+      let last = try await store.catalog(of: settings.component).backups.last { $0.properties["queues"] != nil }
+      if let last { source.streamOffsets = RabbitMQMessageSource.nextOffsets(after: last) }
+    }
+    let chosen: any BackupSource = definitionsOnly ? definitions : source
+    return try await store.backUp(
+      chosen, cadence: try Cadence(parsing: cadence), encoding: try settings.encoding(), logger: repository.logger)
+  }
+
+  private func parsedOverrides() throws -> Set<DumpRefusal> {
+    Set(try overrides.map { try DumpRefusal.override($0) })
   }
 }

@@ -8,28 +8,20 @@ import Logging
 
 /// Backs up and restores a RabbitMQ broker.
 @main
-struct RabbitMQCommand: AsyncParsableCommand {
+struct RabbitMQCommand: AsyncParsableCommand, BackupProgram {
+  static let kind = Component.Kind.rabbitmq
   static let configuration = CommandConfiguration(
     commandName: "dr-rabbitmq",
     abstract: "Backs up and restores a RabbitMQ broker: definitions, and messages without taking them.",
     discussion: ProgramExit.codes(),
-    subcommands: [Backup.self, Tap.self, List.self, Diff.self, Restore.self, Export.self])
+    subcommands: [
+      InitializeRepository<RabbitMQCommand>.self, Backup.self, Tap.self, List.self, Diff.self, Restore.self,
+      Export.self,
+    ])
 }
 
 /// What every subcommand that works on a repository is told.
-struct RepositoryArguments: ParsableArguments {
-  @Option(
-    help: "The configuration: a JSON file with repository, component, recipients, identityFile.",
-    completion: .file(extensions: ["json"]))
-  var config: String
-
-  @Flag(name: .shortAndLong, help: "Log what happens inside.")
-  var verbose = false
-
-  var logger: Logger { ProgramLog.make("dr-rabbitmq", verbose: verbose) }
-
-  func settings() throws -> RepositoryConfiguration { try RepositoryConfiguration(file: config) }
-}
+typealias RepositoryArguments = ExampleSupport.RepositoryArguments<RabbitMQCommand>
 
 /// How to reach the broker.
 struct BrokerArguments: ParsableArguments {
@@ -114,7 +106,7 @@ struct QueueArguments: ParsableArguments {
   }
 }
 
-extension RepositoryArguments {
+extension RepositoryArguments where Program == RabbitMQCommand {
   /// The backup of this name, or the newest that was taken by a moment.
   func backup(
     _ id: String?, in repository: Repository, holding property: String, by moment: Date = .distantFuture

@@ -48,6 +48,7 @@ struct Tap: AsyncParsableCommand {
   func run() async throws {
     try await reporting {
       let settings = try repository.settings()
+      if !remove { try settings.warnOfPlaintext() }
       var options = RabbitMQTap.Options(name: name)
       options.type = tapType
       options.segmentInterval = .seconds(segmentInterval)

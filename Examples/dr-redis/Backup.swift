@@ -26,22 +26,27 @@ struct Backup: AsyncParsableCommand {
 
   func validate() throws {
     guard !cluster || file == nil else { throw ValidationError("a file is of no cluster") }
+    _ = try usage { try Cadence(parsing: cadence) }
   }
 
   func run() async throws {
     try await reporting {
-      let settings = try repository.settings()
-      let tier = try await settings.tier(creating: false)
-      let source = try await source(settings.component)
-      let manifest = try await Repository(tier: tier).backUp(
-        source, cadence: try usage { try Cadence(parsing: cadence) }, encoding: try settings.encoding(),
-        logger: repository.logger)
+      let manifest = try await endingInGoodOrder(saying: "nothing was committed") { try await backUp() }
       print(
         "\(manifest.id) committed: \(manifest.properties["keys"]?.integer ?? 0) keys, "
           + "\(Format.bytes(manifest.rawSize)) stored as \(Format.bytes(manifest.storedSize)), "
           + "offset \(manifest.recoveryPoint.position)")
       for omission in manifest.leftOut { print("left out: \(omission.what): \(omission.reason)") }
     }
+  }
+
+  private func backUp() async throws -> BackupManifest {
+    let settings = try repository.settings()
+    try settings.warnOfPlaintext()
+    let tier = try await settings.tier(creating: false)
+    return try await Repository(tier: tier).backUp(
+      try await source(settings.component), cadence: try Cadence(parsing: cadence), encoding: try settings.encoding(),
+      logger: repository.logger)
   }
 
   private func source(_ component: Component) async throws -> any BackupSource {

@@ -30,6 +30,7 @@ struct Receive: AsyncParsableCommand {
   func run() async throws {
     try await reporting {
       let settings = try repository.settings()
+      try settings.warnOfPlaintext()
       let tier = try await settings.tier(creating: false)
       var options = RedisChangeLog.Options()
       options.partialInterval = .seconds(partialInterval)

@@ -8,31 +8,21 @@ import Logging
 
 /// Backs up, follows and restores a Redis server.
 @main
-struct RedisCommand: AsyncParsableCommand {
+struct RedisCommand: AsyncParsableCommand, BackupProgram {
+  static let kind = Component.Kind.redis
   static let configuration = CommandConfiguration(
     commandName: "dr-redis",
     abstract: "Backs up, follows and restores a Redis server.",
     discussion: ProgramExit.codes(wrong: "not verified"),
     subcommands: [
-      Initialize.self, Backup.self, Receive.self, Restore.self, RestoreFile.self, RestoreKeys.self, Inspect.self,
-      Check.self, List.self, RewriteAppendOnlyFile.self,
+      InitializeRepository<RedisCommand>.self, Backup.self, Receive.self, Restore.self, RestoreFile.self,
+      RestoreKeys.self,
+      Inspect.self, Check.self, List.self, RewriteAppendOnlyFile.self,
     ])
 }
 
 /// What every subcommand that works on a repository is told.
-struct RepositoryArguments: ParsableArguments {
-  @Option(
-    help: "The configuration: a JSON file with repository, component, recipients, identityFile.",
-    completion: .file(extensions: ["json"]))
-  var config: String
-
-  @Flag(name: .shortAndLong, help: "Log what happens inside.")
-  var verbose = false
-
-  var logger: Logger { ProgramLog.make("dr-redis", verbose: verbose) }
-
-  func settings() throws -> RepositoryConfiguration { try RepositoryConfiguration(file: config) }
-}
+typealias RepositoryArguments = ExampleSupport.RepositoryArguments<RedisCommand>
 
 extension RepositoryConfiguration {
   func archive(_ tier: any StorageTier) throws -> RedisLogArchive {
@@ -118,27 +108,6 @@ struct ServerArguments: ParsableArguments {
   private func password(_ file: String?, _ variable: String) -> RedisPassword? {
     if let file { return .file(file) }
     return ProcessInfo.processInfo.environment[variable] == nil ? nil : .environment(variable)
-  }
-}
-
-/// Makes the repository: the only command that does. Whatever else finds no repository stops, for the volume that it is
-/// on may not be mounted.
-struct Initialize: AsyncParsableCommand {
-  static let configuration = CommandConfiguration(
-    commandName: "init", abstract: "Makes the repository's folder. Once; no other command makes one.")
-
-  @OptionGroup var repository: RepositoryArguments
-
-  @Flag(
-    help: "The folder holds something: it is a repository whose marker was lost. Sure that the right volume is mounted?"
-  )
-  var adopt = false
-
-  func run() async throws {
-    try await reporting {
-      let tier = try await repository.settings().tier(creating: true, adopting: adopt)
-      print("the repository is \(tier.name)")
-    }
   }
 }
 

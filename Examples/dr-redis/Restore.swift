@@ -38,6 +38,8 @@ struct Restore: AsyncParsableCommand {
   func run() async throws {
     try await reporting {
       let settings = try repository.settings()
+      // What is replaced is stored first.
+      if replace { try settings.warnOfPlaintext() }
       let tier = try await settings.tier(creating: false)
       let repository = Repository(tier: tier)
       let target = try targets.target()

@@ -1,10 +1,12 @@
+import DRCore
 import DRPostgres
+import DRRedis
 import DRTestSupport
 import Foundation
 import Logging
 import Testing
 
-/// `dr-postgres` told to stop in the middle of its work.
+/// Programs that are told to stop in the middle of their work.
 struct EndedBySignalTests {
   private static let logger = Logger(label: "test", factory: { _ in SwiftLogNoOpLogHandler() })
 
@@ -33,12 +35,7 @@ struct EndedBySignalTests {
         try await eventually("the server's backup to end", within: .seconds(5)) {
           try await server.query("SELECT count(*) FROM pg_stat_progress_basebackup").single == "0"
         }
-        // Files only: folders may stay.
-        var isFolder: ObjCBool = false
-        let left = try place.files("").filter {
-          FileManager.default.fileExists(atPath: $0, isDirectory: &isFolder) && !isFolder.boolValue
-            && !empty.contains($0)
-        }
+        let left = try place.plainFiles().filter { !empty.contains($0) }
         #expect(left.isEmpty, "\(left)")
       }
     }
@@ -57,8 +54,7 @@ struct EndedBySignalTests {
       // A server's processes belong to another user.
       chmod(folder, 0o755)
       let running = try RunningProgram(
-        ["--system", "postgres", "--size", "5MB", "--seconds", "60"], in: folder,
-        program: ReceiverProcess.built("dr-drill"))
+        ["--system", "postgres", "--size", "5MB", "--seconds", "60"], of: ReceiverProcess.built("dr-drill"), in: folder)
       try await eventually("the ledger to be written") { running.said.contains("ledger") }
       #expect(try folders(of: running.processIdentifier).count == 1)
       running.send(SIGTERM)
@@ -104,6 +100,74 @@ struct EndedBySignalTests {
       // Whole, it is no longer what a killed restore left.
       let refused = try await runCommand(ProgramPlace.program, arguments)
       #expect(refused.status == 2 && !refused.error.contains("killed"), "\(refused.error)")
+    }
+  }
+
+  @Test("A snapshot that is told to stop ends the server's own at once, leaves nothing, and says so")
+  func snapshot() async throws {
+    try await ProgramPlace.with("dr-redis", component: "redis/test") { place in
+      #expect(try await place.run("init").status == 0)
+      let empty = try place.plainFiles()
+      // With that delay for each key it would take a minute.
+      let options = RedisSandbox.Options(settings: ["repl-diskless-sync-delay": "0", "rdb-key-save-delay": "300"])
+      try await RedisSandbox.withSandbox(options, logger: Self.logger) { server in
+        try await server.command(
+          "EVAL", "for i = 1, 200000 do redis.call('SET', 'key:' .. i, i) end", "0")
+        guard case .unix(let socket) = server.settings.address else {
+          throw DRError(.invalidConfiguration, "the server has no socket")
+        }
+        func isSaving() async throws -> Bool {
+          RedisInfo(try await server.command("INFO", "persistence").text ?? "").integer("rdb_bgsave_in_progress") == 1
+        }
+        let running = try RunningProgram(
+          place.arguments(["backup", "--server", "unix://\(socket)"]), of: place.program, in: place.folder)
+        try await eventually("the server's snapshot") { try await isSaving() }
+        try await eventually("something to be written") { try place.plainFiles().count > empty.count }
+        let told = ContinuousClock.now
+        running.send(SIGTERM)
+        let ended = try await running.end(within: .seconds(20))
+        #expect(ended.status == 128 + SIGTERM, "\(ended.said)")
+        #expect(told.duration(to: .now) < .seconds(5))
+        let lines = ended.said.split(separator: "\n").filter { !$0.hasPrefix("backup ") }
+        #expect(lines == ["ended by SIGTERM: nothing was committed"], "\(ended.said)")
+        try await eventually("the server's snapshot to end", within: .seconds(5)) { try await !isSaving() }
+        #expect(try place.plainFiles() == empty)
+      }
+    }
+  }
+
+  @Test("A capture of files that is told to stop leaves nothing, and neither does a restore of them; both say so")
+  func files() async throws {
+    try await ProgramPlace.with("dr-files", component: "config/test") { place in
+      #expect(try await place.run("init").status == 0)
+      let empty = try place.plainFiles()
+      let tree = place.folder + "/tree"
+      try FileManager.default.createDirectory(atPath: tree, withIntermediateDirectories: false)
+      let filled = try await runCommand("sh", ["-c", "head -c 500000000 /dev/urandom > '\(tree)/noise'"])
+      try #require(filled.status == 0, "\(filled.error)")
+
+      let capture = try RunningProgram(
+        place.arguments(["capture", tree]), of: place.program, in: place.folder)
+      try await eventually("something to be written") { try place.plainFiles().count > empty.count }
+      capture.send(SIGTERM)
+      let ended = try await capture.end(within: .seconds(20))
+      #expect(ended.status == 128 + SIGTERM, "\(ended.said)")
+      let lines = ended.said.split(separator: "\n").filter { !$0.hasPrefix("capture ") }
+      #expect(lines == ["ended by SIGTERM: nothing was committed"], "\(ended.said)")
+      #expect(try place.plainFiles() == empty)
+
+      let taken = try await place.run("capture", tree)
+      try #require(taken.status == 0, "\(taken.error)")
+      let above = place.folder + "/above"
+      func inside() -> [String] { (try? FileManager.default.contentsOfDirectory(atPath: above)) ?? [] }
+      let restore = try RunningProgram(
+        place.arguments(["restore", "--to", above + "/restored"]), of: place.program, in: place.folder)
+      try await eventually("something to be restored") { !inside().isEmpty }
+      restore.send(SIGINT)
+      let stopped = try await restore.end(within: .seconds(20))
+      #expect(stopped.status == 128 + SIGINT, "\(stopped.said)")
+      #expect(stopped.said.contains("ended by SIGINT: nothing was restored"), "\(stopped.said)")
+      #expect(inside().isEmpty)
     }
   }
 }

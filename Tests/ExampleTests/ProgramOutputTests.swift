@@ -1,5 +1,6 @@
 import DRCore
 import DRPostgres
+import DRRedis
 import DRStorage
 import DRTestSupport
 import ExampleSupport
@@ -90,8 +91,8 @@ import Testing
           #expect(try await place.run("init").status == 0)
           for command in [["backup", "--include-wal"], ["receive-wal", "--prepare-only"]] {
             let result = try await runCommand(Self.program, place.arguments(command, at: server))
-            let said = result.error.components(separatedBy: "warning: nothing is encrypted").count - 1
-            #expect(result.status == 0 && said == warnings, "\(fields): \(result.error)")
+            #expect(
+              result.status == 0 && Self.warnings(result.error) == warnings, "\(fields): \(result.error)")
           }
         }
       }
@@ -101,6 +102,43 @@ import Testing
         #expect(both.status == 2 && both.error.contains("plaintext"), "\(both.error)")
       }
     }
+  }
+
+  @Test("dr-redis and dr-files say so too")
+  func plaintextElsewhere() async throws {
+    let cases = [("", 1), (", \"plaintext\": true", 0)]
+    try await RedisSandbox.withSandbox(logger: Self.logger) { server in
+      guard case .unix(let socket) = server.settings.address else {
+        throw DRError(.invalidConfiguration, "the server has no socket")
+      }
+      for (fields, warnings) in cases {
+        try await ProgramPlace.with("dr-redis", component: "redis/test", fields: fields) { place in
+          #expect(try await place.run("init").status == 0)
+          let backup = try await place.run("backup", "--server", "unix://\(socket)")
+          #expect(backup.status == 0 && Self.warnings(backup.error) == warnings, "\(fields): \(backup.error)")
+          let receiver = try RunningProgram(
+            place.arguments(["receive", "--server", "unix://\(socket)"]), of: place.program, in: place.folder)
+          try await eventually("the receiver's snapshot") { receiver.said.contains("committed") }
+          receiver.send(SIGTERM)
+          let ended = try await receiver.end(within: .seconds(20))
+          #expect(ended.status == 0 && Self.warnings(ended.said) == warnings, "\(fields): \(ended.said)")
+        }
+      }
+    }
+    for (fields, warnings) in cases {
+      try await ProgramPlace.with("dr-files", component: "config/test", fields: fields) { place in
+        #expect(try await place.run("init").status == 0)
+        let tree = place.folder + "/tree"
+        try FileManager.default.createDirectory(atPath: tree, withIntermediateDirectories: false)
+        try "port: 80".write(toFile: tree + "/app.yml", atomically: false, encoding: .utf8)
+        let capture = try await place.run("capture", tree)
+        #expect(capture.status == 0 && Self.warnings(capture.error) == warnings, "\(fields): \(capture.error)")
+      }
+    }
+  }
+
+  private static func warnings(_ text: String) -> Int {
+    text.components(separatedBy: "warning: nothing is encrypted").count - 1
   }
 
   @Test("A backup says what it waits for, for as long as it does; a restore of it says how far it would go")

@@ -2,21 +2,26 @@ import DRPostgres
 import DRTestSupport
 import Foundation
 
-/// A folder with a configuration, in which `dr-postgres` is run as one person would.
+/// A folder with a configuration, in which a program is run as one person would: `dr-postgres`, unless another is named.
 struct ProgramPlace {
   let folder: String
   let config: String
   let repository: String
+  /// The path of the program.
+  var program = ProgramPlace.program
 
+  /// That of `dr-postgres`.
   static let program = ReceiverProcess.built("dr-postgres")
 
   /// - Parameter fields: More of the configuration, as JSON.
   static func with(
-    component: String = "postgres/test", fields: String = ", \"plaintext\": true",
+    _ program: String = "dr-postgres", component: String = "postgres/test", fields: String = ", \"plaintext\": true",
     _ body: (ProgramPlace) async throws -> Void
   ) async throws {
     try await withTemporaryFolder { folder in
-      let place = ProgramPlace(folder: folder, config: folder + "/dr.json", repository: folder + "/repository")
+      let place = ProgramPlace(
+        folder: folder, config: folder + "/dr.json", repository: folder + "/repository",
+        program: ReceiverProcess.built(program))
       try place.configure(component: component, fields: fields)
       try await body(place)
     }
@@ -41,8 +46,11 @@ struct ProgramPlace {
   }
 
   func run(_ arguments: String..., at server: PostgresSandbox? = nil) async throws -> Said {
-    let result = try await runCommand(
-      Self.program, self.arguments(arguments, at: server), workingDirectory: folder)
+    try await run(arguments, at: server)
+  }
+
+  func run(_ arguments: [String], at server: PostgresSandbox? = nil) async throws -> Said {
+    let result = try await runCommand(program, self.arguments(arguments, at: server), workingDirectory: folder)
     return Said(status: result.status, output: String(decoding: result.output, as: UTF8.self), error: result.error)
   }
 
@@ -51,5 +59,13 @@ struct ProgramPlace {
     try FileManager.default.subpathsOfDirectory(atPath: repository).filter { text.isEmpty || $0.contains(text) }
       .sorted()
       .map { "\(repository)/\($0)" }
+  }
+
+  /// The files of the repository, without its folders, which may stay empty.
+  func plainFiles() throws -> [String] {
+    var isFolder: ObjCBool = false
+    return try files("").filter {
+      FileManager.default.fileExists(atPath: $0, isDirectory: &isFolder) && !isFolder.boolValue
+    }
   }
 }

@@ -7,7 +7,7 @@ import Foundation
 import Logging
 import Testing
 
-/// What dr-postgres must not do for whoever asks it by mistake.
+/// What the programs must not do for whoever asks them by mistake.
 struct RefusalTests {
   private static let logger = Logger(label: "test", factory: { _ in SwiftLogNoOpLogHandler() })
 
@@ -90,11 +90,16 @@ struct RefusalTests {
     }
   }
 
-  @Test("A component of another kind is not backed up as PostgreSQL")
-  func otherKind() async throws {
-    try await ProgramPlace.with(component: "redis/test") { place in
+  @Test(
+    "A component of another kind is not backed up as one of the program's own",
+    arguments: [
+      ("dr-postgres", "redis/test", "postgres/"), ("dr-redis", "postgres/test", "redis/"),
+      ("dr-rabbitmq", "redis/test", "rabbitmq/"), ("dr-files", "postgres/test", "config/"),
+    ])
+  func otherKind(program: String, component: String, expected: String) async throws {
+    try await ProgramPlace.with(program, component: component) { place in
       let result = try await place.run("init")
-      #expect(result.status == 2 && result.error.contains("postgres/"), "\(result.error)")
+      #expect(result.status == 2 && result.error.contains(expected), "\(result.error)")
       #expect(!FileManager.default.fileExists(atPath: place.repository))
     }
   }
@@ -115,9 +120,34 @@ struct RefusalTests {
     }
   }
 
-  @Test("init takes no folder that holds something, unless told to adopt it")
-  func foreignFolder() async throws {
-    try await ProgramPlace.with { place in
+  @Test(
+    "The same of the other programs",
+    arguments: [
+      ("dr-redis", "redis/test", ["backup", "receive", "list"]),
+      ("dr-rabbitmq", "rabbitmq/test", ["backup", "tap", "list"]),
+      ("dr-files", "config/test", ["capture .", "list", "restore --to x"]),
+    ])
+  func beforeInitElsewhere(program: String, component: String, commands: [String]) async throws {
+    try await ProgramPlace.with(program, component: component) { place in
+      for command in commands {
+        var words = command.split(separator: " ").map(String.init)
+        if program == "dr-rabbitmq", command != "list" { words += ["--password-file", place.config] }
+        let result = try await place.run(words)
+        let names = result.error.contains("\(program) init --config '\(place.config)'")
+        #expect(result.status == 2 && names, "\(command): \(result.error)")
+      }
+      #expect(!FileManager.default.fileExists(atPath: place.repository))
+    }
+  }
+
+  @Test(
+    "init takes no folder that holds something, unless told to adopt it",
+    arguments: [
+      ("dr-postgres", "postgres/test"), ("dr-redis", "redis/test"), ("dr-rabbitmq", "rabbitmq/test"),
+      ("dr-files", "config/test"),
+    ])
+  func foreignFolder(program: String, component: String) async throws {
+    try await ProgramPlace.with(program, component: component) { place in
       #expect(try await place.run("init").status == 0)
       #expect(try await place.run("init").status == 0)
       let marker = place.repository + "/.dr-tier"
@@ -183,6 +213,18 @@ struct RefusalTests {
       ("dr-tier thaw --tier /nowhere x --days -1", "--days is 1 to"),
       ("dr-tier-check --tier /nowhere --thaw-limit -1", "--thaw-limit is 0 to"),
       ("dr-rabbitmq tap --config /nowhere --segment-interval -1", "--segment-interval must be more than 0"),
+      ("dr-rabbitmq backup --config /nowhere --cadence yearly", "use hourly, daily, weekly or monthly"),
+      ("dr-rabbitmq backup --config /nowhere --override nonsense", "nonsense"),
+      ("dr-redis backup --config /nowhere --cadence yearly", "use hourly, daily, weekly or monthly"),
+      ("dr-files capture --config /nowhere x --largest-file -1", "--largest-file is 0 to"),
+      ("dr-files capture --config /nowhere x --cadence yearly", "use hourly, daily, weekly or monthly"),
+      ("dr-files capture --config /nowhere x ../y", "leads out of the folder"),
+      ("dr-files capture --config /nowhere x --exclude ../y", "leads out of the folder"),
+      ("dr-files capture --config /nowhere x --secret ../y", "leads out of the folder"),
+      ("dr-files list --config /nowhere --path ../y", "leads out of the folder"),
+      ("dr-files restore --config /nowhere --to x --path ../y", "leads out of the folder"),
+      ("dr-files restore --config /nowhere --to x --target-time noon", "2026-11-23 12:00:00+00"),
+      ("dr-files restore --config /nowhere --to x backup --target-time 2026-11-23T12:00:00Z", "give one of them"),
       ("dr-drill --connections -1", "--connections must be 1 to 64"),
     ])
   func senselessNumbers(call: String, said: String) async throws {
@@ -193,7 +235,9 @@ struct RefusalTests {
 
   @Test("The help of each program says its exit codes")
   func exitCodes() async throws {
-    let programs = ["dr-drill", "dr-postgres", "dr-rabbitmq", "dr-redis", "dr-repository", "dr-tier", "dr-tier-check"]
+    let programs = [
+      "dr-drill", "dr-files", "dr-postgres", "dr-rabbitmq", "dr-redis", "dr-repository", "dr-tier", "dr-tier-check",
+    ]
     for program in programs {
       let result = try await runCommand(ReceiverProcess.built(program), ["--help"])
       let help = String(decoding: result.output, as: UTF8.self).split(whereSeparator: \.isWhitespace).joined(

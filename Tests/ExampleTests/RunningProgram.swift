@@ -1,13 +1,13 @@
 import DRCore
 import Foundation
 
-/// `dr-postgres`, or another program, while it runs: what it says, and how it ends.
+/// A program while it runs: what it says, and how it ends. `dr-postgres`, unless another is named.
 final class RunningProgram {
   private let process = Process()
   private let log: String
 
   /// - Parameter folder: Where its output is kept while it runs.
-  init(_ arguments: [String], in folder: String, program: String = ProgramPlace.program) throws {
+  init(_ arguments: [String], of program: String = ProgramPlace.program, in folder: String) throws {
     log = "\(folder)/program-\(UUID().uuidString).log"
     _ = FileManager.default.createFile(atPath: log, contents: nil)
     process.executableURL = URL(filePath: program)

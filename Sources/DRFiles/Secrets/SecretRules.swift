@@ -25,11 +25,12 @@ public struct SecretRules: Hashable, Sendable {
 }
 
 /// ``SecretRules``, ready to be asked.
-struct SecretJudge: Sendable {
+package struct SecretJudge: Sendable {
   private let patterns: [PathPattern]
   private let exceptions: [PathPattern]
 
-  init(_ rules: SecretRules) throws {
+  /// - Throws: ``DRError`` with `invalidConfiguration` for what is no pattern.
+  package init(_ rules: SecretRules) throws {
     patterns = try rules.patterns.map { try PathPattern(SecretJudge.anyDepth($0)) }
     exceptions = try rules.exceptions.map { try PathPattern(SecretJudge.anyDepth($0)) }
   }

@@ -1,13 +1,13 @@
 import DRCore
 
 /// Which paths of a tree are meant.
-struct PathSelection: Sendable {
+package struct PathSelection: Sendable {
   private let included: [PathPattern]
   private let excluded: [PathPattern]
 
   /// - Parameter included: Empty: everything.
   /// - Throws: ``DRError`` with `invalidConfiguration` for what is no pattern.
-  init(included: [String], excluded: [String] = []) throws {
+  package init(included: [String], excluded: [String] = []) throws {
     // `.` is the root, and with it everything.
     self.included = included.contains { [".", "./", "/"].contains($0) } ? [] : try included.map(PathPattern.init)
     self.excluded = try excluded.map(PathPattern.init)

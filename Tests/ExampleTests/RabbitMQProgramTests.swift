@@ -1,0 +1,109 @@
+import DRCore
+import DRRabbitMQ
+import DRSandbox
+import DRTestSupport
+import Foundation
+import Logging
+import NIOCore
+import Testing
+
+/// `dr-rabbitmq backup` and `tap`: what they say of plain text, and how they end when they are told to stop.
+struct RabbitMQProgramTests {
+  private static let logger = Logger(label: "test", factory: { _ in SwiftLogNoOpLogHandler() })
+  private static let messages = 300
+
+  @Test(
+    "Plain text is said once unless it is meant; a backup that is told to stop leaves repository and queue as they were"
+  )
+  func backup() async throws {
+    try await RabbitMQSandbox.withSandbox(logger: Self.logger) { broker in
+      try await Self.fill(broker.settings)
+      for (fields, warnings) in [("", 1), (", \"plaintext\": true", 0)] {
+        try await ProgramPlace.with("dr-rabbitmq", component: "rabbitmq/test", fields: fields) { place in
+          #expect(try await place.run("init").status == 0)
+          let to = try Self.arguments(broker.settings, place)
+          for command in [["backup", "--definitions-only", "--allow-clear-secrets"], ["tap", "--prepare-only"]] {
+            let result = try await place.run(command + to)
+            let said = result.error.components(separatedBy: "warning: nothing is encrypted").count - 1
+            #expect(result.status == 0 && said == warnings, "\(command): \(result.error)")
+          }
+          let removed = try await place.run(["tap", "--remove"] + to)
+          #expect(removed.status == 0 && !removed.error.contains("encrypted"), "\(removed.error)")
+        }
+      }
+      try await ProgramPlace.with("dr-rabbitmq", component: "rabbitmq/test") { place in
+        #expect(try await place.run("init").status == 0)
+        let empty = try place.plainFiles()
+        let backup = ["backup", "--allow-clear-secrets"] + (try Self.arguments(broker.settings, place))
+        let running = try RunningProgram(
+          place.arguments(backup), of: place.program, in: place.folder)
+        try await eventually("messages to be written") {
+          try place.plainFiles().contains { !empty.contains($0) && Self.size($0) > 1_000_000 }
+        }
+        let told = ContinuousClock.now
+        running.send(SIGTERM)
+        let ended = try await running.end(within: .seconds(30))
+        #expect(ended.status == 128 + SIGTERM, "\(ended.said)")
+        #expect(told.duration(to: .now) < .seconds(10))
+        let lines = ended.said.split(separator: "\n").filter { !$0.hasPrefix("backup ") }
+        #expect(lines == ["ended by SIGTERM: nothing was committed"], "\(ended.said)")
+        #expect(try place.plainFiles() == empty)
+        try await eventually("the queue to be as it was") {
+          try await Self.connected(broker.settings) { try await $0.depth(of: "orders").ready } == Int64(Self.messages)
+        }
+      }
+    }
+  }
+
+  private static func size(_ path: String) -> Int {
+    // It may be renamed meanwhile.
+    (try? FileManager.default.attributesOfItem(atPath: path)[.size] as? Int) ?? 0
+  }
+
+  private static func arguments(_ broker: RabbitMQSettings, _ place: ProgramPlace) throws -> [String] {
+    let file = place.folder + "/password"
+    try broker.password.write(toFile: file, atomically: true, encoding: .utf8)
+    return [
+      "--broker", "127.0.0.1:\(broker.port)", "--management-port", "\(broker.managementPort)", "--user", broker.user,
+      "--password-file", file,
+    ]
+  }
+
+  private static func connected<Result>(
+    _ broker: RabbitMQSettings, _ body: (AMQPConnection) async throws -> Result
+  ) async throws -> Result {
+    try await AMQPConnection.withConnection(broker, vhost: "/", logger: logger, body)
+  }
+
+  /// A queue whose dump takes a while.
+  private static func fill(_ broker: RabbitMQSettings) async throws {
+    try await connected(broker) { connection in
+      try await connection.declareQueue("orders", arguments: ["x-queue-type": .string("classic")])
+      try await connection.selectConfirms()
+      var window = PublishWindow(limit: 20)
+      var random = TestData.Random(seed: 1)
+      var properties = AMQPProperties()
+      properties.deliveryMode = 2
+      var encoded = ByteBuffer()
+      properties.encode(into: &encoded)
+      for number in 0..<messages {
+        // Nothing that could be compressed.
+        let body = ByteBuffer(integers: (0..<125_000).map { _ in random.next() })
+        let message = ArchivedMessage(
+          number: UInt64(number), redelivered: false, exchange: "", routingKey: ByteBuffer(), properties: encoded,
+          body: body)
+        let republishing = Republishing(exchange: "", routingKey: "orders")
+        try await connection.publish([message], as: republishing, window: &window) { _ in }
+      }
+      try await connection.settle(&window) { _ in }
+      try #require(window.failures.isEmpty)
+    }
+  }
+}
+
+extension ByteBuffer {
+  fileprivate init(integers: [UInt64]) {
+    self = ByteBufferAllocator().buffer(capacity: integers.count * 8)
+    for integer in integers { writeInteger(integer) }
+  }
+}
