@@ -114,14 +114,14 @@ import Testing
       for (fields, warnings) in cases {
         try await ProgramPlace.with("dr-redis", component: "redis/test", fields: fields) { place in
           #expect(try await place.run("init").status == 0)
-          let backup = try await place.run("backup", "--server", "unix://\(socket)")
-          #expect(backup.status == 0 && Self.warnings(backup.error) == warnings, "\(fields): \(backup.error)")
           let receiver = try RunningProgram(
             place.arguments(["receive", "--server", "unix://\(socket)"]), of: place.program, in: place.folder)
           try await eventually("the receiver's snapshot") { receiver.said.contains("committed") }
           receiver.send(SIGTERM)
           let ended = try await receiver.end(within: .seconds(20))
           #expect(ended.status == 0 && Self.warnings(ended.said) == warnings, "\(fields): \(ended.said)")
+          let backup = try await place.run("backup", "--server", "unix://\(socket)")
+          #expect(backup.status == 0 && Self.warnings(backup.error) == warnings, "\(fields): \(backup.error)")
         }
       }
     }
