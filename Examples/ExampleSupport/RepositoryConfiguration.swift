@@ -159,7 +159,8 @@ public struct RepositoryConfiguration: Codable, Sendable {
   }
 
   /// The newest backup that can reach a target, of the newest system if several have lived here: of those that lead to
-  /// the timeline, if any does.
+  /// the timeline, if any does. Warns on standard error of manifests that cannot be read; and, where no target and no
+  /// timeline was chosen, of a newer backup that does not lead to the newest timeline.
   public func backup(
     in repository: Repository, for target: RecoveryTarget, following timeline: RecoverySettings.Timeline? = nil
   ) async throws -> BackupManifest {
@@ -174,12 +175,25 @@ public struct RepositoryConfiguration: Codable, Sendable {
         .leading(catalog.backups.filter { $0.component == component }, to: target)
       if !leading.isEmpty { chosen = Catalog(leading, unreadable: catalog.unreadable) }
     }
-    return try chosen.backup(of: component, for: target, systemIdentifier: latest?.systemIdentifier) {
+    let found = try chosen.backup(of: component, for: target, systemIdentifier: latest?.systemIdentifier) {
       point, position in
       guard let wanted = LSN(position), let end = LSN(point.position) else {
         throw DRError(.invalidConfiguration, "'\(position.prefix(40))' is no LSN", advice: "write it as 0/3000148")
       }
       return end <= wanted
     }
+    if let latest, target == .latest, timeline == nil { RepositoryConfiguration.warn(of: latest, besides: found) }
+    return found
+  }
+
+  /// The newest timeline is not where the newest data is when a test copy has written into the archive.
+  private static func warn(of latest: BackupManifest, besides chosen: BackupManifest) {
+    guard latest.id != chosen.id, latest.recoveryPoint.time > chosen.recoveryPoint.time,
+      let timeline = latest.recoveryPoint.history
+    else { return }
+    FileHandle.standardError.write(
+      Data(
+        ("warning: the newest timeline is followed, and \(latest.id) on timeline \(timeline) is newer than what leads to "
+          + "it; if production went on there, restore with --timeline \(timeline)\n").utf8))
   }
 }

@@ -86,7 +86,6 @@ struct Restore: AsyncParsableCommand {
       } else {
         try await settings.backup(in: repository, for: target, following: timeline)
       }
-    if backup == nil, target == .latest, timeline == nil { try await warnOfNewer(than: manifest, settings, repository) }
     let recovery = RecoverySettings(restoreCommand: fetchCommand(manifest), timeline: timeline)
     // WAL that another command gets from elsewhere is not ours to look at.
     let archive =
@@ -101,20 +100,6 @@ struct Restore: AsyncParsableCommand {
     return (manifest.id, outcome)
   }
 
-  /// The newest timeline is not where the newest data is when a test copy has written into the archive.
-  private func warnOfNewer(
-    than chosen: BackupManifest, _ settings: RepositoryConfiguration, _ repository: Repository
-  ) async throws {
-    let catalog = try await repository.catalog(of: settings.component)
-    guard let latest = catalog.latest(for: settings.component), latest.id != chosen.id,
-      latest.recoveryPoint.time > chosen.recoveryPoint.time, let timeline = latest.recoveryPoint.history
-    else { return }
-    FileHandle.standardError.write(
-      Data(
-        ("warning: the newest timeline is followed, and \(latest.id) on timeline \(timeline) is newer than what leads to "
-          + "it; if production went on there, restore with --timeline \(timeline)\n").utf8))
-  }
-
   /// An unset variable of a script is no destination, and neither is what the restore reads from.
   private func destination(_ settings: RepositoryConfiguration) throws -> String {
     func refuse(_ what: String) -> DRError {
@@ -125,12 +110,13 @@ struct Restore: AsyncParsableCommand {
     guard !to.isEmpty else { throw refuse("is empty") }
     let folder = URL(fileURLWithPath: to).resolvingSymlinksInPath().path
     if !TierPlace.isBucket(settings.repository) {
+      // Of what lies in one, the library takes care.
       let repository = URL(fileURLWithPath: settings.repository).resolvingSymlinksInPath().path
       for (_, place) in try mapping() {
         let place = URL(fileURLWithPath: place).resolvingSymlinksInPath().path
-        guard !"\(place)/".hasPrefix("\(repository)/"), !"\(repository)/".hasPrefix("\(place)/") else {
+        guard !"\(repository)/".hasPrefix("\(place)/") else {
           throw DRError(
-            .destinationInUse, "a tablespace would lie in the repository, or around it: nothing was touched",
+            .destinationInUse, "a tablespace would lie around the repository, or be it: nothing was touched",
             advice: "map it to a folder of its own", object: place)
         }
       }

@@ -89,6 +89,16 @@ import Testing
         }
         #expect(unknown?.code == .invalidConfiguration)
 
+        for place in ["\(folder)/repository", "\(folder)/repository/spaces/one"] {
+          let inside = await #expect(throws: DRError.self) {
+            _ = try await BackupFixture.restore(
+              manifest, from: repository, to: target, tablespaces: ["\(folder)/space-one": place])
+          }
+          #expect(inside?.code == .destinationInUse && inside?.message.contains("in the repository") == true)
+        }
+        #expect(!FileManager.default.fileExists(atPath: "\(folder)/repository/spaces"))
+        #expect(!FileManager.default.fileExists(atPath: target))
+
         let mapping = ["one", "two"].map { ("\(folder)/space-\($0)", "\(folder)/moved-\($0)") }
         _ = try await BackupFixture.restore(
           manifest, from: repository, to: target, tablespaces: Dictionary(uniqueKeysWithValues: mapping))

@@ -19,6 +19,23 @@ struct LocalTierSafetyTests {
     #expect(error?.code == .invalidKey)
   }
 
+  @Test("What lies in a tier is known to, by whatever path it is reached, and whether it is there or not")
+  func enclosing() async throws {
+    try await withLocalTier { _, path in
+      let root = URL(fileURLWithPath: path).resolvingSymlinksInPath().path
+      try FileManager.default.createDirectory(atPath: path + "/a", withIntermediateDirectories: false)
+      let link = path + "-link"
+      try FileManager.default.createSymbolicLink(atPath: link, withDestinationPath: path + "/a")
+      defer { try? FileManager.default.removeItem(atPath: link) }
+      for place in [path, path + "/", path + "/a", path + "/b/c", path + "/a/../x", link, link + "/c"] {
+        #expect(LocalTier.enclosing(place) == root, "\(place)")
+      }
+      for place in ["/", (path as NSString).deletingLastPathComponent, path + "-other", path + "/../other"] {
+        #expect(LocalTier.enclosing(place) == nil, "\(place)")
+      }
+    }
+  }
+
   @Test("A slash before a combining accent is a slash")
   func combining() async throws {
     let key = try ObjectKey("a/\u{301}b")

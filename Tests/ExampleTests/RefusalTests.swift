@@ -79,6 +79,11 @@ struct RefusalTests {
           "restore", "--config", config, "--to", place.folder + "/other", "--tablespace", "/old=\(place.repository)/ts",
         ])
       #expect(inside.status == 2 && inside.error.contains("would lie in the repository"), "\(inside.error)")
+      let around = try await runCommand(
+        ProgramPlace.program,
+        ["restore", "--config", config, "--to", place.folder + "/other", "--tablespace", "/old=\(place.folder)"])
+      #expect(around.status == 2 && around.error.contains("around the repository"), "\(around.error)")
+      #expect(!FileManager.default.fileExists(atPath: place.folder + "/other"))
 
       let key = "AGE-SECRET-KEY-1QQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQ"
       try """

@@ -51,15 +51,17 @@ public struct PostgresRestorer: Restorer {
     do {
       try check(manifest, target)
       let lines = try recovery.lines(for: target)
+      let executor = BlockingExecutor(label: "postgres.restore")
+      let plan = try await executor.run { [tablespaces, dataFolder] in
+        try TablespacePlan(manifest, mapping: tablespaces, dataFolder: dataFolder)
+      }
       if let archive {
         let check = RecoveryCheck(
           archive: archive, timeline: recovery.timeline, inclusive: recovery.inclusive, readsAll: readsWAL)
         try await check.check(manifest, reaches: target, logger: logger)
       }
       let owner = try fileOwner()
-      let plan = try TablespacePlan(manifest, mapping: tablespaces, dataFolder: dataFolder)
-      let executor = BlockingExecutor(label: "postgres.restore")
-      let destination = try await executor.run { [dataFolder, replacesExisting] in
+      let (destination, leftovers) = try await executor.run { [dataFolder, replacesExisting] in
         let destination = try RestoreDestination(
           path: dataFolder, backup: manifest.id, replacing: replacesExisting, owner: owner, now: Date())
         do {
@@ -68,9 +70,10 @@ public struct PostgresRestorer: Restorer {
           destination.discard()
           throw error
         }
-        return destination
+        return (
+          destination, RestoreDestination.leftovers(beside: destination.path, except: destination.workPath)
+        )
       }
-      let leftovers = RestoreDestination.leftovers(beside: destination.path, except: destination.workPath)
       if !leftovers.isEmpty {
         logger.warning(
           "restores that were killed have left folders beside the destination; once no restore runs, they can be removed",

@@ -23,7 +23,12 @@ struct RestoreDestination: Sendable {
     }
     self.path = path.hasSuffix("/") ? String(path.dropLast()) : path
     try RestoreDestination.refuseRunningServer(self.path)
-    try RestoreDestination.refuseTier(self.path)
+    // A repository is neither replaced nor written into, nor is a folder below one.
+    if let tier = LocalTier.enclosing(self.path) {
+      throw DRError(
+        .destinationInUse, "the destination lies in the repository \(tier): nothing was touched",
+        advice: "restore into a folder of its own", object: self.path)
+    }
     let entries = try RestoreDestination.entries(self.path)
     switch entries {
     case nil:
@@ -133,19 +138,6 @@ struct RestoreDestination: Sendable {
     throw DRError(
       .destinationInUse, "a server (process \(pid)) runs on the destination: nothing was touched",
       advice: "stop it with pg_ctl stop, or restore elsewhere", object: path)
-  }
-
-  /// A repository is neither replaced nor written into, nor is a folder below one.
-  private static func refuseTier(_ path: String) throws {
-    var folder = URL(fileURLWithPath: path).resolvingSymlinksInPath().path
-    while folder.count > 1 {
-      if access(folder + "/" + LocalTier.marker, F_OK) == 0 {
-        throw DRError(
-          .destinationInUse, "the destination lies in the repository \(folder): nothing was touched",
-          advice: "restore into a folder of its own", object: path)
-      }
-      folder = (folder as NSString).deletingLastPathComponent
-    }
   }
 
   private static func createParents(of path: String) throws {

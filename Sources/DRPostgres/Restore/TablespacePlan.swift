@@ -1,4 +1,5 @@
 import DRCore
+import DRStorage
 import Foundation
 
 /// Where each tablespace of a backup goes.
@@ -7,10 +8,11 @@ struct TablespacePlan: Sendable {
   let folders: [UInt32: String]
   private let created: MutableBox<[String]> = MutableBox([])
 
+  /// Blocking.
+  ///
   /// - Parameter mapping: New folders by the folders on the server that was backed up.
   /// - Throws: ``DRError``: `invalidConfiguration` for a mapping that names no tablespace of the backup, or gives two the
-  ///   same folder; `malformedData`.
-  ///   `destinationInUse` for one that lies in the data folder, or around it.
+  ///   same folder; `malformedData`; `destinationInUse` for one that lies in a repository, in the data folder or around it.
   init(_ manifest: BackupManifest, mapping: [String: String], dataFolder: String) throws {
     var folders: [UInt32: String] = [:]
     var unused = Set(mapping.keys)
@@ -20,6 +22,13 @@ struct TablespacePlan: Sendable {
       }
       unused.remove(location)
       folders[oid] = mapping[location] ?? location
+    }
+    // One that is named in vain, too: it was meant.
+    for folder in Set(folders.values).union(mapping.values) {
+      guard let tier = LocalTier.enclosing(folder) else { continue }
+      throw DRError(
+        .destinationInUse, "a tablespace would lie in the repository \(tier): nothing was touched",
+        advice: "map it to a folder of its own", object: folder)
     }
     if let stray = unused.first {
       throw DRError(
