@@ -32,7 +32,7 @@ public protocol BackupReader: Sendable {
   /// stored bytes is checked, and the checksum of each frame.
   ///
   /// - Throws: As ``read(_:)``.
-  func readStored(_ artifact: BackupManifest.Artifact) async throws -> ByteStream
+  func readWithoutRawDigest(_ artifact: BackupManifest.Artifact) async throws -> ByteStream
 
   /// Reads an artifact to its end and compares it with the manifest, for who must know that it is whole before he begins.
   /// The digest of the stored bytes says so; they need not be decrypted and decompressed for it.
@@ -42,7 +42,9 @@ public protocol BackupReader: Sendable {
 }
 
 extension BackupReader {
-  public func readStored(_ artifact: BackupManifest.Artifact) async throws -> ByteStream { try await read(artifact) }
+  public func readWithoutRawDigest(_ artifact: BackupManifest.Artifact) async throws -> ByteStream {
+    try await read(artifact)
+  }
 
   public func verify(_ artifact: BackupManifest.Artifact) async throws {
     for try await _ in try await read(artifact) {}

@@ -172,7 +172,7 @@ public struct RedisOnlineRestorer: Restorer {
     var scanner = RDBScanner(
       object: artifact.key.rawValue, options: RDBScanner.Options(largestKeys: 0, checksValues: checksValues))
     // Its SHA-256 is compared on the way to the target, before the end of it is sent.
-    for try await frame in try await reader.readStored(artifact) {
+    for try await frame in try await reader.readWithoutRawDigest(artifact) {
       try scanner.scan(frame)
       meter?.add(frame.readableBytes)
     }

@@ -19,7 +19,7 @@ private struct RepositoryReader: BackupReader {
       expected: artifact.summary, object: artifact.key.rawValue)
   }
 
-  func readStored(_ artifact: BackupManifest.Artifact) async throws -> ByteStream {
+  func readWithoutRawDigest(_ artifact: BackupManifest.Artifact) async throws -> ByteStream {
     decoding.decode(
       try await get(artifact, range: nil), format: artifact.compression, encrypted: !artifact.recipients.isEmpty,
       expected: artifact.summary, digestsRaw: false, object: artifact.key.rawValue)
