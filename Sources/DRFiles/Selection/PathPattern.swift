@@ -8,16 +8,9 @@ import DRCore
 ///   number of components; `\` takes the next character as it is.
 /// - What matches a folder holds for everything below it.
 package struct PathPattern: Hashable, Sendable {
-  private enum Piece: Hashable, Sendable {
-    case byte(UInt8)
-    case any
-    case star
-    case choice([ClosedRange<UInt8>], inverted: Bool)
-  }
-
   let text: String
   /// Nil stands for `**`.
-  private let components: [[Piece]?]
+  private let components: [Glob?]
 
   /// - Throws: ``DRError`` with `invalidConfiguration`.
   package init(_ text: String) throws {
@@ -39,7 +32,7 @@ package struct PathPattern: Hashable, Sendable {
     guard !parts.contains(where: { $0.elementsEqual("..".utf8) || $0.elementsEqual(".".utf8) }) else {
       throw refuse("leads out of the folder")
     }
-    var components = parts.map { $0.elementsEqual("**".utf8) ? nil : PathPattern.pieces($0) }
+    var components = parts.map { $0.elementsEqual("**".utf8) ? nil : Glob($0, .pathComponent) }
     if !isAnchored { components.insert(nil, at: 0) }
     self.components = components
   }
@@ -47,92 +40,15 @@ package struct PathPattern: Hashable, Sendable {
   /// Whether it matches a path itself, not something above it. The empty path is the root.
   package func matches(_ path: [[UInt8]]) -> Bool { PathPattern.match(components[...], path[...]) }
 
-  private static func match(_ pattern: ArraySlice<[Piece]?>, _ path: ArraySlice<[UInt8]>) -> Bool {
+  private static func match(_ pattern: ArraySlice<Glob?>, _ path: ArraySlice<[UInt8]>) -> Bool {
     guard let first = pattern.first else { return path.isEmpty }
-    if let pieces = first {
-      guard let component = path.first, matches(pieces, component) else { return false }
+    if let glob = first {
+      guard let component = path.first, component.withUnsafeBytes({ glob.matches($0) }) else { return false }
       return match(pattern.dropFirst(), path.dropFirst())
     }
     // `dir/**` is what is below, not the folder itself.
     if pattern.count == 1 { return !path.isEmpty }
     let rest = pattern.dropFirst()
     return (path.startIndex...path.endIndex).contains { match(rest, path[$0...]) }
-  }
-
-  /// A star is tried once again at most for each byte.
-  private static func matches(_ pieces: [Piece], _ name: [UInt8]) -> Bool {
-    var (piece, byte) = (0, 0)
-    var retry: (piece: Int, byte: Int)?
-    while byte < name.count {
-      if piece < pieces.count, pieces[piece] == .star {
-        retry = (piece, byte)
-        piece += 1
-        continue
-      }
-      if piece < pieces.count, takes(pieces[piece], name[byte]) {
-        piece += 1
-        byte += 1
-        continue
-      }
-      guard let last = retry else { return false }
-      retry = (last.piece, last.byte + 1)
-      piece = last.piece + 1
-      byte = last.byte + 1
-    }
-    return pieces[piece...].allSatisfy { $0 == .star }
-  }
-
-  private static func takes(_ piece: Piece, _ byte: UInt8) -> Bool {
-    switch piece {
-    case .byte(let wanted): wanted == byte
-    case .any: true
-    case .star: false
-    case .choice(let ranges, let inverted): ranges.contains { $0.contains(byte) } != inverted
-    }
-  }
-
-  private static func pieces(_ bytes: [UInt8]) -> [Piece] {
-    var pieces: [Piece] = []
-    var index = 0
-    while index < bytes.count {
-      switch bytes[index] {
-      case UInt8(ascii: "*"):
-        if pieces.last != .star { pieces.append(.star) }
-      case UInt8(ascii: "?"): pieces.append(.any)
-      case UInt8(ascii: "\\") where index + 1 < bytes.count:
-        index += 1
-        pieces.append(.byte(bytes[index]))
-      case UInt8(ascii: "["):
-        guard let (choice, end) = choice(bytes, from: index) else { fallthrough }
-        pieces.append(choice)
-        index = end
-        continue
-      default: pieces.append(.byte(bytes[index]))
-      }
-      index += 1
-    }
-    return pieces
-  }
-
-  /// Reads from `[` to behind its `]`; nil if there is none: then the bracket is itself.
-  private static func choice(_ bytes: [UInt8], from start: Int) -> (Piece, end: Int)? {
-    var index = start + 1
-    var inverted = false
-    if index < bytes.count, bytes[index] == UInt8(ascii: "!") || bytes[index] == UInt8(ascii: "^") {
-      inverted = true
-      index += 1
-    }
-    var ranges: [ClosedRange<UInt8>] = []
-    while index < bytes.count {
-      if bytes[index] == UInt8(ascii: "]"), !ranges.isEmpty { return (.choice(ranges, inverted: inverted), index + 1) }
-      if index + 2 < bytes.count, bytes[index + 1] == UInt8(ascii: "-"), bytes[index + 2] != UInt8(ascii: "]") {
-        ranges.append(min(bytes[index], bytes[index + 2])...max(bytes[index], bytes[index + 2]))
-        index += 3
-      } else {
-        ranges.append(bytes[index]...bytes[index])
-        index += 1
-      }
-    }
-    return nil
   }
 }

@@ -112,26 +112,9 @@ public struct RabbitMQQueueSelection: Sendable, Hashable {
   package func contains(vhost: String, name: String, type: String, durable: Bool) -> Bool {
     (vhosts.map { $0.contains(vhost) } ?? true) && (types.map { $0.contains(type) } ?? true)
       && (includesTransient || durable)
-      && (patterns.map { $0.contains { Self.matches(Array($0.utf8), Array(name.utf8)) } } ?? true)
-  }
-
-  /// `*` stands for any text; everything else for itself.
-  static func matches(_ pattern: [UInt8], _ name: [UInt8]) -> Bool {
-    var (p, n, star, mark) = (0, 0, -1, 0)
-    while n < name.count {
-      if p < pattern.count, pattern[p] == UInt8(ascii: "*") {
-        (star, mark) = (p, n)
-        p += 1
-      } else if p < pattern.count, pattern[p] == name[n] {
-        p += 1
-        n += 1
-      } else if star >= 0 {
-        mark += 1
-        (p, n) = (star + 1, mark)
-      } else {
-        return false
-      }
-    }
-    return pattern[p...].allSatisfy { $0 == UInt8(ascii: "*") }
+      && (patterns.map { patterns in
+        let name = Array(name.utf8)
+        return name.withUnsafeBytes { name in patterns.contains { Glob($0.utf8, .starsOnly).matches(name) } }
+      } ?? true)
   }
 }
