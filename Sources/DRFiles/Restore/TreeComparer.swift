@@ -17,16 +17,14 @@ final class TreeComparer: TreeSink, @unchecked Sendable {
   private var scratch = [UInt8](repeating: 0, count: 1 << 16)
 
   private struct Reading {
-    var member: TarMember
+    var content: ContentCursor
     /// Nil: it need not be read, for it differs already.
     var file: Descriptor?
     var status: FileStatus?
-    var runs: ArraySlice<TarSparseMap.Run>
-    var inRun: Int64 = 0
     /// Up to where the file was compared.
     var position: Int64 = 0
-    var scanner = SecretScanner()
-    var scanned = 0
+
+    var member: TarMember { content.member }
   }
 
   /// - Parameter root: Nil: there is nothing yet.
@@ -64,8 +62,7 @@ final class TreeComparer: TreeSink, @unchecked Sendable {
 
   func begin(_ member: TarMember, isRepeated: Bool) throws {
     if isRepeated, entries.removeValue(forKey: member.rawPath) == nil { same -= 1 }
-    var now = Reading(
-      member: member, runs: (member.sparse?.runs ?? [TarSparseMap.Run(offset: 0, count: member.size)])[...])
+    var now = Reading(content: ContentCursor(member))
     defer { current = now }
     guard let (folder, status) = try found(member) else { return note(member, .added) }
     guard status.kind == .file else {
@@ -82,26 +79,17 @@ final class TreeComparer: TreeSink, @unchecked Sendable {
     guard var now = current else { return }
     defer { current = now }
     try slice.withUnsafeReadableBytes { bytes in
-      now.scanned = now.scanner.scan(bytes, head: now.scanned)
+      now.content.scan(bytes)
       guard let file = now.file else { return }
       var rest = bytes
       while !rest.isEmpty {
-        while let run = now.runs.first, now.inRun == run.count {
-          now.runs.removeFirst()
-          now.inRun = 0
-        }
-        guard let run = now.runs.first else { return }
-        let count = Int(min(Int64(rest.count), run.count - now.inRun))
-        let offset = run.offset + now.inRun
-        let part = UnsafeRawBufferPointer(rebasing: rest.prefix(count))
+        guard let (offset, part) = now.content.next(of: &rest) else { return }
         let areSame = try zeroes(file, now.position..<offset) && equal(file, offset, part)
         guard areSame else {
           now.file = nil
           return note(now.member, .content)
         }
-        now.position = offset + Int64(count)
-        now.inRun += Int64(count)
-        rest = UnsafeRawBufferPointer(rebasing: rest.dropFirst(count))
+        now.position = offset + Int64(part.count)
       }
     }
   }
@@ -111,7 +99,7 @@ final class TreeComparer: TreeSink, @unchecked Sendable {
     current = nil
     guard let file = now.file, let status = now.status else { return }
     guard try zeroes(file, now.position..<now.member.length) else { return note(now.member, .content) }
-    let isSecret = now.scanner.isSecret || judge.isSecret(now.member.rawPath)
+    let isSecret = now.content.holdsSecret || judge.isSecret(now.member.rawPath)
     let present = try reading(now.member.rawPath) { try ExtendedAttributes.all(file) }
     let differences = policy.attributes(of: now.member, isSecret: isSecret).differences(from: status, present)
     if differences.isEmpty { same += 1 } else { note(now.member, .attributes, differences.joined(separator: ", ")) }

@@ -29,15 +29,13 @@ final class TreeExtractor: TreeSink, @unchecked Sendable {
   #endif
 
   private struct Writing {
-    var member: TarMember
+    var content: ContentCursor
     var file: Descriptor
     /// Bytes of content that came.
     var done: Int64 = 0
-    var runs: ArraySlice<TarSparseMap.Run>
-    var inRun: Int64 = 0
     var started: Int64 = 0
-    var scanner = SecretScanner()
-    var scanned = 0
+
+    var member: TarMember { content.member }
   }
 
   init(
@@ -84,27 +82,21 @@ final class TreeExtractor: TreeSink, @unchecked Sendable {
       files -= 1
     }
     let file = try located(member.rawPath) { try folder.create(name) }
-    current = Writing(
-      member: member, file: file, runs: (member.sparse?.runs ?? [TarSparseMap.Run(offset: 0, count: member.size)])[...])
+    current = Writing(content: ContentCursor(member), file: file)
   }
 
   func data(_ slice: ByteBuffer) throws {
     guard var writing = current else { throw DRError(.malformedData, "content without a file") }
     let path = writing.member.rawPath
     try slice.withUnsafeReadableBytes { bytes in
-      writing.scanned = writing.scanner.scan(bytes, head: writing.scanned)
+      writing.content.scan(bytes)
       var rest = bytes
       while !rest.isEmpty {
-        while let run = writing.runs.first, writing.inRun == run.count {
-          writing.runs.removeFirst()
-          writing.inRun = 0
+        guard let (offset, part) = writing.content.next(of: &rest) else {
+          throw DRError(.malformedData, "content behind a file's end")
         }
-        guard let run = writing.runs.first else { throw DRError(.malformedData, "content behind a file's end") }
-        let part = UnsafeRawBufferPointer(rebasing: rest.prefix(Int(min(Int64(rest.count), run.count - writing.inRun))))
-        let (file, offset) = (writing.file, run.offset + writing.inRun)
+        let file = writing.file
         try located(path) { try file.write(part, at: offset) }
-        writing.inRun += Int64(part.count)
-        rest = UnsafeRawBufferPointer(rebasing: rest.dropFirst(part.count))
       }
     }
     writing.done += Int64(slice.readableBytes)
@@ -121,7 +113,7 @@ final class TreeExtractor: TreeSink, @unchecked Sendable {
     guard let writing = current else { return }
     current = nil
     let path = writing.member.rawPath
-    let isSecret = writing.scanner.isSecret || judge.isSecret(path)
+    let isSecret = writing.content.holdsSecret || judge.isSecret(path)
     let attributes = policy.attributes(of: writing.member, isSecret: isSecret)
     let syncs = syncsEachFile
     try located(path) {

@@ -79,7 +79,7 @@ final class FolderWriter: @unchecked Sendable {
           held[member.path] = (bytes, member)
           holding = nil
         } else if let current {
-          try onDisk(current.path) { () throws(DiskWriter.Failure) in try disk.end() }
+          try FileError.files.writing(current.path) { () throws(DiskWriter.Failure) in try disk.end() }
           if syncsEachFile, fsync(current.descriptor) != 0 { throw FileError.make("fsync", current.path) }
           self.current = nil
           guard close(current.descriptor) == 0 else { throw FileError.make("close", current.path) }
@@ -103,7 +103,7 @@ final class FolderWriter: @unchecked Sendable {
     guard descriptor >= 0 else { throw FileError.make("create", path) }
     defer { close(descriptor) }
     disk.begin(descriptor, expecting: Int64(content.readableBytes))
-    try onDisk(path) { () throws(DiskWriter.Failure) in
+    try FileError.files.writing(path) { () throws(DiskWriter.Failure) in
       try disk.write(content)
       try disk.end()
     }
@@ -131,15 +131,7 @@ final class FolderWriter: @unchecked Sendable {
 
   private func append(_ slice: ByteBuffer) throws {
     guard let current else { throw DRError(.malformedData, "content without a file") }
-    try onDisk(current.path) { () throws(DiskWriter.Failure) in try disk.write(slice) }
-  }
-
-  private func onDisk(_ path: String, _ work: () throws(DiskWriter.Failure) -> Void) throws {
-    do {
-      try work()
-    } catch {
-      throw FileError.make(error.call, path, error.number)
-    }
+    try FileError.files.writing(current.path) { () throws(DiskWriter.Failure) in try disk.write(slice) }
   }
 
   private func settle(_ descriptor: Int32, mode: UInt32, _ path: String) throws {
@@ -190,25 +182,5 @@ final class FolderWriter: @unchecked Sendable {
       guard fchown(descriptor, owner.user, owner.group) == 0 else { throw FileError.make("chown", path) }
     }
     return descriptor
-  }
-}
-
-/// A failed call of the operating system, as an error that says what to do.
-enum FileError {
-  static func make(_ call: String, _ path: String, _ number: Int32 = errno) -> DRError {
-    let text = String(cString: strerror(number))
-    let message = "\(call) failed: \(text)"
-    switch number {
-    case ENOSPC, EDQUOT:
-      return DRError(.noSpace, message, advice: "free space, or choose another destination", object: path)
-    case EROFS, EACCES, EPERM:
-      return DRError(
-        .notWritable, message, advice: "see who owns the destination, and whether it is mounted read-only", object: path
-      )
-    case EEXIST, ELOOP, ENOTDIR:
-      return DRError(.destinationInUse, message, advice: "choose an empty destination", object: path)
-    default:
-      return DRError(.notWritable, message, object: path)
-    }
   }
 }

@@ -1,6 +1,5 @@
 import DRCore
 import Foundation
-import NIOCore
 
 /// Who owns restored files, and who may read them: as it was with the former ones.
 struct FileAttributes: Sendable {
@@ -57,36 +56,5 @@ struct FileAttributes: Sendable {
   private static func firstFile(in folder: String) -> stat? {
     let names = ((try? FileManager.default.contentsOfDirectory(atPath: folder)) ?? []).sorted()
     return names.lazy.compactMap { status("\(folder)/\($0)") }.first { $0.st_mode & S_IFMT == S_IFREG }
-  }
-}
-
-/// Calls of the operating system, and how they fail.
-enum FileFailure {
-  static func exists(_ path: String) -> Bool {
-    var status = stat()
-    return lstat(path, &status) == 0
-  }
-
-  static func syncFolder(_ path: String) throws {
-    let folder = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
-    guard folder >= 0 else { throw make("open", path) }
-    defer { close(folder) }
-    guard fsync(folder) == 0 else { throw make("fsync", path) }
-  }
-
-  static func make(_ call: String, _ path: String, _ number: Int32 = errno) -> DRError {
-    let message = "\(call) failed: \(String(cString: strerror(number)))"
-    switch number {
-    case ENOSPC, EDQUOT:
-      return DRError(.noSpace, message, advice: "free space in the data folder", object: path)
-    case EROFS, EACCES, EPERM:
-      return DRError(
-        .notWritable, message, advice: "see who owns the data folder, and whether it is mounted read-only", object: path
-      )
-    case EEXIST, ELOOP, ENOTDIR:
-      return DRError(.destinationInUse, message, advice: "see what lies in the data folder", object: path)
-    default:
-      return DRError(.notWritable, message, object: path)
-    }
   }
 }

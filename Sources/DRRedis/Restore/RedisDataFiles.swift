@@ -55,15 +55,7 @@ final class RedisDataFiles: @unchecked Sendable {
   deinit { if descriptor >= 0 { close(descriptor) } }
 
   func write(_ frame: ByteBuffer) throws {
-    try onDisk(work) { () throws(DiskWriter.Failure) in try disk.write(frame) }
-  }
-
-  private func onDisk(_ path: String, _ write: () throws(DiskWriter.Failure) -> Void) throws {
-    do {
-      try write()
-    } catch {
-      throw FileFailure.make(error.call, path, error.number)
-    }
+    try FileFailure.files.writing(work) { () throws(DiskWriter.Failure) in try disk.write(frame) }
   }
 
   /// Says that the snapshot is whole and the changes after it follow: in a file of their own, where there is one.
@@ -78,7 +70,7 @@ final class RedisDataFiles: @unchecked Sendable {
   }
 
   private func closeFile() throws {
-    try onDisk(work) { () throws(DiskWriter.Failure) in try disk.end() }
+    try FileFailure.files.writing(work) { () throws(DiskWriter.Failure) in try disk.end() }
     try settle(descriptor, work)
     close(descriptor)
     descriptor = -1
@@ -170,7 +162,7 @@ final class RedisDataFiles: @unchecked Sendable {
     guard file >= 0 else { throw FileFailure.make("create", path) }
     defer { close(file) }
     disk.begin(file, expecting: Int64(content.readableBytes))
-    try onDisk(path) { () throws(DiskWriter.Failure) in
+    try FileFailure.files.writing(path) { () throws(DiskWriter.Failure) in
       try disk.write(content)
       try disk.end()
     }
