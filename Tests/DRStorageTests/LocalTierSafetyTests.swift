@@ -22,7 +22,9 @@ struct LocalTierSafetyTests {
   @Test("What lies in a tier is known to, by whatever path it is reached, and whether it is there or not")
   func enclosing() async throws {
     try await withLocalTier { _, path in
-      let root = URL(fileURLWithPath: path).resolvingSymlinksInPath().path
+      let resolved = try #require(realpath(path, nil))
+      defer { free(resolved) }
+      let root = String(cString: resolved)
       try FileManager.default.createDirectory(atPath: path + "/a", withIntermediateDirectories: false)
       let link = path + "-link"
       try FileManager.default.createSymbolicLink(atPath: link, withDestinationPath: path + "/a")
