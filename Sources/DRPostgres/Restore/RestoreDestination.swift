@@ -19,7 +19,8 @@ struct RestoreDestination: Sendable {
   /// - Throws: ``DRError``: `destinationInUse`, `notWritable`.
   init(path: String, backup: String, replacing: Bool, owner: FileOwner?, now: Date) throws {
     guard path.hasPrefix("/"), path.count > 1, !path.contains("\0") else {
-      throw DRError(.invalidConfiguration, "the destination must be an absolute path", object: path)
+      throw DRError(
+        .invalidConfiguration, "the destination must be the absolute path of a folder below the root", object: path)
     }
     self.path = path.hasSuffix("/") ? String(path.dropLast()) : path
     try RestoreDestination.refuseRunningServer(self.path)
