@@ -95,6 +95,47 @@ extension RabbitMQTests {
     }
   }
 
+  @Test(
+    "A quorum queue of more returned messages than one consumer can hold is refused: a dump cut short would turn it round"
+  )
+  func manyReturned() async throws {
+    try await TestBroker.with { broker in
+      let count = 70_000
+      let inOrder = (0..<count).map(String.init)
+      try await broker.declare("deep", "quorum")
+      try await broker.publish(TestBroker.numbered(0..<count), to: "deep", window: 2000)
+      func cutShort() async throws {
+        let dump = try await QueueDump.begin(
+          broker.find("deep"), broker: broker.settings, brokerVersion: nil, logger: TestBroker.logger)
+        _ = try await dump.next()
+        await dump.end()
+        try await TestBroker.eventually("everything is back") { try await broker.depth("deep") == count }
+      }
+      // Of what was never returned, what is taken back is before the others.
+      try await cutShort()
+      try await TestBroker.withRepository { repository, _ in
+        var source = try broker.source()
+        let first = try await TestBroker.backUp(source, to: repository)
+        #expect(RabbitMQQueueRecord.all(of: first).map(\.summary.messages) == [Int64(count)])
+        await expectError {
+          try await TestBroker.backUp(source, to: repository)
+        } matching: {
+          "\($0)".contains("order: of 70000 messages as many as 70000 may have been returned before")
+        }
+        source.overrides = [.order]
+        let second = try await TestBroker.backUp(source, to: repository)
+        #expect(RabbitMQQueueRecord.all(of: second).map(\.summary.messages) == [Int64(count)])
+      }
+      let whole = try await broker.dump("deep").map(\.text)
+      #expect(whole == inOrder)
+      try await TestBroker.eventually("everything is back") { try await broker.depth("deep") == count }
+      // Why it is refused.
+      try await cutShort()
+      let turned = try await broker.dump("deep").map(\.text)
+      #expect(turned == Array(inOrder[65_535...] + inOrder[..<65_535]))
+    }
+  }
+
   @Test("Messages that a consumer holds are left out and counted; those of an active consumer's queue are still read")
   func unacknowledged() async throws {
     try await TestBroker.with { broker in

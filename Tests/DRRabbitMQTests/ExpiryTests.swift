@@ -50,21 +50,50 @@ extension RabbitMQTests {
     }
   }
 
-  @Test("Messages that expire before they could be read are left out, counted and no error")
+  @Test(
+    "Messages that expire before they could be read are left out and counted, where what was read shows that messages expire"
+  )
   func expiredBeforeTheyWereRead() async throws {
     try await TestBroker.with { broker in
       try await broker.declare("retries")
       // Those that expire stand behind others: the broker drops them when they come to be first.
       try await broker.publish(
-        TestBroker.numbered(0..<12) { number, properties in if number >= 7 { properties.expiration = "1" } },
-        to: "retries")
+        TestBroker.numbered(0..<12) { number, properties in
+          if number >= 7 { properties.expiration = number < 11 ? "1" : "600000" }
+        }, to: "retries")
       try await Task.sleep(for: .milliseconds(50))
       #expect(try await broker.depth("retries") == 12)
       try await TestBroker.withRepository { repository, _ in
         let manifest = try await TestBroker.backUp(broker.source(), to: repository)
         let record = try #require(RabbitMQQueueRecord.all(of: manifest).first)
-        #expect(record.summary.messages == 7 && record.readyBefore == 12 && record.readyAfter == 7)
-        #expect(manifest.leftOut.contains { $0.what.contains("5 messages") && $0.reason.contains("expired") })
+        #expect(record.summary.messages == 8 && record.readyBefore == 12 && record.readyAfter == 8)
+        #expect(manifest.leftOut.contains { $0.what.contains("4 messages") && $0.reason.contains("expired") })
+      }
+    }
+  }
+
+  @Test(
+    "Fewer messages read than were ready, and nothing that tells why, is an error; the next backup has what is there")
+  func partialRead() async throws {
+    try await TestBroker.with { broker in
+      try await broker.declare("orders")
+      // None of those that expire is ever read: to the reader they are gone without a reason.
+      try await broker.publish(
+        TestBroker.numbered(0..<12) { number, properties in if number >= 7 { properties.expiration = "1" } },
+        to: "orders")
+      try await Task.sleep(for: .milliseconds(50))
+      try await TestBroker.withRepository { repository, _ in
+        await expectError {
+          try await TestBroker.backUp(broker.source(), to: repository)
+        } matching: {
+          ($0 as? DRError)?.code == .sourceFailed && "\($0)".contains("12 messages were ready and 7 could be read")
+        }
+        let none = try await repository.catalog(of: Component(.rabbitmq, "test")).backups
+        #expect(none.isEmpty)
+        let manifest = try await TestBroker.backUp(broker.source(), to: repository)
+        let record = try #require(RabbitMQQueueRecord.all(of: manifest).first)
+        #expect(record.summary.messages == 7 && record.readyBefore == 7 && record.readyAfter == 7)
+        #expect(!manifest.leftOut.contains { $0.what.contains("messages of") })
       }
     }
   }

@@ -45,7 +45,8 @@ struct PreflightTests {
     #expect(try Self.obstacles(["arguments": ["x-max-length": 12]]) == [.maxLength])
     #expect(try Self.obstacles(["effective_policy_definition": ["max-length-bytes": 12_000]]) == [.maxLength])
     #expect(try Self.obstacles([:], alarm: true) == [.alarm])
-    #expect(try Self.obstacles(["type": "quorum"], ready: 3_000_000, left: 1 << 40) == [.depth])
+    let deep: [String: JSONValue] = ["type": "quorum", "message_stats": ["publish": 3_000_000]]
+    #expect(try Self.obstacles(deep, ready: 3_000_000, left: 1 << 40) == [.depth])
     #expect(try Self.obstacles([:], ready: 16_000_000, left: 1 << 40) == [.depth])
     let impatient: [String: JSONValue] = ["arguments": ["x-consumer-timeout": 60_000]]
     #expect(try Self.obstacles(impatient, ready: 1_000_000, left: 1 << 40) == [.depth])
@@ -89,9 +90,40 @@ struct PreflightTests {
     #expect(try Self.obstacles(["type": "quorum", "message_stats": [:]], ready: 0, version: "4.0.2").isEmpty)
   }
 
+  @Test("A quorum queue that may hold more returned messages than a consumer can is refused: order must be proved")
+  func order() throws {
+    func refusals(_ statistics: [String: JSONValue], ready: Int64 = 100_000) throws -> [DumpRefusal] {
+      try Self.obstacles(
+        ["type": "quorum", "message_stats": .object(statistics)], ready: ready, left: 1 << 40)
+    }
+    #expect(try refusals(["publish": 100_000]).isEmpty)
+    #expect(try refusals(["publish": 100_000, "deliver_get": 65_535]).isEmpty)
+    #expect(try refusals(["publish": 100_000, "deliver_get": 65_536]) == [.order])
+    #expect(try refusals(["publish": 65_535, "deliver_get": 500_000, "redeliver": 9], ready: 65_535).isEmpty)
+    // Consumers that are at work, and acknowledge: with, and without a word.
+    #expect(try refusals(["publish": 900_000, "deliver_get": 800_000, "ack": 790_000]).isEmpty)
+    #expect(try refusals(["publish": 900_000, "deliver_get": 800_000, "deliver_no_ack": 790_000]).isEmpty)
+    #expect(try refusals(["publish": 900_000, "deliver_get": 800_000, "ack": 700_000]) == [.order])
+    // Returned ten times each, but few.
+    #expect(try refusals(["publish": 100_000, "deliver_get": 550_000, "redeliver": 500_000]).isEmpty)
+    // Acknowledged after a redelivery: the first delivery may have been before the counts began.
+    let older: [String: JSONValue] = [
+      "publish": 900_000, "deliver_get": 200_000, "redeliver": 100_000, "ack": 100_000,
+    ]
+    #expect(try refusals(older) == [.order])
+    // Counts that began after some messages had come tell nothing.
+    #expect(try refusals(["publish": 99_999]) == [.order])
+    #expect(try Self.obstacles(["message_stats": ["publish": 0]], ready: 100_000, left: 1 << 40).isEmpty)
+    var stale = try Self.queue(["type": "quorum", "message_stats": ["publish": 100_000]])
+    stale.hasCurrentCounts = false
+    let unwatched = DumpPreflight.obstacles(stale, ready: 100_000, rooms: [:], brokerVersion: "3.10.8").map(\.refusal)
+    #expect(unwatched == [.order])
+  }
+
   @Test("What the broker itself would refuse cannot be overridden")
   func overrides() throws {
     #expect(try DumpRefusal.override("max-length") == .maxLength)
+    #expect(try DumpRefusal.override("order") == .order)
     for name in ["exclusive-queue", "state", "no-such-thing"] {
       #expect(throws: DRError.self) { try DumpRefusal.override(name) }
     }

@@ -10,6 +10,8 @@ public struct DumpRefusal: RawRepresentable, Hashable, Sendable, Codable, Custom
 
   /// Returning the messages could raise one's delivery count over the queue's limit: the broker would drop it.
   public static let deliveryLimit = DumpRefusal(rawValue: "delivery-limit")
+  /// So many messages were returned before that a dump which is cut short would put the first behind the others.
+  public static let order = DumpRefusal(rawValue: "order")
   /// The broker would load more than its memory has room for.
   public static let memory = DumpRefusal(rawValue: "memory")
   /// More messages than can be held at once in their order.
@@ -33,7 +35,8 @@ public struct DumpRefusal: RawRepresentable, Hashable, Sendable, Codable, Custom
   }
 
   package static let all: [DumpRefusal] = [
-    deliveryLimit, memory, depth, maxLength, exclusiveConsumer, singleActiveConsumer, exclusiveQueue, state, alarm,
+    deliveryLimit, order, memory, depth, maxLength, exclusiveConsumer, singleActiveConsumer, exclusiveQueue, state,
+    alarm,
   ]
 
   /// - Throws: ``DRError`` with `invalidConfiguration` for a name that is none, or that cannot be overridden.
@@ -138,6 +141,7 @@ package enum DumpPreflight {
     }
     memory(queue, ready, rooms, add)
     length(queue, ready, add)
+    order(queue, ready, add)
     if ready > 0, let limit = queue.deliveryLimit(brokerVersion: brokerVersion) {
       let bound = knownDeliveryCount ?? deliveryBound(queue, ready)
       let seen =
@@ -146,13 +150,46 @@ package enum DumpPreflight {
       if (bound ?? .max) > limit - 1 {
         add(
           .deliveryLimit, "its delivery-limit is \(limit), \(seen), and a dump returns each once more",
-          queue.hasCurrentCounts
-            ? "raise the limit, let consumers drain it, or tap it"
-            : "let the user configure, write and read '^dr[.]probe[.]' and write to amq.default, so that its counts can be "
-              + "watched; or tap it")
+          queue.hasCurrentCounts ? "raise the limit, let consumers drain it, or tap it" : unwatched)
       }
     }
     return obstacles
+  }
+
+  /// Whether a dump that is cut short would change the order, if all messages had been returned before.
+  package static func mayLoseOrder(_ queue: RabbitMQQueue, ready: Int64) -> Bool {
+    queue.kind == .quorum && ready > Int64(prefetch)
+  }
+
+  private static let unwatched =
+    "let the user configure, write and read '^dr[.]probe[.]' and write to amq.default, so that its counts can be watched; or "
+    + "tap it"
+
+  /// A quorum queue gives what was returned before anything else, and puts what it takes back behind what was returned before
+  /// (`rabbit_fifo.erl`: `returns`). So a dump keeps the order only if it holds all of that at once, whenever it ends: what its
+  /// first consumer is given in one go.
+  private static func order(_ queue: RabbitMQQueue, _ ready: Int64, _ add: (DumpRefusal, String, String) -> Void) {
+    guard mayLoseOrder(queue, ready: ready) else { return }
+    let bound = returnedBound(queue, ready)
+    guard (bound ?? .max) > Int64(prefetch) else { return }
+    let seen =
+      bound.map { "as many as \($0) may have been returned before" } ?? "how many were returned before cannot be known"
+    add(
+      .order,
+      "of \(ready) messages \(seen), and a dump that is cut short would put the first \(prefetch) of these behind the others",
+      queue.hasCurrentCounts
+        ? "let consumers drain it, tap it, or override where a dump will not be cut short or the order does not matter"
+        : unwatched)
+  }
+
+  /// How many messages that were returned can be in a queue at most, by the broker's own counts; nil: they tell nothing.
+  ///
+  /// Each was delivered and is neither acknowledged nor gone at its delivery. A redelivery is of a message that was delivered
+  /// before, and what was acknowledged after a redelivery may have been delivered first before the counts began: so the
+  /// larger of the two numbers, not their sum, is what certainly does not count.
+  package static func returnedBound(_ queue: RabbitMQQueue, _ ready: Int64) -> Int64? {
+    guard queue.hasCurrentCounts, queue.publishes >= ready + queue.unacknowledged else { return nil }
+    return min(ready, max(0, queue.deliveries - max(queue.acknowledgements, queue.redeliveries)))
   }
 
   /// How often any message can have been returned at most, by the broker's own counts; nil: they tell nothing.

@@ -138,40 +138,30 @@ public struct RabbitMQMessageSource: BackupSource {
     _ queues: [RabbitMQQueue], _ facts: BrokerFacts, _ api: ManagementAPI, _ logger: Logger
   ) async throws -> ([RabbitMQQueue], [Refusal]) {
     let rooms = try await NodeRoom.read(api)
-    let limited = queues.filter {
-      $0.deliveryLimit(brokerVersion: facts.rabbitMQVersion) != nil && knownDeliveryCounts[$0.title] == nil
-    }
-    var areCountsCurrent = true
-    if let first = limited.first {
-      areCountsCurrent = try await StatisticsBarrier(broker, api).pass(vhost: first.vhost, logger: logger)
-    }
-    var wanted: [RabbitMQQueue] = []
-    var refusals: [Refusal] = []
     var connections: [String: AMQPConnection] = [:]
     defer {
       let all = Array(connections.values)
       Task { for connection in all { await connection.close() } }
     }
+    var watched: Set<String> = []
+    for queue in queues where queue.kind == .quorum {
+      let ready = try await depth(queue, &connections, logger)
+      if needsCounts(queue, ready: ready, facts) { watched.insert(queue.title) }
+    }
+    var areCountsCurrent = false
+    if let first = queues.first(where: { watched.contains($0.title) }) {
+      areCountsCurrent = try await StatisticsBarrier(broker, api).pass(vhost: first.vhost, logger: logger)
+    }
+    var wanted: [RabbitMQQueue] = []
+    var refusals: [Refusal] = []
     for listed in queues {
+      let isWatched = watched.contains(listed.title)
       // The list leaves out what one queue says of its consumers.
       var queue =
-        rooms.count > 1 && limited.contains(listed)
+        rooms.count > 1 && isWatched
         ? try await settled(listed, api) : try await RabbitMQQueue.find(listed.vhost, listed.name, api)
-      queue.hasCurrentCounts = areCountsCurrent
-      var ready = queue.ready
-      if !queue.exclusive, queue.kind != .stream {
-        let connection =
-          if let open = connections[queue.vhost] { open } else {
-            try await AMQPConnection.connect(broker, vhost: queue.vhost, logger: logger)
-          }
-        connections[queue.vhost] = connection
-        do {
-          ready = Int64(try await connection.depth(of: queue.name, queue.kind).ready)
-        } catch {
-          connections[queue.vhost] = nil
-          guard queue.state != "running" else { throw error }
-        }
-      }
+      queue.hasCurrentCounts = isWatched && areCountsCurrent
+      let ready = try await depth(queue, &connections, logger)
       let obstacles = DumpPreflight.obstacles(
         queue, ready: ready, rooms: rooms, brokerVersion: facts.rabbitMQVersion,
         knownDeliveryCount: knownDeliveryCounts[queue.title])
@@ -188,6 +178,31 @@ public struct RabbitMQMessageSource: BackupSource {
       }
     }
     return (wanted, refusals)
+  }
+
+  /// Whether it matters how often messages of a queue were returned.
+  private func needsCounts(_ queue: RabbitMQQueue, ready: Int64, _ facts: BrokerFacts) -> Bool {
+    (queue.deliveryLimit(brokerVersion: facts.rabbitMQVersion) != nil && knownDeliveryCounts[queue.title] == nil)
+      || (DumpPreflight.mayLoseOrder(queue, ready: ready) && !overrides.contains(.order))
+  }
+
+  /// As the queue itself says; of what cannot be asked or is read without taking, as the statistics do.
+  private func depth(
+    _ queue: RabbitMQQueue, _ connections: inout [String: AMQPConnection], _ logger: Logger
+  ) async throws -> Int64 {
+    guard !queue.exclusive, queue.kind != .stream else { return queue.ready }
+    let connection =
+      if let open = connections[queue.vhost] { open } else {
+        try await AMQPConnection.connect(broker, vhost: queue.vhost, logger: logger)
+      }
+    connections[queue.vhost] = connection
+    do {
+      return Int64(try await connection.depth(of: queue.name, queue.kind).ready)
+    } catch {
+      connections[queue.vhost] = nil
+      guard queue.state != "running" else { throw error }
+      return queue.ready
+    }
   }
 
   /// Each node of a cluster gathers its counts by itself, every five seconds, and ``StatisticsBarrier`` speaks of one of
@@ -221,22 +236,20 @@ public struct RabbitMQMessageSource: BackupSource {
     }
     await dump.end()
     let summary = dump.summary
-    if queue.kind == .quorum, summary.messages == 0 { try await confirmEmpty(queue, api) }
-    let after = try await depthAfter(queue, dump, logger)
-    // What is gone from the queue itself is none of the dump's: but all that is there must be in it.
-    if queue.kind != .stream, summary.messages < dump.ready, queue.consumers == 0, after > summary.messages,
-      !dump.mayExpire
-    {
+    // Where neither a consumer nor an expiry can have taken messages, all that were ready must be in it.
+    if queue.kind != .stream, summary.messages < dump.ready, queue.consumers == 0, !dump.mayExpire {
       throw DRError(
-        .sourceFailed,
-        "\(dump.ready) messages were ready, \(summary.messages) could be read, and \(after) are there now",
+        .sourceFailed, "\(dump.ready) messages were ready and \(summary.messages) could be read",
         advice: "see whether a consumer or an expiry took the others, and try again", object: queue.title)
     }
-    if queue.kind != .stream, queue.consumers == 0, after < summary.messages, !dump.mayExpire {
+    if queue.kind == .quorum, summary.messages == 0 { try await confirmEmpty(queue, api) }
+    let expected = dump.mayExpire ? summary.messages : dump.ready
+    let after = try await depthAfter(queue, expected: expected, isCertain: !dump.mayExpire, logger)
+    if queue.kind != .stream, queue.consumers == 0, after < expected {
       logger.warning(
-        "a queue is less deep after its dump than what was read",
+        "a queue is less deep after its dump than before",
         metadata: [
-          "rabbitmq.queue": "\(queue.title)", "rabbitmq.read": "\(summary.messages)", "rabbitmq.after": "\(after)",
+          "rabbitmq.queue": "\(queue.title)", "rabbitmq.before": "\(expected)", "rabbitmq.after": "\(after)",
         ])
     }
     let order = try await orderAfter(queue, dump, facts, logger)
@@ -290,13 +303,14 @@ public struct RabbitMQMessageSource: BackupSource {
   }
 
   /// What was held comes back within a moment; where consumers are at work or messages expire, it may not.
-  private func depthAfter(_ queue: RabbitMQQueue, _ dump: QueueDump, _ logger: Logger) async throws -> Int64 {
+  private func depthAfter(
+    _ queue: RabbitMQQueue, expected: Int64, isCertain: Bool, _ logger: Logger
+  ) async throws -> Int64 {
     try await AMQPConnection.withConnection(broker, vhost: queue.vhost, logger: logger) { connection in
-      let isCertain = queue.consumers == 0 && !dump.mayExpire
-      let deadline = ContinuousClock.now + (isCertain ? .seconds(30) : .seconds(2))
+      let deadline = ContinuousClock.now + (isCertain && queue.consumers == 0 ? .seconds(30) : .seconds(2))
       while true {
         let ready = Int64(try await connection.depth(of: queue.name).ready)
-        if ready >= dump.summary.messages || queue.kind == .stream { return ready }
+        if ready >= expected || queue.kind == .stream { return ready }
         if ContinuousClock.now > deadline { return Int64(try await connection.depth(of: queue.name, queue.kind).ready) }
         try await Task.sleep(for: .milliseconds(50))
       }

@@ -26,6 +26,8 @@ package struct RabbitMQQueue: Hashable, Sendable {
   package var publishes: Int64
   package var deliveries: Int64
   package var redeliveries: Int64
+  /// Messages that are gone by an acknowledgement, or by a delivery that needs none.
+  package var acknowledgements: Int64
   /// Whether these counts are known to be of now, and not of some seconds ago.
   package var hasCurrentCounts = true
   /// The node that holds it.
@@ -60,6 +62,7 @@ package struct RabbitMQQueue: Hashable, Sendable {
     publishes = statistics["publish"]?.integer ?? 0
     deliveries = statistics["deliver_get"]?.integer ?? 0
     redeliveries = statistics["redeliver"]?.integer ?? 0
+    acknowledgements = ["ack", "deliver_no_ack", "get_no_ack"].reduce(0) { $0 + (statistics[$1]?.integer ?? 0) }
     node = members["node"]?.string
   }
 

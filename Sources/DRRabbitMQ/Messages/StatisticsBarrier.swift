@@ -25,10 +25,15 @@ struct StatisticsBarrier: Sendable {
       return try await AMQPConnection.withConnection(broker, vhost: vhost, logger: logger) { connection in
         try await ProbeQueue.with(messages: 2, on: connection) { queue in
           for count in 1...2 {
-            guard try await queue.takeNext() else { return false }
+            guard try await queue.takeNext() else {
+              logger.warning(
+                "a message of a queue of our own did not come back as it was, so that nothing can be known of returned messages",
+                metadata: ["rabbitmq.queue": "\(queue.name)", "rabbitmq.vhost": "\(vhost)"])
+              return false
+            }
             guard try await isTold(count, of: queue.name, vhost) else {
               logger.warning(
-                "the broker's statistics do not tell of a delivery, so that delivery limits cannot be watched",
+                "the broker's statistics do not tell of a delivery, so that nothing can be known of returned messages",
                 metadata: ["rabbitmq.waited": "\(limit)"])
               return false
             }
@@ -38,7 +43,7 @@ struct StatisticsBarrier: Sendable {
       }
     } catch let error as DRError where error.rabbitMQCode == 403 {
       logger.warning(
-        "this user may not make a queue of its own, so that delivery limits cannot be watched",
+        "this user may not make a queue of its own, so that nothing can be known of returned messages",
         metadata: ["rabbitmq.queue": "\(ProbeQueue.prefix)*", "rabbitmq.vhost": "\(vhost)", "error": "\(error)"])
       return false
     }
