@@ -52,7 +52,9 @@ struct PreflightTests {
     #expect(try Self.obstacles(impatient, ready: 1_000_000, left: 1 << 40) == [.depth])
     #expect(try Self.obstacles(impatient, ready: 100_000, left: 1 << 40).isEmpty)
     // 600,000 messages of 1 KiB took 4.3 GB of a classic queue's node, 1.3 GB of a quorum queue's.
-    let many: [String: JSONValue] = ["message_bytes_ready": 614_400_000]
+    let many: [String: JSONValue] = [
+      "message_bytes_ready": 614_400_000, "message_stats": ["publish": 600_000],
+    ]
     #expect(try Self.obstacles(many, ready: 600_000, left: 5 << 30) == [.memory])
     #expect(try Self.obstacles(many, ready: 600_000, left: 8 << 30).isEmpty)
     #expect(

@@ -172,28 +172,25 @@ private let programs = ["beam.smp", "epmd", "erl_child_setup", "inet_gethost"]
     "A dump longer than consumer_timeout ends with that reason, unless all was handed out before; a broker with an alarm is left alone"
   )
   func shortConsumerTimeout() async throws {
-    var options = RabbitMQSandbox.Options()
-    options.configuration["consumer_timeout"] = "2000"
-    try await RabbitMQSandbox.withSandbox(options, logger: TestBroker.logger) { sandbox in
+    try await RabbitMQSandbox.withSandbox(logger: TestBroker.logger) { sandbox in
       // How often a channel looks at it: a minute, which no file can change.
-      let looks = try await sandbox.run(
-        "rabbitmqctl", ["eval", "application:set_env(rabbit, channel_tick_interval, 500)."])
-      try #require(looks.status == 0, "\(looks)")
+      try await Self.set("channel_tick_interval", 500, in: sandbox)
+      // A classic queue hands out 200 messages more than the sockets have room for, so all of these must be more than that.
+      let room = try Self.largestSocketBuffers()
+      try await Self.expectTimeout("classic", count: 6000, size: max(16 << 10, room * 2 / 6000), in: sandbox)
+      // A quorum queue hands out whatever one consumer may hold: the time is over when the second one is to begin.
+      try await Self.expectTimeout("quorum", count: 70_000, size: 0, in: sandbox)
       try await TestBroker.with(sandbox.settings) { broker in
-        // A classic queue hands out 200 messages more than the sockets have room for, so all of these must be more than that.
-        let room = try Self.largestSocketBuffers()
-        let size = max(16 << 10, room * 2 / 6000)
-        try await Self.expectTimeout("classic", count: 6000, size: size, on: broker)
-        // A quorum queue hands out whatever one consumer may hold: the time is over when the second one is to begin.
-        try await Self.expectTimeout("quorum", count: 70_000, size: 0, on: broker)
-
         // All was on its way when the time was over: it still comes.
         try await broker.declare("handed-out", "quorum")
         try await broker.publish(TestBroker.numbered(0..<5000, size: 1024), to: "handed-out", window: 2000)
-        let dump = try await Self.untilTimeout("handed-out", count: 5000, on: broker)
+        try await Self.set("consumer_timeout", 2000, in: sandbox)
+        let dump = try await Self.untilTimeout("handed-out", on: broker, in: sandbox)
+        try await Self.set("consumer_timeout", 1_800_000, in: sandbox)
         while try await dump.next() != nil {}
         #expect(dump.summary.messages == 5000)
         await dump.end()
+        try await TestBroker.eventually("everything is back") { try await broker.depth("handed-out") == 5000 }
         let numbers = try await broker.dump("handed-out").map { Int($0.text.prefix { $0 != "." }) }
         #expect(numbers == (0..<5000).map { $0 })
 
@@ -213,6 +210,12 @@ private let programs = ["beam.smp", "epmd", "erl_child_setup", "inet_gethost"]
     }
   }
 
+  /// Sets a number of the broker's, for channels that are opened from then on.
+  private static func set(_ name: String, _ value: Int, in sandbox: RabbitMQSandbox) async throws {
+    let result = try await sandbox.run("rabbitmqctl", ["eval", "application:set_env(rabbit, \(name), \(value))."])
+    try #require(result.status == 0, "\(result)")
+  }
+
   /// Bytes that the kernel lets wait between two sockets of this machine, at most.
   private static func largestSocketBuffers() throws -> Int {
     try ["tcp_rmem", "tcp_wmem"].reduce(0) { sum, name in
@@ -221,27 +224,38 @@ private let programs = ["beam.smp", "epmd", "erl_child_setup", "inet_gethost"]
     }
   }
 
-  /// A dump that has taken its first frame and then slept until the broker had taken everything back.
-  private static func untilTimeout(_ queue: String, count: Int, on broker: TestBroker) async throws -> QueueDump {
+  /// A dump that has taken its first frame and then slept until the broker had ended its channel, as its log says.
+  private static func untilTimeout(
+    _ queue: String, on broker: TestBroker, in sandbox: RabbitMQSandbox
+  ) async throws -> QueueDump {
     let dump = try await QueueDump.begin(
       broker.find(queue), broker: broker.settings, brokerVersion: nil, logger: TestBroker.logger)
     _ = try await dump.next()
-    try await TestBroker.eventually("the broker takes everything back") { try await broker.depth(queue) == count }
+    try await TestBroker.eventually("the broker's time is over") {
+      let log = await sandbox.logTail()
+      return log.contains(broker.vhost) && log.contains("delivery acknowledgement on channel 1 timed out")
+    }
     return dump
   }
 
-  private static func expectTimeout(_ type: String, count: Int, size: Int, on broker: TestBroker) async throws {
-    try await broker.declare(type, type)
-    try await broker.publish(TestBroker.numbered(0..<count, size: size), to: type, window: 2000)
-    let dump = try await untilTimeout(type, count: count, on: broker)
-    await expectError {
-      while try await dump.next() != nil {}
-    } matching: { error in
-      (error as? DRError)?.rabbitMQCode == 406 && "\(error)".contains("consumer_timeout")
+  private static func expectTimeout(
+    _ type: String, count: Int, size: Int, in sandbox: RabbitMQSandbox
+  ) async throws {
+    try await TestBroker.with(sandbox.settings) { broker in
+      try await broker.declare("slow", type)
+      try await broker.publish(TestBroker.numbered(0..<count, size: size), to: "slow", window: 2000)
+      try await set("consumer_timeout", 2000, in: sandbox)
+      let dump = try await untilTimeout("slow", on: broker, in: sandbox)
+      try await set("consumer_timeout", 1_800_000, in: sandbox)
+      await expectError {
+        while try await dump.next() != nil {}
+      } matching: { error in
+        (error as? DRError)?.rabbitMQCode == 406 && "\(error)".contains("consumer_timeout")
+      }
+      await dump.end()
+      try await TestBroker.eventually("everything is back") { try await broker.depth("slow") == count }
+      let numbers = try await broker.dump("slow").map { Int($0.text.prefix { $0 != "." }) }
+      #expect(numbers == (0..<count).map { $0 }, "\(type)")
     }
-    await dump.end()
-    try await TestBroker.eventually("everything is back") { try await broker.depth(type) == count }
-    let numbers = try await broker.dump(type).map { Int($0.text.prefix { $0 != "." }) }
-    #expect(numbers == (0..<count).map { $0 }, "\(type)")
   }
 }
