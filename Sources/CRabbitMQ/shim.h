@@ -91,6 +91,16 @@ static inline int64_t dr_amqp_send(amqp_connection_state_t connection, const voi
   return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR ? 0 : -1;
 }
 
+// Asks for one more consumer, with a prefetch of its own, and does not wait for the answers.
+static inline int dr_amqp_consume_ahead(
+    amqp_connection_state_t connection, uint16_t channel, uint16_t prefetch, amqp_bytes_t queue, amqp_bytes_t tag) {
+  amqp_basic_qos_t qos = {.prefetch_count = prefetch};
+  int status = amqp_send_method(connection, channel, AMQP_BASIC_QOS_METHOD, &qos);
+  if (status != AMQP_STATUS_OK) return status;
+  amqp_basic_consume_t consume = {.queue = queue, .consumer_tag = tag, .arguments = amqp_empty_table};
+  return amqp_send_method(connection, channel, AMQP_BASIC_CONSUME_METHOD, &consume);
+}
+
 // Waits end only when so many bytes are there: one wake-up for many messages. A hint; whoever waits must look again after a while.
 static inline void dr_amqp_gather(amqp_connection_state_t connection, int bytes) {
   setsockopt(amqp_get_sockfd(connection), SOL_SOCKET, SO_RCVLOWAT, &bytes, sizeof bytes);
@@ -139,6 +149,13 @@ static inline int dr_amqp_remove_header(amqp_table_t *table, const char *name) {
   }
   table->num_entries = kept;
   return removed;
+}
+
+static inline int dr_amqp_has_header(const amqp_table_t *table, const char *name) {
+  size_t length = strlen(name);
+  for (int i = 0; i < table->num_entries; i++)
+    if (table->entries[i].key.len == length && memcmp(table->entries[i].key.bytes, name, length) == 0) return 1;
+  return 0;
 }
 
 // The whole number that a header holds, or -1.

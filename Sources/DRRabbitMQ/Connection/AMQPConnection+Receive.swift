@@ -29,8 +29,10 @@ extension AMQPConnection {
     package var firstOffset: Int64 = 0
     /// Acknowledge each so many, as a stream wants it; 0: never, so that nothing is taken.
     package var acknowledgeEach: UInt64 = 0
-    /// Messages of the current consumer.
+    /// Messages since the last consumer was asked for.
     package var ofConsumer = 0
+    /// Whether all messages of one consumer must come before those of the next, whose tag is higher.
+    package var hasOrderedConsumers = false
     package var isComplete = false
     /// Whether any message had a time to live of its own.
     package var hasExpiring = false
@@ -45,6 +47,20 @@ extension AMQPConnection {
     /// For who wants deliveries to happen and not their content: what is gathered is of no queue.
     package static func discarding() throws -> Reading {
       Reading(archive: try MessageArchiveWriter(.probe, into: ByteBuffer()))
+    }
+
+    private(set) var consumerTag: [UInt8] = []
+
+    /// - Throws: ``DRError`` with `sourceFailed` for a message of an earlier consumer.
+    mutating func follow(_ tag: amqp_bytes_t) throws {
+      let bytes = UnsafeRawBufferPointer(start: tag.bytes, count: tag.len)
+      guard !consumerTag.elementsEqual(bytes) else { return }
+      guard consumerTag.lexicographicallyPrecedes(bytes) else {
+        throw DRError(
+          .sourceFailed, "the broker gave messages to two consumers of this dump in turn: their order is not known",
+          advice: "see whether other consumers or an expiry took messages meanwhile, and try again")
+      }
+      consumerTag = Array(bytes)
     }
 
     // The message that is under way.
@@ -86,6 +102,19 @@ extension AMQPConnection {
     }
   }
 
+  /// Asks for one more consumer while messages of another one are on their way; the broker's answers come behind these.
+  package func consumeAhead(_ queue: String, tag: String, prefetch: UInt16) async throws {
+    try await cancellable {
+      let connection = try opened.connection
+      let status = AMQPHandle.withBytes(queue) { queue in
+        AMQPHandle.withBytes(tag) { dr_amqp_consume_ahead(connection, AMQPHandle.channel, prefetch, queue, $0) }
+      }
+      guard status == AMQP_STATUS_OK.rawValue else {
+        throw DRError(RabbitMQError(status: status), from: settings, doing: "consuming from the queue")
+      }
+    }
+  }
+
   /// Acknowledges everything up to a delivery.
   package func acknowledge(upTo tag: UInt64) async throws {
     try await cancellable { try sendAcknowledgement(tag) }
@@ -103,7 +132,7 @@ extension AMQPConnection {
   ///
   /// - Parameters:
   ///   - idle: How long nothing may come.
-  ///   - perConsumer: Return also after so many messages of the current consumer; nil: never.
+  ///   - perConsumer: Return also after so many messages since the last consumer was asked for; nil: never.
   ///   - due: Return then as if nothing came, also when something comes all the while; nil: never.
   /// - Throws: ``DRError``: `sourceFailed`; `CancellationError`. The connection is then dropped: the broker puts back
   ///   what it had handed out.
@@ -119,6 +148,8 @@ extension AMQPConnection {
     _ reading: inout Reading, idle: Duration, perConsumer: Int?, until due: ContinuousClock.Instant?
   ) throws -> Taken {
     var sinceLook = 0
+    // To look at the moment itself costs something for each message.
+    let hasDue = due != nil
     while true {
       if reading.isFull { return .full }
       sinceLook += 1
@@ -146,7 +177,7 @@ extension AMQPConnection {
       }
       if reading.isComplete { return .complete }
       if let perConsumer, reading.ofConsumer >= perConsumer { return .idle }
-      if let due, ContinuousClock.now >= due { return .idle }
+      if hasDue, let due, ContinuousClock.now >= due { return .idle }
     }
   }
 
@@ -174,6 +205,7 @@ extension AMQPConnection {
       return
     }
     let deliver = decoded.assumingMemoryBound(to: amqp_basic_deliver_t.self).pointee
+    if reading.hasOrderedConsumers { try reading.follow(deliver.consumer_tag) }
     reading.exchange.replace(with: deliver.exchange)
     reading.routingKey.replace(with: deliver.routing_key)
     reading.redelivered = deliver.redelivered != 0

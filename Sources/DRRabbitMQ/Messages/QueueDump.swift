@@ -20,6 +20,8 @@ package final class QueueDump: Sendable {
   private struct State {
     var reading: AMQPConnection.Reading
     var consumers = 0
+    /// After how many messages the next consumer is asked for; nil: there are enough.
+    var untilNext: Int?
     var hasBegun = false
     var isFinished = false
     var hasEnded = false
@@ -66,8 +68,10 @@ package final class QueueDump: Sendable {
         reading.acknowledgeEach = 500
         reading.isComplete = (last ?? -1) < fromOffset
       } else {
-        let count = min(Int64(depth.ready), wanted ?? .max)
+        let most = queue.kind == .quorum ? Int64(DumpPreflight.prefetch * DumpPreflight.consumers) : .max
+        let count = min(Int64(depth.ready), wanted ?? .max, most)
         reading.wanted = count
+        reading.hasOrderedConsumers = true
         reading.isComplete = count == 0
       }
       let connection = try await AMQPConnection.connect(broker, vhost: queue.vhost, logger: logger)
@@ -150,13 +154,11 @@ package final class QueueDump: Sendable {
     // The storage is this call's alone, so that it is filled in place.
     state.withLock { $0.reading.archive.buffer = ByteBuffer() }
     let before = current.reading.archive.summary.bodyBytes
-    let perConsumer = queue.kind == .quorum ? DumpPreflight.prefetch : nil
     while !current.reading.isComplete {
-      let taken = try await connection.take(&current.reading, idle: .milliseconds(500), perConsumer: perConsumer)
+      let taken = try await connection.take(&current.reading, idle: .milliseconds(500), perConsumer: current.untilNext)
       if taken != .idle { current.lastNews = .now }
       if taken == .full || taken == .complete { break }
-      if let perConsumer, current.reading.ofConsumer >= perConsumer {
-        guard current.consumers < DumpPreflight.consumers else { break }
+      if let due = current.untilNext, current.reading.ofConsumer >= due {
         try await addConsumer(&current)
         continue
       }
@@ -186,24 +188,37 @@ package final class QueueDump: Sendable {
   }
 
   private func addConsumer(_ state: inout State) async throws {
+    // What is still to come, and is not another consumer's already.
+    let held = state.consumers * DumpPreflight.prefetch
+    let left = max(0, (state.reading.wanted ?? 0) + state.reading.archive.summary.messages - Int64(held))
     let prefetch: UInt16
     switch queue.kind {
     // One consumer takes all that is there; a limit of its own keeps what comes later out, where it can say it.
-    case .classic: prefetch = (state.reading.wanted ?? 0) <= 65_535 ? UInt16(clamping: state.reading.wanted ?? 0) : 0
-    case .quorum: prefetch = UInt16(clamping: min(state.reading.wanted ?? 0, 65_535))
+    case .classic: prefetch = left <= 65_535 ? UInt16(clamping: left) : 0
+    case .quorum: prefetch = UInt16(clamping: min(left, Int64(DumpPreflight.prefetch)))
     case .stream: prefetch = 2000
     }
-    try await connection.setPrefetch(prefetch)
+    let isFirst = state.consumers == 0
     state.consumers += 1
     state.reading.ofConsumer = 0
     // Messages go back in the order of their consumers' tags.
     let number = "\(state.consumers)"
     let tag = "dr-dump-" + String(repeating: "0", count: 3 - number.count) + number
+    // Where nobody else consumes, a consumer was given all that it may hold when it began: the next one is asked for while
+    // half of that is still to come, so that the broker has something to do.
+    let isAhead = queue.consumers == 0 && queue.limit("message-ttl") == nil
+    if queue.kind == .quorum, left > Int64(DumpPreflight.prefetch) {
+      state.untilNext = isFirst && isAhead ? DumpPreflight.prefetch / 2 : DumpPreflight.prefetch
+    } else {
+      state.untilNext = nil
+    }
+    if !isFirst, isAhead { return try await connection.consumeAhead(queue.name, tag: tag, prefetch: prefetch) }
     var arguments: AMQPTable = [:]
     if queue.kind == .stream {
       let first = state.reading.firstOffset
       arguments = ["x-stream-offset": first > 0 ? .int64(first) : .string("first")]
     }
+    try await connection.setPrefetch(prefetch)
     try await connection.consume(queue.name, tag: tag, arguments: arguments)
   }
 }

@@ -145,7 +145,7 @@ public struct RabbitMQMessageSource: BackupSource {
     }
     var watched: Set<String> = []
     for queue in queues where queue.kind == .quorum {
-      let ready = try await depth(queue, &connections, logger)
+      let ready = try await depth(queue, &connections, logger)?.ready ?? queue.ready
       if needsCounts(queue, ready: ready, facts) { watched.insert(queue.title) }
     }
     var areCountsCurrent = false
@@ -161,7 +161,10 @@ public struct RabbitMQMessageSource: BackupSource {
         rooms.count > 1 && isWatched
         ? try await settled(listed, api) : try await RabbitMQQueue.find(listed.vhost, listed.name, api)
       queue.hasCurrentCounts = isWatched && areCountsCurrent
-      let ready = try await depth(queue, &connections, logger)
+      let said = try await depth(queue, &connections, logger)
+      // The statistics are of some seconds ago.
+      if let said { queue.consumers = Int64(said.consumers) }
+      let ready = said?.ready ?? queue.ready
       let obstacles = DumpPreflight.obstacles(
         queue, ready: ready, rooms: rooms, brokerVersion: facts.rabbitMQVersion,
         knownDeliveryCount: knownDeliveryCounts[queue.title])
@@ -186,22 +189,23 @@ public struct RabbitMQMessageSource: BackupSource {
       || (DumpPreflight.mayLoseOrder(queue, ready: ready) && !overrides.contains(.order))
   }
 
-  /// As the queue itself says; of what cannot be asked or is read without taking, as the statistics do.
+  /// What the queue itself says; nil if it cannot be asked, or is read without taking.
   private func depth(
     _ queue: RabbitMQQueue, _ connections: inout [String: AMQPConnection], _ logger: Logger
-  ) async throws -> Int64 {
-    guard !queue.exclusive, queue.kind != .stream else { return queue.ready }
+  ) async throws -> (ready: Int64, consumers: Int)? {
+    guard !queue.exclusive, queue.kind != .stream else { return nil }
     let connection =
       if let open = connections[queue.vhost] { open } else {
         try await AMQPConnection.connect(broker, vhost: queue.vhost, logger: logger)
       }
     connections[queue.vhost] = connection
     do {
-      return Int64(try await connection.depth(of: queue.name, queue.kind).ready)
+      let depth = try await connection.depth(of: queue.name, queue.kind)
+      return (Int64(depth.ready), depth.consumers)
     } catch {
       connections[queue.vhost] = nil
       guard queue.state != "running" else { throw error }
-      return queue.ready
+      return nil
     }
   }
 
