@@ -95,6 +95,44 @@ extension RabbitMQTests {
     }
   }
 
+  @Test("What was published to a queue by its name goes that way again, unless it names copies or the user may not")
+  func defaultExchange() async throws {
+    try await TestBroker.with { broker in
+      for queue in ["orders", "copies"] { try await broker.declare(queue) }
+      try await broker.publish(
+        TestBroker.numbered(0..<3) { number, properties in
+          if number == 1 { properties.headers = ["CC": .array([.string("copies")])] }
+        }, to: "orders")
+      let name = "writer-\(broker.vhost)"
+      try await broker.api.put("users/\(name)", ["password": "secret", "tags": "administrator"])
+      try await broker.api.put(
+        "permissions/\(broker.vhost)/\(name)",
+        ["configure": ".*", "write": "^(orders|dr[.]restore[.].*)$", "read": ".*"])
+      var settings = broker.settings
+      (settings.user, settings.password) = (name, "secret")
+      let writer = TestBroker(settings: settings, vhost: broker.vhost)
+      try await TestBroker.withRepository { repository, _ in
+        let manifest = try await TestBroker.backUp(
+          broker.source(RabbitMQQueueSelection(vhosts: [broker.vhost], patterns: ["orders"])), to: repository)
+        for (restorer, expected) in [
+          (broker.restorer(), ["", "dr.restore", ""]),
+          (writer.restorer(), ["dr.restore", "dr.restore", "dr.restore"]),
+        ] {
+          for queue in ["orders", "copies"] { try await broker.api.delete("queues/\(broker.vhost)/\(queue)/contents") }
+          _ = try await restorer.restore(
+            from: repository.reader(for: manifest), to: .latest, logger: TestBroker.logger)
+          let messages = try await broker.dump("orders")
+          #expect(messages.map(\.text) == ["0", "1", "2"])
+          #expect(messages.map { String($0.exchange.prefix(10)) } == expected)
+          #expect(messages.allSatisfy { String(buffer: $0.routingKey) == "orders" })
+          #expect(try await broker.depth("copies") == 0)
+          try await TestBroker.eventually("everything is back") { try await broker.depth("orders") == 3 }
+        }
+      }
+      try await broker.api.delete("users/\(name)")
+    }
+  }
+
   @Test("A queue that refuses messages ends the restore with the first one's number")
   func refusedMessages() async throws {
     try await TestBroker.with { broker in

@@ -1,7 +1,7 @@
 import CRabbitMQ
 import DRCore
 import Foundation
-import NIOCore
+package import NIOCore
 
 /// What is done to a message when it is published again.
 package struct Republishing: Sendable {
@@ -16,6 +16,9 @@ package struct Republishing: Sendable {
   }
 
   package var exchange: String
+  /// The queue that all of it is for: what was published to it through the default exchange, and names no copies, goes that way
+  /// again, which costs a broker less. Nil: everything goes through ``exchange``.
+  package var queue: ByteBuffer?
   /// Nil: the message's own.
   package var routingKey: String?
   package var timeToLive = TimeToLive.fresh
@@ -118,6 +121,23 @@ extension AMQPConnection {
     }
   }
 
+  /// Whether this user may publish to the default exchange: asked with a message for a queue that is not there. If not, the
+  /// connection is closed. Confirms must be on, and nothing on its way.
+  package func mayPublishToDefaultExchange() async throws -> Bool {
+    let key = ByteBuffer(string: "dr.probe.\(UUID().uuidString)")
+    let message = ArchivedMessage(
+      number: 0, redelivered: false, exchange: "", routingKey: key, properties: ByteBuffer(repeating: 0, count: 2),
+      body: key)
+    var window = PublishWindow(limit: 1)
+    do {
+      try await publish([message], as: Republishing(exchange: ""), window: &window) { _ in }
+      try await settle(&window) { _ in }
+      return true
+    } catch let error as DRError where error.rabbitMQCode == 403 {
+      return false
+    }
+  }
+
   /// Publishes messages in their order, mandatory, no more than the window unconfirmed.
   ///
   /// Stops at the first that the broker refuses or gives back: then the window says which.
@@ -129,17 +149,21 @@ extension AMQPConnection {
     onProgress: @Sendable (UInt64) throws -> Void
   ) async throws {
     try await cancellable {
+      // A local: each use of an actor's property is checked for exclusive access.
+      var outgoing = PublishFrames()
+      swap(&outgoing, &self.outgoing)
+      defer { swap(&outgoing, &self.outgoing) }
       for message in messages {
-        try makeRoom(for: message.number, in: &window, onProgress)
+        try makeRoom(for: message.number, in: &window, &outgoing, onProgress)
         guard window.failures.isEmpty else { break }
-        try publishOne(message, republishing, &window)
+        try publishOne(message, republishing, &window, &outgoing)
         if outgoing.buffer.readableBytes >= Self.sendSize || window.published & 0xFF == 0 {
-          try send(&window)
+          try send(&outgoing, &window)
           try takeConfirms(&window, within: .zero)
           if isCancelled.load(ordering: .relaxed) { throw CancellationError() }
         }
       }
-      try send(&window)
+      try send(&outgoing, &window)
     }
   }
 
@@ -157,11 +181,12 @@ extension AMQPConnection {
 
   /// Nothing goes out that a journal would not know to be within a window of what it has noted.
   private func makeRoom(
-    for number: UInt64, in window: inout PublishWindow, _ onProgress: (UInt64) throws -> Void
+    for number: UInt64, in window: inout PublishWindow, _ outgoing: inout PublishFrames,
+    _ onProgress: (UInt64) throws -> Void
   ) throws {
     window.pass(to: number)
     guard window.isFull || number >= window.noted + UInt64(window.limit) else { return }
-    try send(&window)
+    try send(&outgoing, &window)
     // A whole half at once: each record of it costs a write to disk.
     while !window.isHalfEmpty, window.failures.isEmpty { try wait(&window) }
     window.pass(to: number)
@@ -186,13 +211,15 @@ extension AMQPConnection {
   private static let sendSize = 64 << 10
 
   private func publishOne(
-    _ message: ArchivedMessage, _ republishing: Republishing, _ window: inout PublishWindow
+    _ message: ArchivedMessage, _ republishing: Republishing, _ window: inout PublishWindow,
+    _ outgoing: inout PublishFrames
   ) throws {
     let handle = try opened
     try message.properties.withUnsafeReadableBytes { raw in
       let properties = try handle.decode(properties: raw)
       let isChanged = prepare(properties, of: handle, republishing, &window)
-      try AMQPHandle.withBytes(republishing.exchange) { exchange in
+      let isDirect = isForDefaultExchange(message, properties, republishing)
+      try AMQPHandle.withBytes(isDirect ? "" : republishing.exchange) { exchange in
         func put(_ key: UnsafeRawBufferPointer) throws {
           guard exchange.len < 256, key.count < 256 else {
             throw DRError(.malformedData, "an exchange or routing key is too long", object: "message \(message.number)")
@@ -214,6 +241,16 @@ extension AMQPConnection {
     nextTag += 1
   }
 
+  private func isForDefaultExchange(
+    _ message: ArchivedMessage, _ properties: UnsafeMutablePointer<amqp_basic_properties_t>,
+    _ republishing: Republishing
+  ) -> Bool {
+    guard let queue = republishing.queue, message.exchange.isEmpty, message.routingKey == queue else { return false }
+    guard properties.pointee._flags & AMQPFlag.headers != 0 else { return true }
+    return dr_amqp_has_header(&properties.pointee.headers, "CC") == 0
+      && dr_amqp_has_header(&properties.pointee.headers, "BCC") == 0
+  }
+
   /// The way through TLS, whose state the library has to itself.
   private func publishByLibrary(
     _ message: ArchivedMessage, _ exchange: amqp_bytes_t, _ key: UnsafeRawBufferPointer,
@@ -230,7 +267,7 @@ extension AMQPConnection {
   }
 
   /// Sends what was made ready, and hears the broker while there is no room for it.
-  private func send(_ window: inout PublishWindow) throws {
+  private func send(_ outgoing: inout PublishFrames, _ window: inout PublishWindow) throws {
     let connection = try opened.connection
     var deadline: ContinuousClock.Instant?
     while outgoing.buffer.readableBytes > 0 {

@@ -5,8 +5,9 @@ import NIOCore
 
 /// Publishes the messages of a backup into their queues again, in their order, each confirmed by the broker.
 ///
-/// They go through a fanout exchange that is bound to the one queue for the time of the restore: so each keeps its routing
-/// key, reaches no other queue, and `CC` headers route nothing. (The exchange that a message was first published to cannot
+/// What was published to the queue by its name, through the default exchange, goes that way again. All other messages go
+/// through a fanout exchange that is bound to the one queue for the time of the restore: so each keeps its routing key,
+/// reaches no other queue, and `CC` headers route nothing. (The exchange that such a message was first published to cannot
 /// be said again; it stays in the archive.) A message that the broker refuses or gives back ends the restore with its
 /// number. The queues must be there: restore the definitions first.
 ///
@@ -201,15 +202,16 @@ public struct RabbitMQMessageRestorer: Restorer {
   ) async throws -> QueueOutcome {
     let queue = destination.queue
     let exchange = "dr.restore." + StreamDigest.hex(ByteBuffer(string: queue.title)).prefix(16)
-    let connection = try await AMQPConnection.connect(broker, vhost: queue.vhost, logger: logger)
+    let (connection, isDefaultExchangeAllowed) = try await connect(queue.vhost, logger)
     var window = PublishWindow(limit: self.window, from: destination.first)
     var counts = Counts()
     do {
       // Gone with its only binding at the latest; the name is the same for a restore that goes on.
       try await connection.declareExchange(String(exchange), type: "fanout", durable: false, autoDelete: true)
       try await connection.bind(queue: queue.name, to: String(exchange))
-      try await connection.selectConfirms()
-      try await publish(destination, reader, limit, String(exchange), connection, &window, &counts, meter)
+      var republishing = republishing(through: String(exchange))
+      if isDefaultExchangeAllowed { republishing.queue = ByteBuffer(string: queue.name) }
+      try await publish(destination, reader, limit, republishing, connection, &window, &counts, meter)
       try await connection.deleteExchange(String(exchange))
       await connection.close()
     } catch {
@@ -232,10 +234,17 @@ public struct RabbitMQMessageRestorer: Restorer {
     var duplicates: Int64 = 0
   }
 
-  private func publish(
-    _ destination: Destination, _ reader: any BackupReader, _ limit: Int64?, _ exchange: String,
-    _ connection: AMQPConnection, _ window: inout PublishWindow, _ counts: inout Counts, _ meter: ProgressMeter?
-  ) async throws {
+  /// Connects, with confirms on, and says whether the user may publish to the default exchange.
+  private func connect(_ vhost: String, _ logger: Logger) async throws -> (AMQPConnection, Bool) {
+    let first = try await AMQPConnection.connect(broker, vhost: vhost, logger: logger)
+    try await first.selectConfirms()
+    if try await first.mayPublishToDefaultExchange() { return (first, true) }
+    let second = try await AMQPConnection.connect(broker, vhost: vhost, logger: logger)
+    try await second.selectConfirms()
+    return (second, false)
+  }
+
+  private func republishing(through exchange: String) -> Republishing {
     var republishing = Republishing(exchange: exchange)
     republishing.user = broker.user
     republishing.now = UInt64(max(0, Date().timeIntervalSince1970))
@@ -245,6 +254,13 @@ public struct RabbitMQMessageRestorer: Restorer {
       case .fresh: .fresh
       case .none: .none
       }
+    return republishing
+  }
+
+  private func publish(
+    _ destination: Destination, _ reader: any BackupReader, _ limit: Int64?, _ republishing: Republishing,
+    _ connection: AMQPConnection, _ window: inout PublishWindow, _ counts: inout Counts, _ meter: ProgressMeter?
+  ) async throws {
     let journal = destination.journal
     let note: @Sendable (UInt64) throws -> Void = { try journal?.note($0) }
     var batch: [ArchivedMessage] = []
