@@ -136,6 +136,38 @@ extension RabbitMQTests {
     }
   }
 
+  @Test("A consumer that leaves while a deep quorum queue is dumped changes its order no more than by its leaving")
+  func leavingConsumer() async throws {
+    try await TestBroker.with { broker in
+      let count = 70_000
+      try await broker.declare("deep", "quorum")
+      try await broker.publish(TestBroker.numbered(0..<count, size: 100), to: "deep", window: 2000)
+      let dump = try await QueueDump.begin(
+        broker.find("deep"), broker: broker.settings, brokerVersion: nil, logger: TestBroker.logger)
+      // What it takes is missing from what the first consumer of the dump may hold.
+      let consumer = try await AMQPConnection.connect(
+        broker.settings, vhost: broker.vhost, logger: TestBroker.logger)
+      try await consumer.setPrefetch(20_000)
+      try await consumer.consume("deep", tag: "app")
+      try await TestBroker.eventually("it holds them") { try await broker.depth("deep") == count - 20_000 }
+      let stream = ByteStream {
+        let frame = try await dump.next()
+        if (40_000..<50_000).contains(dump.summary.messages) { await consumer.abort() }
+        return frame
+      }
+      var numbers: [Int?] = []
+      try await MessageArchiveReader.read(stream, object: "deep") { event in
+        if case .message(let message) = event { numbers.append(Int(message.text.prefix { $0 != "." })) }
+      }
+      await dump.end()
+      let expected = Array(20_000..<count) + Array(0..<20_000)
+      #expect(numbers == expected)
+      try await TestBroker.eventually("everything is back") { try await broker.depth("deep") == count }
+      let after = try await broker.dump("deep").map { Int($0.text.prefix { $0 != "." }) }
+      #expect(after == expected)
+    }
+  }
+
   @Test("Messages that a consumer holds are left out and counted; those of an active consumer's queue are still read")
   func unacknowledged() async throws {
     try await TestBroker.with { broker in

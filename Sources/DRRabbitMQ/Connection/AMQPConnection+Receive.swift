@@ -29,7 +29,7 @@ extension AMQPConnection {
     package var firstOffset: Int64 = 0
     /// Acknowledge each so many, as a stream wants it; 0: never, so that nothing is taken.
     package var acknowledgeEach: UInt64 = 0
-    /// Messages since the last consumer was asked for.
+    /// Messages since this was last set to 0.
     package var ofConsumer = 0
     /// Whether all messages of one consumer must come before those of the next, whose tag is higher.
     package var hasOrderedConsumers = false
@@ -132,7 +132,7 @@ extension AMQPConnection {
   ///
   /// - Parameters:
   ///   - idle: How long nothing may come.
-  ///   - perConsumer: Return also after so many messages since the last consumer was asked for; nil: never.
+  ///   - perConsumer: Return also when ``Reading/ofConsumer`` is so many; nil: never.
   ///   - due: Return then as if nothing came, also when something comes all the while; nil: never.
   /// - Throws: ``DRError``: `sourceFailed`; `CancellationError`. The connection is then dropped: the broker puts back
   ///   what it had handed out.

@@ -20,12 +20,29 @@ package final class QueueDump: Sendable {
   private struct State {
     var reading: AMQPConnection.Reading
     var consumers = 0
-    /// After how many messages the next consumer is asked for; nil: there are enough.
+    /// After how many messages the next consumer is due; nil: there are enough.
     var untilNext: Int?
+    /// Whether half of what the last consumer holds is still to come then.
+    var isHalfWay = false
     var hasBegun = false
     var isFinished = false
     var hasEnded = false
     var lastNews = ContinuousClock.now
+
+    /// How many messages were here when the queue had no more and the channel was asked something: if nothing came until the
+    /// queue is found empty again, nothing was on its way.
+    var fencedAt: Int64?
+
+    private var held: Int64 { Int64(consumers * DumpPreflight.prefetch) }
+    /// Messages that are wanted and no consumer's yet, where each takes what it can.
+    var notHeld: Int64 { (reading.wanted ?? 0) + reading.archive.summary.messages - held }
+
+    mutating func setNext(isHalfWay: Bool) {
+      let rest = isHalfWay ? Int64(DumpPreflight.prefetch / 2) : 0
+      self.isHalfWay = isHalfWay
+      untilNext = Int(max(1, held - rest - reading.archive.summary.messages))
+      reading.ofConsumer = 0
+    }
   }
 
   /// How many messages were ready when it began.
@@ -159,14 +176,20 @@ package final class QueueDump: Sendable {
       if taken != .idle { current.lastNews = .now }
       if taken == .full || taken == .complete { break }
       if let due = current.untilNext, current.reading.ofConsumer >= due {
-        try await addConsumer(&current)
+        try await nextConsumer(&current)
         continue
       }
       // Others may have consumed what was there.
       if queue.kind != .stream,
         try await side.depth(of: queue.name, queue.kind, hasConsumer: true).ready == 0
       {
-        current.reading.isComplete = true
+        if current.fencedAt == current.reading.archive.summary.messages {
+          current.reading.isComplete = true
+        } else {
+          // Or it was given to this dump just now, and is on its way: before the answer to what the channel is asked next.
+          current.fencedAt = current.reading.archive.summary.messages
+          try await connection.setPrefetch(1)
+        }
       }
       if current.lastNews.duration(to: .now) > connection.settings.timeLimit {
         throw DRError(
@@ -187,10 +210,20 @@ package final class QueueDump: Sendable {
     return full
   }
 
+  /// Adds a consumer while half of what the last one holds is still to come, so that the broker has something to do.
+  ///
+  /// Only if the last one holds all that it may: else what comes to the queue would go to both in turn. It does if messages are
+  /// ready nevertheless, or when all that it may hold has come.
+  private func nextConsumer(_ state: inout State) async throws {
+    if state.isHalfWay, try await side.depth(of: queue.name).ready == 0 {
+      state.setNext(isHalfWay: false)
+    } else {
+      try await addConsumer(&state)
+    }
+  }
+
   private func addConsumer(_ state: inout State) async throws {
-    // What is still to come, and is not another consumer's already.
-    let held = state.consumers * DumpPreflight.prefetch
-    let left = max(0, (state.reading.wanted ?? 0) + state.reading.archive.summary.messages - Int64(held))
+    let left = max(0, state.notHeld)
     let prefetch: UInt16
     switch queue.kind {
     // One consumer takes all that is there; a limit of its own keeps what comes later out, where it can say it.
@@ -198,21 +231,14 @@ package final class QueueDump: Sendable {
     case .quorum: prefetch = UInt16(clamping: min(left, Int64(DumpPreflight.prefetch)))
     case .stream: prefetch = 2000
     }
-    let isFirst = state.consumers == 0
     state.consumers += 1
-    state.reading.ofConsumer = 0
     // Messages go back in the order of their consumers' tags.
     let number = "\(state.consumers)"
     let tag = "dr-dump-" + String(repeating: "0", count: 3 - number.count) + number
-    // Where nobody else consumes, a consumer was given all that it may hold when it began: the next one is asked for while
-    // half of that is still to come, so that the broker has something to do.
-    let isAhead = queue.consumers == 0 && queue.limit("message-ttl") == nil
-    if queue.kind == .quorum, left > Int64(DumpPreflight.prefetch) {
-      state.untilNext = isFirst && isAhead ? DumpPreflight.prefetch / 2 : DumpPreflight.prefetch
-    } else {
-      state.untilNext = nil
-    }
-    if !isFirst, isAhead { return try await connection.consumeAhead(queue.name, tag: tag, prefetch: prefetch) }
+    let isAhead = state.isHalfWay
+    state.untilNext = nil
+    if queue.kind == .quorum, state.notHeld > 0 { state.setNext(isHalfWay: true) }
+    if isAhead { return try await connection.consumeAhead(queue.name, tag: tag, prefetch: prefetch) }
     var arguments: AMQPTable = [:]
     if queue.kind == .stream {
       let first = state.reading.firstOffset
