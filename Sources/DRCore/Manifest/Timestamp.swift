@@ -49,7 +49,10 @@ package enum Timestamp {
       return nil
     }
     let seconds = ((days * 24 + hour) * 60 + minute) * 60 + second - offset
-    return Date(timeIntervalSince1970: TimeInterval(seconds) + fraction)
+    // As whoever counts from 1970 has it, while a double does so in less than half a microsecond; then as a date itself
+    // counts, which rounds once.
+    guard seconds.magnitude >= 1 << 32 else { return Date(timeIntervalSince1970: TimeInterval(seconds) + fraction) }
+    return Date(timeIntervalSinceReferenceDate: TimeInterval(seconds - referenceDate) + fraction)
   }
 
   /// Days since 1970 in the Gregorian calendar; nil for a day that the month does not have.
@@ -62,13 +65,17 @@ package enum Timestamp {
     return sinceYearOne - 719_162 + lengths[..<(month - 1)].reduce(0, +) + day - 1
   }
 
+  /// From when a date counts, in seconds since 1970.
+  private static let referenceDate = Int(Date.timeIntervalBetween1970AndReferenceDate)
+
   /// Whole seconds and microseconds since 1970, rounded to the nearest microsecond.
   private static func split(_ date: Date) -> (seconds: Int64, micros: Int) {
-    let total = (date.timeIntervalSince1970 * 1_000_000).rounded()
-    guard total.magnitude < 9e18 else { return (0, 0) }
-    let micros = Int64(total)
-    let (quotient, remainder) = micros.quotientAndRemainder(dividingBy: 1_000_000)
-    return remainder < 0 ? (quotient - 1, Int(remainder) + 1_000_000) : (quotient, Int(remainder))
+    let interval = date.timeIntervalSinceReferenceDate
+    guard interval.magnitude < 9e12 else { return (0, 0) }
+    let whole = interval.rounded(.down)
+    let micros = Int(((interval - whole) * 1_000_000).rounded())
+    let seconds = Int64(whole) + Int64(referenceDate)
+    return micros == 1_000_000 ? (seconds + 1, 0) : (seconds, micros)
   }
 
   private static func pad(_ value: Int?, _ width: Int) -> String {
