@@ -83,21 +83,152 @@ import Testing
     }
   }
 
-  /// The target has the data and cannot write it down: that is no success, for a crash would bring the old data back.
-  @Test func aTargetThatCannotWriteItsDisk() async throws {
+  /// The target has the data and cannot write it down: that is no success, for a crash would bring the old data back. One
+  /// that has to write a file before it loads keeps what it had.
+  @Test(arguments: [true, false])
+  func aTargetThatCannotWriteItsDisk(isEmpty: Bool) async throws {
     try await Self.withBackup { repository, manifest, digest in
       try await RedisFixture.withServer { server in
+        if !isEmpty { try await server.command("SET", "precious", "data") }
+        let before = try await RedisFixture.digest(server)
         chmod(server.dataFolder, 0o555)
         defer { chmod(server.dataFolder, 0o755) }
-        let restorer = RedisOnlineRestorer(server: server.settings)
-        let error = await #expect(throws: DRError.self) {
-          _ = try await restorer.restore(
-            from: repository.reader(for: manifest), to: .latest, logger: RedisFixture.logger)
+        let error = await Self.failure(manifest, repository, server)
+        let (found, info) = try await (RedisFixture.digest(server), RedisFixture.info(server))
+        #expect(info["role"] == "master" && error?.advice?.contains("disk") == true, "\(String(describing: error))")
+        if isEmpty {
+          #expect(error?.message.contains("a crash would bring the old data back") == true)
+          #expect(found == digest)
+        } else {
+          #expect(error?.message.contains("before it had taken everything") == true, "\(String(describing: error))")
+          #expect(found == before)
         }
+      }
+    }
+  }
+
+  private static func failure(
+    _ manifest: BackupManifest, _ repository: Repository, _ server: RedisSandbox, as user: String? = nil
+  ) async -> DRError? {
+    var settings = server.settings
+    if let user { (settings.user, settings.password) = (user, .value("geheim")) }
+    var restorer = RedisOnlineRestorer(server: settings)
+    restorer.existingData = .discard
+    restorer.loadLimit = .seconds(60)
+    do {
+      _ = try await restorer.restore(from: repository.reader(for: manifest), to: .latest, logger: RedisFixture.logger)
+      return nil
+    } catch {
+      return error as? DRError
+    }
+  }
+
+  /// The disk is full, or as good as: no file of the target may grow beyond what holds no data set. Said at once, and not
+  /// only when a server with an append-only file, which tries again for ever, would have been waited for long enough.
+  @Test(arguments: [true, false])
+  func aDiskThatIsFull(appendOnly: Bool) async throws {
+    try await Self.withBackup { repository, manifest, digest in
+      try await RedisFixture.withServer(RedisFixture.options(appendOnly: appendOnly)) { server in
+        let process = try #require(await server.processID)
+        func limit(_ size: String) async throws {
+          let limited = try await runCommand("prlimit", ["--pid", "\(process)", "--fsize=\(size)"])
+          #expect(limited.status == 0, "\(limited.error)")
+        }
+        try await limit("16384:unlimited")
+        let begin = ContinuousClock.now
+        let error = await Self.failure(manifest, repository, server)
+        #expect(begin.duration(to: .now) < .seconds(30))
         #expect(
           error?.message.contains("a crash would bring the old data back") == true, "\(String(describing: error))")
+        #expect(error?.advice?.contains(appendOnly ? "BGREWRITEAOF" : "BGSAVE") == true)
         let (restored, info) = try await (RedisFixture.digest(server), RedisFixture.info(server))
         #expect(restored == digest && info["role"] == "master")
+        // What it says is so: it comes back with what it had, which is nothing. And what it advises helps.
+        if appendOnly {
+          try await server.kill()
+          try await server.start()
+          #expect(try await server.command("DBSIZE").integer == 0)
+          let again = await Self.failure(manifest, repository, server)
+          #expect(again == nil, "\(String(describing: again))")
+        } else {
+          try await limit("unlimited")
+          try await server.command("BGSAVE")
+          try await RedisFixture.eventually("the save") {
+            let now = try await RedisFixture.info(server, "persistence")
+            return now["rdb_bgsave_in_progress"] == "0" && now["rdb_last_bgsave_status"] == "ok"
+          }
+        }
+        try await server.kill()
+        try await server.start()
+        #expect(try await RedisFixture.digest(server) == digest)
+      }
+    }
+  }
+
+  /// A server that has loaded a data set and cannot begin its append-only file ends itself. It is found before; where the
+  /// user may not try, what became of the target is said.
+  @Test func anAppendOnlyFileThatCannotBeBegun() async throws {
+    try await Self.withBackup { repository, manifest, _ in
+      try await RedisFixture.withServer(RedisFixture.options(appendOnly: true)) { server in
+        try await server.command("SET", "precious", "data")
+        let before = try await RedisFixture.digest(server)
+        let folder = server.dataFolder + "/appendonlydir"
+        chmod(folder, 0o555)
+        defer { chmod(folder, 0o755) }
+        let found = await Self.failure(manifest, repository, server)
+        #expect(found?.message.contains("nothing was touched") == true, "\(String(describing: found))")
+        #expect(found?.advice?.contains("BGREWRITEAOF") == true)
+        #expect(try await RedisFixture.digest(server) == before)
+
+        try await server.command(
+          "ACL", "SETUSER", "restorer", "on", ">geheim", "+replicaof", "+info", "+ping", "+config|get", "+bgsave")
+        let ended = await Self.failure(manifest, repository, server, as: "restorer")
+        #expect(ended?.message.contains("its process has ended") == true, "\(String(describing: ended))")
+        #expect(ended?.advice?.contains("append-only file that cannot be written") == true)
+        #expect(await server.processID == nil)
+        chmod(folder, 0o755)
+        // As the error says: what its own files hold.
+        try await server.start()
+        #expect(try await RedisFixture.digest(server) == before)
+      }
+    }
+  }
+
+  /// The target saves by itself while it takes the changes: that file lacks the last of them, and another one follows.
+  @Test func aSaveThatRunsWhileChangesAreTaken() async throws {
+    try await RedisFixture.withServer { server in
+      try await RedisFixture.withRepository { repository, _ in
+        let log = try RunningLog(RedisFixture.archive(repository), server)
+        try await RedisFixture.eventually("the snapshot") { !log.snapshots.isEmpty }
+        for round in 0..<6 {
+          try await server.command(
+            "EVAL", "for i = 1, 300 do redis.call('SET', ARGV[1] .. i, string.rep(i .. ' ', 100)) end", "0", "\(round):"
+          )
+          try await log.waitUntilDurable(server)
+        }
+        let digest = try await RedisFixture.digest(server)
+        try await log.stop().get()
+        let slow = RedisFixture.options(["save": "1 1", "rdb-key-save-delay": "2000"])
+        try await RedisFixture.withServer(slow) { target in
+          // A second has to pass since its start before it saves.
+          try await Task.sleep(for: .milliseconds(1500))
+          let tier = DyingTier(repository.tier)
+          var restorer = RedisOnlineRestorer(
+            server: target.settings, archive: RedisLogArchive(tier: tier, component: try RedisFixture.component()))
+          restorer.onStep = { if $0 == .checked { tier.dawdle(.milliseconds(300)) } }
+          let restoring = Task { [restorer] in
+            try await restorer.restore(
+              from: repository.reader(for: log.snapshots[0]), to: .latest, logger: RedisFixture.logger)
+          }
+          try await RedisFixture.eventually("a save during the changes") {
+            let info = try await RedisFixture.info(target)
+            return info["role"] == "slave" && info["rdb_bgsave_in_progress"] == "1"
+          }
+          _ = try await restoring.value
+          try await target.kill()
+          try await target.start()
+          #expect(try await RedisFixture.digest(target) == digest)
+        }
       }
     }
   }

@@ -42,6 +42,8 @@ struct RDBParser: Sendable {
   /// What a string that is being collected is for.
   enum Purpose: Sendable { case key, auxName, auxValue, packed }
 
+  /// More databases than any server is set up with.
+  static let mostDatabases = 65_536
   /// No step needs more bytes than this to go on.
   static let lookAhead = 64
 
@@ -54,6 +56,8 @@ struct RDBParser: Sendable {
   private(set) var version = 0
   private(set) var aux: [String: String] = [:]
   private(set) var moduleNames: Set<String> = []
+  /// What the file states of its databases: pure hints, for a server.
+  private(set) var stated: [Int: (keys: Int, expiries: Int)] = [:]
   private(set) var functions = 0
   /// Values that were too long to be looked into.
   private(set) var unchecked = 0
@@ -304,7 +308,9 @@ struct RDBParser: Sendable {
       expiry = Int64(littleEndian: bytes.loadUnaligned(fromByteOffset: position + 1, as: Int64.self))
       return 9
     case RDBOpcode.resizeDatabase:
-      return try lengths(2, bytes, position)?.size ?? 0
+      guard let (values, size) = try lengths(2, bytes, position) else { return 0 }
+      try note(keys: values[0], expiries: values[1], at: position)
+      return size
     case RDBOpcode.slotInfo:
       return try lengths(3, bytes, position)?.size ?? 0
     case RDBOpcode.idle:
@@ -351,6 +357,18 @@ struct RDBParser: Sendable {
       size += length.size
     }
     return (values, size)
+  }
+
+  private mutating func note(keys: UInt64, expiries: UInt64, at position: Int) throws {
+    // Servers before Redis 6 write the most that fits into 32 bits for more than that, which states nothing.
+    guard keys < UInt64(UInt32.max) else { return }
+    var sum = stated[database] ?? (0, 0)
+    sum.keys += Int(keys)
+    sum.expiries += Int(min(expiries, keys))
+    guard sum.keys < 1 << 48, stated[database] != nil || stated.count < RDBParser.mostDatabases else {
+      throw malformed("it states keys that no server could hold", at: position)
+    }
+    stated[database] = sum
   }
 
   private mutating func note(module identifier: UInt64) {

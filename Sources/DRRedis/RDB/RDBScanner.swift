@@ -19,9 +19,6 @@ package struct RDBScanner: Sendable {
     }
   }
 
-  /// More databases than any server is set up with.
-  private static let mostDatabases = 65_536
-
   private var input: RDBInput
   private let options: Options
   private var databases: [Int: (keys: Int, expiries: Int)] = [:]
@@ -68,7 +65,9 @@ package struct RDBScanner: Sendable {
     return RDBSummary(
       version: parser.version, bytes: input.total, checksum: isVerified ? .verified : .absent, aux: parser.aux,
       keysPerDatabase: databases.mapValues(\.keys),
-      expiriesPerDatabase: databases.mapValues(\.expiries).filter { $0.value > 0 }, keysByType: families,
+      expiriesPerDatabase: databases.mapValues(\.expiries).filter { $0.value > 0 },
+      statedKeysPerDatabase: parser.stated.mapValues(\.keys),
+      statedExpiriesPerDatabase: parser.stated.mapValues(\.expiries), keysByType: families,
       keysByEncoding: encodings, largestKeys: largest, functions: parser.functions,
       moduleNames: parser.moduleNames.sorted(), uncheckedValues: parser.unchecked)
   }
@@ -92,9 +91,9 @@ package struct RDBScanner: Sendable {
     databases[current.number, default: (0, 0)].expiries += current.expiries
     current.keys = 0
     current.expiries = 0
-    guard databases.count <= RDBScanner.mostDatabases else {
+    guard databases.count <= RDBParser.mostDatabases else {
       throw DRError(
-        .malformedData, "the RDB file has keys in more than \(RDBScanner.mostDatabases) databases",
+        .malformedData, "the RDB file has keys in more than \(RDBParser.mostDatabases) databases",
         object: input.parser.object)
     }
   }

@@ -30,6 +30,11 @@ public struct RDBSummary: Sendable, Hashable, Codable {
   public var keysPerDatabase: [Int: Int]
   /// How many keys of a database have a time to live.
   public var expiriesPerDatabase: [Int: Int]
+  /// How many keys the file itself says that a database has, where it does (`RESIZEDB`). A server takes it for a hint, and
+  /// loads what is there.
+  public var statedKeysPerDatabase: [Int: Int]
+  /// How many of them it says have a time to live.
+  public var statedExpiriesPerDatabase: [Int: Int]
   /// By what the server's `TYPE` says.
   public var keysByType: [String: Int]
   /// By the number of the type in the file, which tells the encoding.
@@ -42,6 +47,18 @@ public struct RDBSummary: Sendable, Hashable, Codable {
   public var moduleNames: [String]
   /// Values that were to be looked into and were too long for it.
   public var uncheckedValues: Int
+
+  /// Where what the file says of itself is not what was counted, in words; nil if it agrees, or says nothing.
+  public var disagreement: String? {
+    let differences = statedKeysPerDatabase.keys.sorted().compactMap { database -> String? in
+      let stated = (statedKeysPerDatabase[database] ?? 0, statedExpiriesPerDatabase[database] ?? 0)
+      let counted = (keysPerDatabase[database] ?? 0, expiriesPerDatabase[database] ?? 0)
+      guard stated != counted else { return nil }
+      return "database \(database) is said to have \(stated.0) keys, \(stated.1) with a time to live, "
+        + "and has \(counted.0) and \(counted.1)"
+    }
+    return differences.isEmpty ? nil : differences.prefix(10).joined(separator: "; ")
+  }
 
   /// Keys of all databases.
   public var keys: Int { keysPerDatabase.values.reduce(0, +) }

@@ -13,8 +13,13 @@ import NIOCore
 /// for until then a crash of the target would bring the old data back.
 ///
 /// For standalone servers. The user on the target needs `+replicaof +info +ping +config|get +bgsave`; with `+config|set` an
-/// empty target loads from the connection instead of a file that it writes first (`repl-diskless-load`, which is set back). The target connects to
-/// this process: ``address`` must be one that it can reach. The data set crosses that connection without TLS.
+/// empty target loads from the connection instead of a file that it writes first (`repl-diskless-load`, which is set back);
+/// with `+bgrewriteaof` a target with an append-only file has to write it once before anything is touched, for one that
+/// cannot ends itself after the load. The target connects to this process: ``address`` must be one that it can reach. The
+/// data set crosses that connection without TLS.
+///
+/// The keys of each database are counted when the target has loaded, before any change and before any client can write; that
+/// none was evicted, and that the target is not over its `maxmemory`, at the end. Keep clients away until it has returned.
 ///
 /// What a failure leaves: before the data set was sent whole, the target's old data; after that, the new one, and the error
 /// says which step is missing. The target follows nobody in either case, unless it cannot be reached.
@@ -111,6 +116,7 @@ public struct RedisOnlineRestorer: Restorer {
       allowsReplicas: allowsReplicas, logger: logger)
     if let obstacle = preflight.obstacle { throw obstacle }
     try await secure(preflight, manifest.component, logger)
+    if preflight.isAppendOnly { try await rehearse(logger) }
     onStep?(.checked)
     let start = replay?.start ?? ReplicationPosition(manifest.recoveryPoint)
     let listener = try await RedisListener.listen(host: address, port: port)
@@ -122,14 +128,14 @@ public struct RedisOnlineRestorer: Restorer {
         let former = preflight.keys == 0 ? try await loadFromConnection(admin) : nil
         do {
           try await serve(
-            listener, admin, reader, artifact, from: start?.offset ?? 0, replay, identity: identity, logger)
+            listener, admin, reader, artifact, summary, from: start?.offset ?? 0, replay, identity: identity, logger)
         } catch {
           if let former { await setAgain(former, logger) }
           throw error
         }
         if let former { try await admin.command("CONFIG", "SET", Self.loadSetting, former) }
         onStep?(.answers)
-        try await confirm(admin, summary, replay, before: preflight.info, logger)
+        try await confirm(admin, replay, before: identity, logger)
       }
       onStep?(.durable)
       await listener.close()
@@ -201,11 +207,25 @@ public struct RedisOnlineRestorer: Restorer {
     }
   }
 
+  /// Has the target write its append-only file once. After a load it has to, and ends itself if it cannot even begin.
+  private func rehearse(_ logger: Logger) async throws {
+    do {
+      try await RedisMaintenance.rewriteAppendOnlyFile(server, limit: loadLimit, logger: logger)
+    } catch let error as DRError where error.redisError?.kind == "NOPERM" {
+      logger.info("whether the target can write its append-only file is not known: this user may not BGREWRITEAOF")
+    } catch let error as DRError {
+      throw DRError(
+        error.code, "the target cannot write its append-only file: nothing was touched",
+        advice: "see its log, its disk and who owns its data folder; BGREWRITEAOF has to succeed first",
+        object: "\(server)", cause: error)
+    }
+  }
+
   /// Has the target load the data set and the changes, and makes it a master again.
   private func serve(
     _ listener: RedisListener, _ admin: RedisConnection, _ reader: any BackupReader,
-    _ artifact: BackupManifest.Artifact, from offset: Int64, _ replay: RedisReplay?, identity: RedisInfo,
-    _ logger: Logger
+    _ artifact: BackupManifest.Artifact, _ summary: RDBSummary, from offset: Int64, _ replay: RedisReplay?,
+    identity: RedisInfo, _ logger: Logger
   ) async throws {
     try await admin.command("REPLICAOF", announcedAddress ?? address, "\(listener.port)")
     do {
@@ -227,6 +247,7 @@ public struct RedisOnlineRestorer: Restorer {
           meter?.finish()
           logger.info("the data set was sent; the target loads it")
           try await peer.waitUntilLoaded(limit: loadLimit)
+          try await compareCounts(admin, summary)
           if let replay {
             for try await bytes in replay.stream { try await peer.send(stream: bytes) }
           }
@@ -243,67 +264,130 @@ public struct RedisOnlineRestorer: Restorer {
     } catch {
       // Whatever it holds now, it must not go on asking this host for more.
       let server = server
-      await Task.detached {
-        _ = try? await RedisConnection.withConnection(server, logger: logger) {
-          try await $0.command("REPLICAOF", "NO", "ONE")
+      let isThere = await Task.detached {
+        let answer = try? await RedisConnection.withConnection(server, logger: logger) {
+          try await $0.send(["REPLICAOF", "NO", "ONE"])
         }
+        return answer != nil
       }.value
-      throw error
+      guard !isThere, error is DRError else { throw error }
+      throw DRError(
+        .sourceFailed, "the target does not answer any more: its process has ended, or cannot be reached",
+        advice:
+          "see its log: a disk that is full, or an append-only file that cannot be written, ends it after the load. "
+          + "Repair that, start it, and restore again: until then it has what its own files hold",
+        object: "\(server)", cause: error)
     }
   }
 
-  /// Waits until the target's own persistence holds the new data, and looks whether it is what was sent.
-  private func confirm(
-    _ admin: RedisConnection, _ summary: RDBSummary, _ replay: RedisReplay?, before: RedisInfo, _ logger: Logger
-  ) async throws {
-    func info() async throws -> RedisInfo { RedisInfo(try await admin.command("INFO", "everything").text ?? "") }
-    func failed(_ what: String, _ advice: String) -> DRError {
-      DRError(.sourceFailed, "the target holds the restored data, but \(what)", advice: advice, object: "\(server)")
-    }
-    let deadline = ContinuousClock.now + loadLimit
-    let isAppendOnly = before["aof_enabled"] == "1"
-    let errors = before.integer("unexpected_error_replies") ?? 0
-    var state = try await info()
-    if let replay, let now = state.integer("unexpected_error_replies"), now > errors {
-      throw failed(
-        "\(now - errors) of \(replay.commands) commands of the change log failed in it",
-        "see its log; restore to the snapshot alone, or to before the first of them")
-    }
-    guard state["role"] == "master" else {
-      throw failed("it is still a replica", "REPLICAOF NO ONE")
-    }
-    if replay.map({ $0.commands == 0 }) ?? true {
-      for (database, count) in summary.keysPerDatabase {
-        let found = state.keysByDatabase[database] ?? 0
-        // Keys whose time has passed meanwhile are gone.
-        let least = Int64(count - (summary.expiriesPerDatabase[database] ?? 0))
-        guard (least...Int64(count)).contains(found) else {
-          throw failed(
-            "database \(database) has \(found) keys, and the backup \(count)", "see maxmemory and its policy")
-        }
+  private func failed(_ what: String, _ advice: String, _ cause: (any Error)? = nil) -> DRError {
+    DRError(
+      .sourceFailed, "the target holds the restored data, but \(what)", advice: advice, object: "\(server)",
+      cause: cause)
+  }
+
+  private func info(_ admin: RedisConnection) async throws -> RedisInfo {
+    RedisInfo(try await admin.command("INFO", "everything").text ?? "")
+  }
+
+  /// Of what was just loaded, while the target is still a replica: it takes no client's writes, and lets no key expire by
+  /// itself, so that the numbers have to be the same.
+  private func compareCounts(_ admin: RedisConnection, _ summary: RDBSummary) async throws {
+    let state = try await info(admin)
+    let found = state.keysByDatabase
+    let expired = state.integer("rdb_last_load_keys_expired") ?? 0
+    for database in Set(found.keys).union(summary.keysPerDatabase.keys).sorted() {
+      let (there, wanted) = (found[database] ?? 0, Int64(summary.keysPerDatabase[database] ?? 0))
+      guard there <= wanted, there >= wanted - expired else {
+        throw failed(
+          "database \(database) has \(there) keys, and the backup \(wanted)",
+          "see its log, maxmemory and its policy, and whether something writes to it; then restore again")
       }
     }
-    if !isAppendOnly { try await admin.command("BGSAVE", "SCHEDULE") }
+  }
+
+  /// Waits until the target's own persistence holds the new data, and looks whether it kept all of it.
+  ///
+  /// - Parameter before: What the target said before it was told to follow.
+  private func confirm(
+    _ admin: RedisConnection, _ replay: RedisReplay?, before: RedisInfo, _ logger: Logger
+  ) async throws {
+    let deadline = ContinuousClock.now + loadLimit
+    let state = try await info(admin)
+    if let replay, let now = state.integer("unexpected_error_replies") {
+      let errors = now - (before.integer("unexpected_error_replies") ?? 0)
+      guard errors <= 0 else {
+        throw failed(
+          "\(errors) of \(replay.commands) commands of the change log failed in it",
+          "see its log; restore to the snapshot alone, or to before the first of them")
+      }
+    }
+    guard state["role"] == "master" else { throw failed("it is still a replica", "REPLICAOF NO ONE") }
+    let isAppendOnly = before["aof_enabled"] == "1"
+    if !isAppendOnly { try await save(admin, deadline) }
+    let last = try await waitForDisk(admin, isAppendOnly, before: before, deadline)
+    try judgeMemory(last, before: before)
+    logger.info("the target holds the restored data, also on its disk")
+  }
+
+  /// Begins a BGSAVE. One that runs already began before everything was there: another follows it.
+  private func save(_ admin: RedisConnection, _ deadline: ContinuousClock.Instant) async throws {
+    while case .error(let error) = try await admin.send(["BGSAVE"]) {
+      guard ["in progress", "child process"].contains(where: { error.message.contains($0) }) else {
+        throw failed(
+          "it does not save it: a crash would bring the old data back",
+          error.kind == "NOPERM" ? "have it BGSAVE, and give this user +bgsave" : "see its log, then BGSAVE", error)
+      }
+      guard ContinuousClock.now < deadline else {
+        throw failed("another child process kept it from saving for \(loadLimit)", "wait for it, then BGSAVE")
+      }
+      try await Task.sleep(for: .milliseconds(50))
+    }
+  }
+
+  private func waitForDisk(
+    _ admin: RedisConnection, _ isAppendOnly: Bool, before: RedisInfo, _ deadline: ContinuousClock.Instant
+  ) async throws -> RedisInfo {
+    let statusName = isAppendOnly ? "aof_last_bgrewrite_status" : "rdb_last_bgsave_status"
     while true {
-      state = try await info()
-      let isBusy =
-        isAppendOnly
-        ? state["aof_rewrite_in_progress"] != "0" || state["aof_rewrite_scheduled"] != "0"
-        : state["rdb_bgsave_in_progress"] != "0"
-      if !isBusy {
-        let status = state[isAppendOnly ? "aof_last_bgrewrite_status" : "rdb_last_bgsave_status"]
+      let state = try await info(admin)
+      let status = state[statusName]
+      let runs = state[isAppendOnly ? "aof_rewrite_in_progress" : "rdb_bgsave_in_progress"] != "0"
+      let isScheduled = isAppendOnly && state["aof_rewrite_scheduled"] != "0"
+      // A server whose append-only file waits for its first rewrite schedules another one when that fails, for good.
+      let hasTried =
+        before[statusName] == "ok"
+        || state.integer("aof_rewrites") ?? 0 > before.integer("aof_rewrites") ?? .max
+      if !runs, !isScheduled || status != "ok" && hasTried {
         guard status == "ok" else {
           throw failed(
             "writing it to its disk failed (\(status ?? "unknown")): a crash would bring the old data back",
             "see its log and its disk, then \(isAppendOnly ? "BGREWRITEAOF" : "BGSAVE")")
         }
-        break
+        return state
       }
       guard ContinuousClock.now < deadline else {
         throw failed("it was not written to its disk within \(loadLimit)", "wait for its child process")
       }
       try await Task.sleep(for: .milliseconds(50))
     }
-    logger.info("the target holds the restored data, also on its disk")
+  }
+
+  /// As a replica it took everything, whatever its `maxmemory`; as a master it evicts, or refuses writes. Keys with a time
+  /// to live are the first to go, and no count misses them.
+  private func judgeMemory(_ state: RedisInfo, before: RedisInfo) throws {
+    let evicted = (state.integer("evicted_keys") ?? 0) - (before.integer("evicted_keys") ?? 0)
+    guard evicted <= 0 else {
+      throw failed(
+        "it has evicted \(evicted) keys of it already: its maxmemory is too small",
+        "raise maxmemory above what the data needs here, and restore again")
+    }
+    let limit = state.integer("maxmemory") ?? 0
+    let used = (state.integer("used_memory") ?? 0) - (state.integer("mem_not_counted_for_evict") ?? 0)
+    guard limit == 0 || used <= limit else {
+      throw failed(
+        "it needs \(used) bytes for it, and maxmemory is \(limit) with \(state["maxmemory_policy"] ?? "no policy"): "
+          + "it will refuse writes, or evict keys", "raise maxmemory")
+    }
   }
 }

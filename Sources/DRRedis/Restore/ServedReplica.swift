@@ -119,7 +119,13 @@ package final class ServedReplica: Sendable {
     do {
       try await answer()
     } catch {
-      guard state.withLock({ $0.isEnding }) else { throw error }
+      guard state.withLock({ $0.isEnding }) else {
+        guard let error = error as? DRError, error.code == .sourceFailed else { throw error }
+        throw DRError(
+          .sourceFailed, "the target ended the connection before it had taken everything",
+          advice: "see its log, and whether its disk is full or its data folder cannot be written", object: link.peer,
+          cause: error)
+      }
       // Until the body has ended too.
       while true { try await Task.sleep(for: .seconds(1)) }
     }

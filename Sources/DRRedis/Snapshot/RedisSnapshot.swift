@@ -6,7 +6,9 @@ import NIOCore
 /// A snapshot of a Redis server, taken as a replica takes it: no shell, no file access, nothing to set up on the server.
 ///
 /// Artifacts: `dump.rdb`, as the server sent it; `acl.txt` (encrypted, or left out) and `config.json` (without secrets).
-/// Every byte of the RDB file is parsed and its CRC64 checked as it passes: what fails is never committed.
+/// Every byte of the RDB file is parsed and its CRC64 checked as it passes: what fails is never committed. Nor is what a
+/// server sends when its data set says another offset, or other numbers of keys, than the server and the data set have; of
+/// a file, whose maker may have been another program, the latter is only noted (`disagreement`).
 ///
 /// The user needs `+psync +replconf +ping`. What else it may not ask is left out, and the manifest says so. Users are not in
 /// an RDB file: without `+acl|list` they are not in the backup. A node of a cluster is refused, if the user may `INFO`: see
@@ -152,6 +154,12 @@ public struct RedisSnapshot: BackupSource {
         .sourceFailed, "the server announced offset \(start.offset), and the data set is of offset \(offset)",
         advice: "take the snapshot again", object: "dump.rdb")
     }
+    if start != nil, let disagreement = summary.disagreement {
+      throw DRError(
+        .sourceDamaged, "the data set does not hold what it says: \(disagreement)",
+        advice: "take the snapshot again; if it stays so, have the server BGSAVE, and take that file",
+        object: "dump.rdb")
+    }
   }
 
   private func capture(file path: String, into writer: any BackupWriter) async throws -> Capture {
@@ -197,6 +205,7 @@ public struct RedisSnapshot: BackupSource {
         }),
     ]
     if let memory = summary.aux["used-mem"].flatMap({ Int64($0) }) { properties["usedMemory"] = .integer(memory) }
+    if let disagreement = summary.disagreement { properties["disagreement"] = .string(disagreement) }
     if !summary.moduleNames.isEmpty { properties["modules"] = .array(summary.moduleNames.map { .string($0) }) }
     return properties
   }

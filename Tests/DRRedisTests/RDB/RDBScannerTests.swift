@@ -56,6 +56,8 @@ struct RDBScannerTests {
       #expect(keyspace.contains("db\(number):keys=\(keys),expires=\(summary.expiriesPerDatabase[number] ?? 0),"))
     }
     #expect(keyspace.components(separatedBy: "db").count - 1 == summary.keysPerDatabase.count)
+    // And so says the file.
+    #expect(summary.statedKeysPerDatabase == summary.keysPerDatabase && summary.disagreement == nil)
     #expect(summary.checksum == .verified)
     #expect(summary.functions == 2)
     #expect(summary.version == 10)
