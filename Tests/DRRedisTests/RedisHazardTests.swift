@@ -131,7 +131,12 @@ import Testing
       try await RedisFixture.withServer(RedisFixture.options(appendOnly: appendOnly)) { server in
         let process = try #require(await server.processID)
         func limit(_ size: String) async throws {
-          let limited = try await runCommand("prlimit", ["--pid", "\(process)", "--fsize=\(size)"])
+          // As the server's user: root in a container may have less right to it than that user.
+          let user =
+            server.user.map { ["setpriv", "--reuid", "\($0.userID)", "--regid", "\($0.groupID)", "--clear-groups"] }
+            ?? []
+          let words = user + ["prlimit", "--pid", "\(process)", "--fsize=\(size)"]
+          let limited = try await runCommand("env", words)
           #expect(limited.status == 0, "\(limited.error)")
         }
         try await limit("16384:unlimited")
@@ -185,7 +190,7 @@ import Testing
         let ended = await Self.failure(manifest, repository, server, as: "restorer")
         #expect(ended?.message.contains("its process has ended") == true, "\(String(describing: ended))")
         #expect(ended?.advice?.contains("append-only file that cannot be written") == true)
-        #expect(await server.processID == nil)
+        try await RedisFixture.eventually("its end to be reported") { await server.processID == nil }
         chmod(folder, 0o755)
         // As the error says: what its own files hold.
         try await server.start()
@@ -229,6 +234,63 @@ import Testing
           try await target.start()
           #expect(try await RedisFixture.digest(target) == digest)
         }
+      }
+    }
+  }
+
+  /// A segment of the change log is damaged or missing: the check says so, and a restore reaches what lies before it and
+  /// nothing behind it.
+  @Test(arguments: [true, false])
+  func aSegmentThatIsDamagedOrMissing(isMissing: Bool) async throws {
+    try await RedisFixture.withServer { server in
+      try await RedisFixture.withRepository { repository, folder in
+        let archive = try RedisFixture.archive(repository)
+        let log = try RunningLog(archive, server)
+        try await RedisFixture.eventually("the snapshot") { !log.snapshots.isEmpty }
+        var marks: [(position: String, digest: String)] = []
+        let script = "for i = 1, 100 do redis.call('SET', ARGV[1] .. i, string.rep(i .. ' ', 500)) end"
+        for round in 0..<4 {
+          try await server.command("EVAL", script, "0", "\(round):")
+          try await log.waitUntilDurable(server)
+          marks.append((try #require(log.last).position, try await RedisFixture.digest(server)))
+        }
+        try await log.stop().get()
+        let snapshot = log.snapshots[0]
+        let check = RedisLogCheck(archive: archive, backups: [snapshot])
+        let sound = try await check.verify(logger: RedisFixture.logger).filter { $0.severity != .passed }
+        #expect(sound.isEmpty, "\(sound)")
+
+        let segments = try await archive.lines()[0].segments.filter { !$0.isPartial }
+        try #require(segments.count >= 4)
+        let broken = segments[segments.count / 2]
+        let objects = try await repository.tier.listAll(prefix: "redis/aof/")
+        let key = try #require(objects.first { $0.key.rawValue.contains(broken.name) }?.key)
+        let path = "\(folder)/repository/\(key)"
+        if isMissing {
+          try FileManager.default.removeItem(atPath: path)
+        } else {
+          var bytes = try Data(contentsOf: URL(filePath: path))
+          bytes[bytes.count / 2] ^= 4
+          chmod(path, 0o600)
+          try bytes.write(to: URL(filePath: path))
+        }
+        let findings = try await check.verify(logger: RedisFixture.logger)
+        let found = findings.contains {
+          isMissing
+            ? $0.check == "change-log-gap" && $0.evidence.contains("\(broken.start) and \(broken.end)")
+            : $0.check == "change-log-segment" && $0.severity == .failure && $0.subject == broken.name
+        }
+        #expect(found, "\(findings)")
+        let before = try #require(marks.last { Int64($0.position) ?? .max <= broken.start })
+        #expect(
+          try await RedisFixture.restoredDigest(snapshot, repository, to: .position(before.position)) == before.digest)
+        let error = await #expect(throws: DRError.self) {
+          _ = try await RedisFixture.restoredDigest(snapshot, repository, to: .position(marks[3].position))
+        }
+        let codes: [DRError.Code] = isMissing ? [.targetUnreachable] : [.corruptData, .malformedData, .truncatedData]
+        let code = try #require(error).code
+        #expect(codes.contains(code), "\(String(describing: error))")
+        if isMissing { #expect(error?.message.contains("reaches to offset \(broken.start)") == true) }
       }
     }
   }

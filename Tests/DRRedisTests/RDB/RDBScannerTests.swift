@@ -87,11 +87,13 @@ struct RDBScannerTests {
       5: ["zset skiplist"], 11: ["set intset"], 16: ["hash listpack"], 17: ["zset listpack"], 18: ["list quicklist"],
       19: ["stream stream"],
     ]
+    let document = try RDBScannerTests.documentedCounts()
+    #expect(Set(document.keys) == Set(summary.keysByEncoding.keys))
     print("RDB type          in the file  by the server")
     for (number, count) in summary.keysByEncoding.sorted(by: { $0.key < $1.key }) {
       let names = forms[number] ?? []
       let counted = names.reduce(0) { $0 + (stated[$1] ?? 0) }
-      #expect(count == counted, "type \(number)")
+      #expect(count == counted && document[number] == [count, counted], "type \(number)")
       let name = names.first.map { names.count > 1 ? "\($0.split(separator: " ")[0])" : $0 } ?? "unknown"
       let columns = [("\(number)", 3), (name, 15), ("\(count)", 13), ("\(counted)", 0)]
       print(columns.map { $0 + String(repeating: " ", count: max(0, $1 - $0.count)) }.joined())
@@ -100,6 +102,21 @@ struct RDBScannerTests {
     for (database, expiries) in summary.expiriesPerDatabase.sorted(by: { $0.key < $1.key }) {
       print("database \(database): \(summary.keysPerDatabase[database] ?? 0) keys, \(expiries) with a time to live")
     }
+  }
+
+  /// What REDIS.md says of the types that a server was asked about: keys in the file, and by the server.
+  private static func documentedCounts() throws -> [Int: [Int]] {
+    let here = URL(filePath: #filePath).deletingLastPathComponent()
+    let document = try String(contentsOf: here.appending(path: "../../../REDIS.md"), encoding: .utf8)
+    var counts: [Int: [Int]] = [:]
+    for row in document.split(separator: "\n") {
+      let cells = row.split(separator: "|").map { $0.trimmingCharacters(in: .whitespaces) }
+      guard cells.count == 5, let number = Int(cells[0]), let file = Int(cells[2]), let server = Int(cells[3]) else {
+        continue
+      }
+      counts[number] = [file, server]
+    }
+    return counts
   }
 
   private static func cut(_ bytes: [UInt8], expecting whole: RDBSummary) throws {
