@@ -212,6 +212,41 @@ extension RabbitMQTests {
     }
   }
 
+  @Test("A dump of a stream ends no earlier than what was confirmed before it began, in chunks of any size")
+  func endOfStream() async throws {
+    try await TestBroker.with { broker in
+      try await broker.declare("events", "stream")
+      var count = 0
+      for round in 0..<50 {
+        // Small windows make many small chunks; large ones, chunks of more than a consumer is given at once.
+        let (messages, window) = [(1, 1), (40, 3), (700, 100), (6000, 6000)][round % 4]
+        try await broker.publish(TestBroker.numbered(count..<(count + messages)), to: "events", window: window)
+        count += messages
+        let texts = try await broker.dump("events", fromOffset: Int64(max(0, count - 5))).map(\.text)
+        #expect(texts == (max(0, count - 5)..<count).map(String.init), "round \(round)")
+      }
+      // While somebody publishes.
+      let confirmed = MutableBox(count)
+      let start = count
+      let publisher = Task {
+        for batch in 0..<300 {
+          let first = start + batch * 20
+          try await broker.publish(TestBroker.numbered(first..<(first + 20)), to: "events", window: 5)
+          confirmed.withLock { $0 = first + 20 }
+        }
+      }
+      var rounds = 0
+      while confirmed.value < start + 300 * 20, rounds < 50 {
+        let before = confirmed.value
+        let numbers = try await broker.dump("events", fromOffset: Int64(before - 5)).compactMap { Int($0.text) }
+        #expect(numbers.count >= 5 && numbers == Array((before - 5)..<(before - 5 + numbers.count)))
+        rounds += 1
+      }
+      try await publisher.value
+      #expect(rounds > 5)
+    }
+  }
+
   @Test("A priority queue comes back in the order in which it was given out")
   func priorities() async throws {
     try await TestBroker.with { broker in

@@ -194,8 +194,7 @@ private let programs = ["beam.smp", "epmd", "erl_child_setup", "inet_gethost"]
         let numbers = try await broker.dump("handed-out").map { Int($0.text.prefix { $0 != "." }) }
         #expect(numbers == (0..<5000).map { $0 })
 
-        let low = try await sandbox.run("rabbitmqctl", ["set_vm_memory_high_watermark", "absolute", "1MB"])
-        try #require(low.status == 0, "\(low)")
+        try await Self.setMemoryLimit("1MB", in: sandbox)
         try await TestBroker.eventually("the alarm is on") {
           try await NodeRoom.read(broker.api).values.contains { $0.hasAlarm }
         }
@@ -208,6 +207,58 @@ private let programs = ["beam.smp", "epmd", "erl_child_setup", "inet_gethost"]
         }
       }
     }
+  }
+
+  @Test("A restore that an alarm has stopped and that is killed then goes on after the alarm, and repeats nothing")
+  func killedUnderAlarm() async throws {
+    try await RabbitMQSandbox.withSandbox(logger: TestBroker.logger) { sandbox in
+      try await TestBroker.with(sandbox.settings) { broker in
+        let count = 60_000
+        try await broker.declare("source")
+        try await broker.declare("destination")
+        try await broker.publish(TestBroker.numbered(0..<count, size: 1024), to: "source", window: 2000)
+        try await TestBroker.withRepository { repository, folder in
+          let manifest = try await TestBroker.backUp(
+            broker.source(RabbitMQQueueSelection(vhosts: [broker.vhost], patterns: ["source"])), to: repository)
+          var restorer = broker.restorer()
+          restorer.renames["\(broker.vhost)/source"] = "destination"
+          restorer.journalFolder = folder
+          restorer.window = 10_000
+          let outcomes = MutableBox<[RabbitMQMessageRestorer.QueueOutcome]>([])
+          restorer.onQueue = { outcome in outcomes.withLock { $0.append(outcome) } }
+          let first = restorer
+          let work = Task {
+            try await first.restore(from: repository.reader(for: manifest), to: .latest, logger: TestBroker.logger)
+          }
+          try await TestBroker.eventually("some have arrived") { try await broker.depth("destination") > 0 }
+          try await Self.setMemoryLimit("1MB", in: sandbox)
+          var (depth, since) = (-1, ContinuousClock.now)
+          try await TestBroker.eventually("the broker takes nothing more") {
+            let now = try await broker.depth("destination")
+            if now != depth { (depth, since) = (now, .now) }
+            return since.duration(to: .now) > .seconds(1)
+          }
+          work.cancel()
+          guard case .failure = await work.result else {
+            Issue.record("the alarm came too late")
+            return
+          }
+          try await Self.setMemoryLimit("2GB", in: sandbox)
+          _ = try await restorer.restore(from: repository.reader(for: manifest), to: .latest, logger: TestBroker.logger)
+          let outcome = try #require(outcomes.value.first)
+          // The broker had not read all that was sent.
+          #expect(outcome.resumedFrom > depth)
+          #expect(outcome.mayBeRepeated == 0 && outcome.depth == Int64(count))
+        }
+        let numbers = try await broker.dump("destination").map { Int($0.text.prefix { $0 != "." }) }
+        #expect(numbers == (0..<count).map { $0 })
+      }
+    }
+  }
+
+  private static func setMemoryLimit(_ limit: String, in sandbox: RabbitMQSandbox) async throws {
+    let result = try await sandbox.run("rabbitmqctl", ["set_vm_memory_high_watermark", "absolute", limit])
+    try #require(result.status == 0, "\(result)")
   }
 
   /// Sets a number of the broker's, for channels that are opened from then on.

@@ -101,25 +101,30 @@ package final class QueueDump: Sendable {
   }
 
   /// The offset of a stream's last message; nil if it is empty.
-  private static func lastOffset(
+  static func lastOffset(
     _ queue: RabbitMQQueue, _ broker: RabbitMQSettings, _ logger: Logger
   ) async throws -> Int64? {
     let connection = try await AMQPConnection.connect(broker, vhost: queue.vhost, logger: logger)
     var reading = AMQPConnection.Reading(archive: try MessageArchiveWriter(.probe, into: ByteBuffer()), frameSize: .max)
+    let prefetch: UInt16 = 1000
     do {
-      try await connection.setPrefetch(1000)
+      try await connection.setPrefetch(prefetch)
       try await connection.consume(queue.name, tag: "dr-last", arguments: ["x-stream-offset": .string("last")])
-      // Its last chunk. The first message may take a while to come; where publishers go on, what they add is not waited for.
       let depth = try await connection.depth(of: queue.name)
-      var idle = depth.ready > 0 ? Duration.seconds(5) : .milliseconds(500)
-      let deadline = ContinuousClock.now + .seconds(10)
       reading.acknowledgeEach = 1
-      while ContinuousClock.now < deadline {
+      // The first message of its last chunk may take a while to come. From then on the broker sends, whenever it does
+      // something for the channel, all that there is, up to 1,000 messages that are not acknowledged: if fewer have come before
+      // its answer, there were no more. Where publishers go on, what they add is not waited for.
+      let deadline = ContinuousClock.now + .seconds(10)
+      _ = try await connection.take(
+        &reading, idle: depth.ready > 0 ? .seconds(5) : .milliseconds(500), perConsumer: 1)
+      var came = reading.ofConsumer == 0 ? 0 : Int(prefetch)
+      while came >= Int(prefetch), ContinuousClock.now < deadline {
         let before = reading.ofConsumer
-        _ = try await connection.take(&reading, idle: idle, perConsumer: before + 1)
+        try await connection.setPrefetch(prefetch)
+        while try await connection.take(&reading, idle: .zero) == .full {}
         _ = reading.archive.take(replacing: ByteBuffer())
-        if reading.ofConsumer == before { break }
-        idle = .milliseconds(300)
+        came = reading.ofConsumer - before
       }
       await connection.abort()
       return reading.archive.summary.lastOffset

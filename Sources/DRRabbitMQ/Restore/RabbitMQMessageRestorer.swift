@@ -130,6 +130,7 @@ public struct RabbitMQMessageRestorer: Restorer {
     var record: RabbitMQQueueRecord
     var artifact: BackupManifest.Artifact
     var queue: RabbitMQQueue
+    var mark: RestoreMark
     var journal: RestoreJournal?
     /// The first message that is to be published.
     var first: UInt64
@@ -151,7 +152,7 @@ public struct RabbitMQMessageRestorer: Restorer {
       error.advice = "restore the definitions first"
       throw error
     }
-    let depth = try await AMQPConnection.withConnection(broker, vhost: record.vhost, logger: logger) {
+    var depth = try await AMQPConnection.withConnection(broker, vhost: record.vhost, logger: logger) {
       try await $0.depth(of: name, queue.kind)
     }
     // Half a queue from a damaged archive would be worse than none: it is read to its end before anything is published.
@@ -165,6 +166,10 @@ public struct RabbitMQMessageRestorer: Restorer {
         destination: "\(broker.host):\(broker.port)/\(record.vhost)/\(name)")
     }
     let isResumed = journal?.isResumed ?? false
+    let mark = RestoreMark(queue, broker, logger)
+    // What a killed restore has sent comes before what this one sends, also where its number cannot be known.
+    let quiet = isResumed ? try await mark.waitUntilQuiet(queue) : nil
+    if let quiet { depth = quiet }
     let obstacles = RestorePreflight.obstacles(
       queue, ready: Int64(depth.ready), consumers: Int64(depth.consumers), record: record, isResumed: isResumed
     ).filter { !overrides.contains($0.refusal) }
@@ -179,9 +184,12 @@ public struct RabbitMQMessageRestorer: Restorer {
     if isResumed {
       // Nobody consumed and nothing was there before: then the depth says how many had arrived, also those that the
       // killed restore had not heard of.
+      let isExact = quiet != nil && !(journal?.hasUnmarked ?? false)
       let arrived = UInt64(depth.ready)
       let limit = min(first + UInt64(window), UInt64(record.summary.messages))
-      if overrides.isEmpty, !leavesOutDuplicates, tap == nil, depth.consumers == 0, arrived >= first, arrived <= limit {
+      if isExact, overrides.isEmpty, !leavesOutDuplicates, tap == nil, depth.consumers == 0,
+        (first...max(first, limit)).contains(arrived)
+      {
         first = arrived
         // The next one must count from here: what is sent now comes on top of it.
         try journal?.note(first)
@@ -190,7 +198,8 @@ public struct RabbitMQMessageRestorer: Restorer {
       }
     }
     return Destination(
-      record: record, artifact: artifact, queue: queue, journal: journal, first: first, mayBeRepeated: repeated,
+      record: record, artifact: artifact, queue: queue, mark: mark, journal: journal, first: first,
+      mayBeRepeated: repeated,
       before: isResumed ? 0 : Int64(depth.ready))
   }
 
@@ -201,22 +210,22 @@ public struct RabbitMQMessageRestorer: Restorer {
     _ logger: Logger
   ) async throws -> QueueOutcome {
     let queue = destination.queue
-    let exchange = "dr.restore." + StreamDigest.hex(ByteBuffer(string: queue.title)).prefix(16)
-    let (connection, isDefaultExchangeAllowed) = try await connect(queue.vhost, logger)
+    let exchange = destination.mark.name
+    let (connection, isDefaultExchangeAllowed) = try await connect(destination, logger)
     var window = PublishWindow(limit: self.window, from: destination.first)
     var counts = Counts()
     do {
       // Gone with its only binding at the latest; the name is the same for a restore that goes on.
-      try await connection.declareExchange(String(exchange), type: "fanout", durable: false, autoDelete: true)
-      try await connection.bind(queue: queue.name, to: String(exchange))
-      var republishing = republishing(through: String(exchange))
+      try await connection.declareExchange(exchange, type: "fanout", durable: false, autoDelete: true)
+      try await connection.bind(queue: queue.name, to: exchange)
+      var republishing = republishing(through: exchange)
       if isDefaultExchangeAllowed { republishing.queue = ByteBuffer(string: queue.name) }
       try await publish(destination, reader, limit, republishing, connection, &window, &counts, meter)
-      try await connection.deleteExchange(String(exchange))
+      try await connection.deleteExchange(exchange)
       await connection.close()
     } catch {
       await connection.abort()
-      await removeExchange(String(exchange), queue.vhost, logger)
+      await removeExchange(exchange, queue.vhost, logger)
       throw error
     }
     let depth = queue.kind == .stream ? nil : try await depthAfter(destination, Int64(window.published), logger)
@@ -235,13 +244,24 @@ public struct RabbitMQMessageRestorer: Restorer {
   }
 
   /// Connects, with confirms on, and says whether the user may publish to the default exchange.
-  private func connect(_ vhost: String, _ logger: Logger) async throws -> (AMQPConnection, Bool) {
-    let first = try await AMQPConnection.connect(broker, vhost: vhost, logger: logger)
-    try await first.selectConfirms()
-    if try await first.mayPublishToDefaultExchange() { return (first, true) }
-    let second = try await AMQPConnection.connect(broker, vhost: vhost, logger: logger)
-    try await second.selectConfirms()
-    return (second, false)
+  ///
+  /// Where there is a journal, the connection is marked, or the journal says that it is not: one that goes on must know when
+  /// this connection is gone.
+  private func connect(_ destination: Destination, _ logger: Logger) async throws -> (AMQPConnection, Bool) {
+    let mark = destination.mark
+    var connection = try await mark.connect()
+    let isDefaultExchangeAllowed = try await connection.mayPublishToDefaultExchange()
+    if !isDefaultExchangeAllowed { connection = try await mark.connect() }
+    if let journal = destination.journal, let refusal = try await mark.put(on: connection) {
+      logger.warning(
+        "the connection of a restore could not be marked: if it is killed, what is there twice cannot be known exactly",
+        metadata: [
+          "rabbitmq.queue": "\(destination.queue.title)", "rabbitmq.mark": "\(mark.name)", "error": "\(refusal)",
+        ])
+      try journal.noteUnmarked()
+      connection = try await mark.connect()
+    }
+    return (connection, isDefaultExchangeAllowed)
   }
 
   private func republishing(through exchange: String) -> Republishing {

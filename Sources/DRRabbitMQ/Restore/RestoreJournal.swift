@@ -7,6 +7,7 @@ import Synchronization
 ///     {"archive":"<SHA-256>","to":"host:port//queue"}      what is restored to where, one line
 ///     500                                                 every message of a lower number is confirmed
 ///     1000
+///     unmarked                                            a connection published whose end cannot be seen
 ///
 /// A line counts once its end is there. Each is on disk before more than a window of messages has gone out after it: so a
 /// restore that was killed repeats one window at most.
@@ -20,6 +21,9 @@ final class RestoreJournal: Sendable {
   let resumedFrom: UInt64
   /// Whether there was an earlier one.
   let isResumed: Bool
+  /// Whether a connection may still be there, and publish, that has no ``RestoreMark``.
+  let hasUnmarked: Bool
+  private static let unmarked = "unmarked"
   private let path: String
   private let file: FileHandle
   private let last: Mutex<UInt64>
@@ -44,7 +48,8 @@ final class RestoreJournal: Sendable {
           .invalidConfiguration, "the journal is of another restore",
           advice: "remove it if that one is not to go on, or use another folder", object: path)
       }
-      resumedFrom = lines.dropFirst().last.flatMap { UInt64($0) } ?? 0
+      resumedFrom = lines.dropFirst().compactMap { UInt64($0) }.last ?? 0
+      hasUnmarked = lines.contains { $0 == Self.unmarked }
       isResumed = true
       last = Mutex(resumedFrom)
       // What was being written when it was killed.
@@ -58,6 +63,7 @@ final class RestoreJournal: Sendable {
       try file.synchronize()
       resumedFrom = 0
       isResumed = false
+      hasUnmarked = false
       last = Mutex(0)
     }
   }
@@ -66,15 +72,22 @@ final class RestoreJournal: Sendable {
   func note(_ confirmed: UInt64) throws {
     try last.withLock { last in
       guard confirmed > last else { return }
-      do {
-        try file.write(contentsOf: Data("\(confirmed)\n".utf8))
-      } catch {
-        throw DRError(.notWritable, "the journal of the restore cannot be written", object: path, cause: error)
-      }
-      guard fdatasync(file.fileDescriptor) == 0 else {
-        throw DRError(.notWritable, "the journal of the restore cannot be written to disk", object: path)
-      }
+      try write("\(confirmed)")
       last = confirmed
+    }
+  }
+
+  /// Says that a connection publishes whose end the next restore cannot see. Durable when it returns.
+  func noteUnmarked() throws { try last.withLock { _ in try write(Self.unmarked) } }
+
+  private func write(_ line: String) throws {
+    do {
+      try file.write(contentsOf: Data("\(line)\n".utf8))
+    } catch {
+      throw DRError(.notWritable, "the journal of the restore cannot be written", object: path, cause: error)
+    }
+    guard fdatasync(file.fileDescriptor) == 0 else {
+      throw DRError(.notWritable, "the journal of the restore cannot be written to disk", object: path)
     }
   }
 
