@@ -199,8 +199,7 @@ public struct RabbitMQMessageRestorer: Restorer {
     }
     return Destination(
       record: record, artifact: artifact, queue: queue, mark: mark, journal: journal, first: first,
-      mayBeRepeated: repeated,
-      before: isResumed ? 0 : Int64(depth.ready))
+      mayBeRepeated: repeated, before: isResumed ? 0 : Int64(depth.ready))
   }
 
   // MARK: One queue
