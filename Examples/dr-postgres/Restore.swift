@@ -71,6 +71,7 @@ struct Restore: AsyncParsableCommand {
         "\(id) restored to \(to): \(outcome.items) files, \(Format.bytes(outcome.bytes)) in "
           + "\(Format.duration(outcome.duration)). Start the server on it: it recovers by itself, and is "
           + "there once pg_is_in_recovery() is false.")
+      for path in outcome.movedAside { print("kept: \(path)") }
     }
   }
 

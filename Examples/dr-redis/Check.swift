@@ -57,6 +57,10 @@ struct Check: AsyncParsableCommand {
         .verify(logger: logger)
       findings += try await RedisLogCheck(archive: try settings.archive(tier), backups: catalog.backups)
         .verify(logger: logger)
+      findings += catalog.unreadable.map {
+        Finding(
+          "manifest-readable", .failure, subject: $0.key.rawValue, evidence: $0.error.message, advice: $0.error.advice)
+      }
       for finding in findings { print(finding) }
       if findings.contains(where: { $0.severity == .failure }) { throw ExitCode(1) }
     }

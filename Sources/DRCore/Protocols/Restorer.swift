@@ -59,10 +59,13 @@ public struct RestoreOutcome: Sendable {
   public var items: Int
   /// How long it took.
   public var duration: Duration
+  /// Where that which was at the destination is now; empty if nothing was there.
+  public var movedAside: [String]
 
-  public init(bytes: Int64, items: Int, duration: Duration) {
+  public init(bytes: Int64, items: Int, duration: Duration, movedAside: [String] = []) {
     self.bytes = bytes
     self.items = items
     self.duration = duration
+    self.movedAside = movedAside
   }
 }

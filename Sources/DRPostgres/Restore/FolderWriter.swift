@@ -54,6 +54,16 @@ final class FolderWriter: @unchecked Sendable {
   ///
   /// - Throws: ``DRError``: `malformedData`, `invalidKey`, `noSpace`, `notWritable`.
   func write(_ frame: ByteBuffer) throws {
+    do {
+      try take(frame)
+    } catch var error as DRError where error.code == .noSpace || error.code == .notWritable {
+      // Which disk it was.
+      error.object = error.object.map { $0.hasPrefix("/") ? $0 : "\(root)/\($0)" }
+      throw error
+    }
+  }
+
+  private func take(_ frame: ByteBuffer) throws {
     reader.append(frame)
     while let event = try reader.next() {
       switch event {

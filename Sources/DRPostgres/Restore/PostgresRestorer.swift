@@ -82,7 +82,8 @@ public struct PostgresRestorer: Restorer {
       do {
         let outcome = try await write(reader, into: destination, plan, lines, owner, executor, logger)
         return RestoreOutcome(
-          bytes: outcome.bytes, items: outcome.files, duration: start.duration(to: .now))
+          bytes: outcome.bytes, items: outcome.files, duration: start.duration(to: .now),
+          movedAside: outcome.aside.map { [$0] } ?? [])
       } catch {
         // Not cancelled with the restore: what it made has to go.
         await Task.detached {
@@ -102,7 +103,7 @@ public struct PostgresRestorer: Restorer {
   private func write(
     _ reader: any BackupReader, into destination: RestoreDestination, _ plan: TablespacePlan, _ lines: [String],
     _ owner: FileOwner?, _ executor: BlockingExecutor, _ logger: Logger
-  ) async throws -> (files: Int, bytes: Int64) {
+  ) async throws -> (files: Int, bytes: Int64, aside: String?) {
     let manifest = reader.manifest
     let meter = progress.map { ProgressMeter("base.tar", total: manifest.rawSize, handler: $0) }
     var total: (files: Int, bytes: Int64) = (0, 0)
@@ -125,7 +126,7 @@ public struct PostgresRestorer: Restorer {
     }
     let verification = try await reader.read(manifest.artifact("backup_manifest")).collect(limit: 1 << 30)
     let withWAL = manifest.properties["walIncluded"] == .bool(true)
-    try await executor.run {
+    let aside = try await executor.run { () -> String? in
       try writer.put("backup_manifest", verification, mode: 0o600)
       guard let control = writer.held[PostgresRestorer.control] else {
         throw DRError(.corruptData, "the backup has no \(PostgresRestorer.control)", advice: "choose another backup")
@@ -142,12 +143,13 @@ public struct PostgresRestorer: Restorer {
       try writer.sync()
       try RestoreMarker.remove(from: destination.workPath)
       try writer.put(PostgresRestorer.control, control.bytes, mode: control.member.mode)
-      if let aside = try destination.commit(now: Date()) {
-        logger.notice("the former data folder was kept", metadata: ["restore.former": "\(aside)"])
-      }
+      return try destination.commit(now: Date())
+    }
+    if let aside {
+      logger.notice("the former data folder was kept", metadata: ["restore.former": "\(aside)"])
     }
     meter?.finish()
-    return (total.files + writer.files, total.bytes + writer.bytes)
+    return (total.files + writer.files, total.bytes + writer.bytes, aside)
   }
 
   /// Written last: no server starts without it.

@@ -22,7 +22,7 @@ struct RestoreDestination: Sendable {
       throw DRError(
         .invalidConfiguration, "the destination must be the absolute path of a folder below the root", object: path)
     }
-    self.path = path.hasSuffix("/") ? String(path.dropLast()) : path
+    self.path = RestoreDestination.followingLink(path.hasSuffix("/") ? String(path.dropLast()) : path)
     try RestoreDestination.refuseRunningServer(self.path)
     // A repository is neither replaced nor written into, nor is a folder below one.
     if let tier = LocalTier.enclosing(self.path) {
@@ -97,6 +97,16 @@ struct RestoreDestination: Sendable {
         try? FileManager.default.removeItem(atPath: workPath + "/" + name)
       }
     }
+  }
+
+  /// A link to a folder stands for that folder: put in the link's place, the data would be on another disk.
+  private static func followingLink(_ path: String) -> String {
+    var (own, behind) = (stat(), stat())
+    guard lstat(path, &own) == 0, own.st_mode & S_IFMT == S_IFLNK, stat(path, &behind) == 0,
+      behind.st_mode & S_IFMT == S_IFDIR, let resolved = realpath(path, nil)
+    else { return path }
+    defer { free(resolved) }
+    return String(cString: resolved)
   }
 
   private static func entries(_ path: String) throws -> [String]? {

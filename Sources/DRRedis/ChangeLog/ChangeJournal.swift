@@ -152,8 +152,10 @@ final class ChangeJournal: Sendable {
     }
   }
 
-  /// Stores all that was received, as far as the limit allows; what fails is for the log: it was never acknowledged.
-  func storeRest(within limit: Duration) async {
+  /// Stores all that was received, as far as the limit allows.
+  ///
+  /// - Throws: What kept it from that; nothing of what is not stored was ever acknowledged.
+  func storeRest(within limit: Duration) async throws {
     // Not a child task: whoever stores the rest has been cancelled.
     let storing = Task {
       try await withTimeLimit(limit, "storing the last changes") { [self] in
@@ -167,7 +169,12 @@ final class ChangeJournal: Sendable {
     do {
       try await storing.value
     } catch {
-      logger.error("the last changes were not stored; the server keeps them", metadata: ["error": "\(error)"])
+      throw DRError(
+        .tierUnavailable,
+        "the last changes were not stored, and the server keeps them only as far as its backlog goes back",
+        advice:
+          "see why the tier takes no segments, and start again soon: what the server no longer has by then is a gap",
+        component: archive.component, cause: error)
     }
   }
 

@@ -104,6 +104,8 @@ public struct RedisChangeLog: ChangeSource, Service {
   public var component: Component { archive.component }
 
   /// Follows the changes until the task is cancelled; then stores the rest and returns.
+  ///
+  /// - Throws: ``DRError``, also when it was cancelled and the rest could not be stored.
   public func follow(
     logger: Logger, onDurable: @escaping @Sendable (RecoveryPoint) async -> Void
   ) async throws {
@@ -119,10 +121,14 @@ public struct RedisChangeLog: ChangeSource, Service {
     } catch is CancellationError {
       // Told to stop.
     } catch {
-      await journal.storeRest(within: options.shutdownLimit)
+      do {
+        try await journal.storeRest(within: options.shutdownLimit)
+      } catch let rest {
+        logger.error("the last changes were not stored either", metadata: ["error": "\(rest)"])
+      }
       throw error
     }
-    await journal.storeRest(within: options.shutdownLimit)
+    try await journal.storeRest(within: options.shutdownLimit)
   }
 
   private func keepReceiving(_ journal: ChangeJournal, _ logger: Logger) async throws {

@@ -56,8 +56,32 @@ public struct RedisLogArchive: Sendable {
 
   /// Reads a segment's batches, checked against its name.
   ///
+  /// A partial segment may have been superseded since it was listed, by a longer one or by the full one: then that one is
+  /// read, up to where this one ends.
+  ///
   /// - Throws: ``DRError``: `corruptData`, `malformedData`, `objectNotFound`, `noMatchingIdentity`, `tierUnavailable`.
   package func read(_ segment: ChangeSegment, line: String) async throws -> [ChangeBatch] {
+    var current = segment
+    var attempts = 20
+    while true {
+      do {
+        let batches = try await readStored(current, line: line)
+        guard current != segment else { return batches }
+        let wanted = batches.filter { $0.end <= segment.end }
+        guard wanted.last?.end == segment.end else { throw wrong(segment.name) }
+        return wanted
+      } catch let error as DRError where error.code == .objectNotFound && current.isPartial && attempts > 0 {
+        attempts -= 1
+        let longer = try await self.line(line).segments.first {
+          $0.start == segment.start && $0.end >= segment.end && $0 != current
+        }
+        guard let longer else { throw error }
+        current = longer
+      }
+    }
+  }
+
+  private func readStored(_ segment: ChangeSegment, line: String) async throws -> [ChangeBatch] {
     let store = try store(line)
     let raw =
       if segment.isPartial {
@@ -66,11 +90,13 @@ public struct RedisLogArchive: Sendable {
         try await store.get(segment.name, decoding: decoding)
       }
     let batches = try ChangeSegmentFormat.read(raw, object: segment.name)
-    guard batches.first?.start == segment.start, batches.last?.end == segment.end else {
-      throw DRError(
-        .corruptData, "the segment does not hold what its name says",
-        advice: "take it from another tier, or restore to before it", component: component, object: segment.name)
-    }
+    guard batches.first?.start == segment.start, batches.last?.end == segment.end else { throw wrong(segment.name) }
     return batches
+  }
+
+  private func wrong(_ name: String) -> DRError {
+    DRError(
+      .corruptData, "the segment does not hold what its name says",
+      advice: "take it from another tier, or restore to before it", component: component, object: name)
   }
 }

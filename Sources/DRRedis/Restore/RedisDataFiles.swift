@@ -1,4 +1,5 @@
 import DRCore
+import DRStorage
 import Foundation
 import NIOCore
 
@@ -34,6 +35,11 @@ final class RedisDataFiles: @unchecked Sendable {
     work = "\(layout.folder)/\(name).restoring-\(stamp)"
     nodesWork = "\(layout.folder)/\(layout.clusterFile).restoring-\(stamp)"
     try RedisDataFiles.refuseRunningServer(layout.folder)
+    if let tier = LocalTier.enclosing(layout.folder) {
+      throw DRError(
+        .destinationInUse, "the data folder lies in the repository \(tier): nothing was touched",
+        advice: "restore into a folder of its own", object: layout.folder)
+    }
     attributes = try FileAttributes(layout, name: name, owner: owner)
     createdFolder = try RedisDataFiles.makeFolder(layout.folder, attributes)
     let path: String

@@ -93,9 +93,21 @@ public struct Catalog: Sendable {
     }
     let time = Timestamp.format(oldest.recoveryPoint.time)
     let back = if case .position = target { "\(oldest.recoveryPoint.position) (\(time))" } else { time }
+    // Before an upgrade, or before it was set up anew, the component was another system.
+    let former = backups.filter { backup in
+      guard backup.component == component, let systemIdentifier, backup.systemIdentifier != systemIdentifier else {
+        return false
+      }
+      if case .time(let time) = target { return backup.recoveryPoint.time <= time }
+      return true
+    }.max(by: Catalog.isOlder)
+    let ofSystem = former == nil ? "" : " of system \(systemIdentifier ?? "")"
     throw DRError(
-      .targetUnreachable, "the oldest backup, \(oldest.id), reaches back to \(back)",
-      advice: "choose a later target, or look for an older backup on another tier", component: component)
+      .targetUnreachable, "the oldest backup\(ofSystem), \(oldest.id), reaches back to \(back)",
+      advice: former.map {
+        "there are older ones of another system, \($0.systemIdentifier ?? ""), which \(component) was before: to bring "
+          + "that back, name its backup, such as \($0.id), and its timeline, \($0.recoveryPoint.history ?? "the one in its manifest")"
+      } ?? "choose a later target, or look for an older backup on another tier", component: component)
   }
 
   /// As ``backup(of:for:systemIdentifier:reaches:)`` for a moment.
