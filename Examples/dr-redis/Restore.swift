@@ -60,6 +60,9 @@ struct Restore: AsyncParsableCommand {
       print(
         "\(manifest.id) restored into \(restorer.server): \(outcome.items) keys, \(Format.bytes(outcome.bytes)) in "
           + Format.duration(outcome.duration))
+      for backup in outcome.movedAside {
+        print("kept: what was there, as \(backup). It is the newest one now: name the one that you mean from now on")
+      }
     }
   }
 }

@@ -59,7 +59,7 @@ public struct RestoreOutcome: Sendable {
   public var items: Int
   /// How long it took.
   public var duration: Duration
-  /// Where that which was at the destination is now; empty if nothing was there.
+  /// Where that which was at the destination is now, a path or a backup; empty if nothing was there.
   public var movedAside: [String]
 
   public init(bytes: Int64, items: Int, duration: Duration, movedAside: [String] = []) {

@@ -31,7 +31,8 @@ public struct RedisOnlineRestorer: Restorer {
   public enum ExistingData: Sendable {
     /// Refuse a target that has any key.
     case refuse
-    /// Replace it, after it was backed up into a repository.
+    /// Replace it, after it was backed up into a repository. That backup is the component's newest one then: give a
+    /// repository of its own where the component's own backups are.
     case replace(backUpInto: Repository, encoding: Encoding = Encoding())
     /// Replace it, and let it be lost.
     case discard
@@ -115,7 +116,7 @@ public struct RedisOnlineRestorer: Restorer {
       at: server, for: summary, usedMemory: manifest.properties["usedMemory"]?.integer,
       allowsReplicas: allowsReplicas, logger: logger)
     if let obstacle = preflight.obstacle { throw obstacle }
-    try await secure(preflight, manifest.component, logger)
+    let former = try await secure(preflight, manifest.component, logger)
     if preflight.isAppendOnly { try await rehearse(logger) }
     onStep?(.checked)
     let start = replay?.start ?? ReplicationPosition(manifest.recoveryPoint)
@@ -140,7 +141,8 @@ public struct RedisOnlineRestorer: Restorer {
       onStep?(.durable)
       await listener.close()
       return RestoreOutcome(
-        bytes: artifact.rawSize + (replay?.bytes ?? 0), items: summary.keys, duration: begin.duration(to: .now))
+        bytes: artifact.rawSize + (replay?.bytes ?? 0), items: summary.keys, duration: begin.duration(to: .now),
+        movedAside: former.map { ["\($0.id) of \($0.component)"] } ?? [])
     } catch {
       await listener.close()
       throw error
@@ -192,18 +194,30 @@ public struct RedisOnlineRestorer: Restorer {
     return summary
   }
 
-  private func secure(_ preflight: RedisTargetPreflight, _ component: Component, _ logger: Logger) async throws {
-    guard preflight.keys > 0 else { return }
+  /// - Returns: The backup of what is going to be replaced, if one was taken.
+  private func secure(
+    _ preflight: RedisTargetPreflight, _ component: Component, _ logger: Logger
+  ) async throws -> BackupManifest? {
+    guard preflight.keys > 0 else { return nil }
     switch existingData {
     case .refuse:
       throw DRError(
         .destinationInUse, "the target holds \(preflight.keys) keys: nothing was touched",
         advice: "restore into an empty server, or say that its data may be replaced", object: "\(server)")
-    case .discard: return
+    case .discard: return nil
     case .replace(let repository, let encoding):
-      let former = try await repository.backUp(
-        RedisSnapshot(component: component, server: server), cadence: .hourly, encoding: encoding, logger: logger)
-      logger.notice("the target's former data was backed up", metadata: ["backup.id": "\(former.id)"])
+      do {
+        let former = try await repository.backUp(
+          RedisSnapshot(component: component, server: server), cadence: .hourly, encoding: encoding, logger: logger)
+        logger.notice(
+          "the target's former data was backed up",
+          metadata: ["backup.id": "\(former.id)", "backup.component": "\(former.component)"])
+        return former
+      } catch let error as DRError {
+        throw DRError(
+          error.code, "the backup of what the target holds failed: the target was not touched", advice: error.advice,
+          component: component, object: error.object, cause: error)
+      }
     }
   }
 
