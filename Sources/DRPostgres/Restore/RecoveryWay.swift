@@ -66,7 +66,16 @@ struct RecoveryWay {
     if let first = tail.unreadable.last { reach.through = first.start }
     let broken = missing.text(", ") + (tail.problem.map { "; \($0)" } ?? "")
     if let obstacle = obstacle(reach, isBroken: !path.gaps.isEmpty || tail.problem != nil) {
-      throw unreachable(obstacle + through(reach) + broken, advice(reach, isBroken: !broken.isEmpty))
+      // A copy that was promoted for a test may have written into the archive: its timeline is the newest then.
+      let known = Set(inventory.segments.keys.map(\.timeline))
+        .union(inventory.partials.keys.map(\.timeline)).union(inventory.histories.keys)
+      let others = known.subtracting([history.timeline]).filter { $0 >= extent.endTimeline }.sorted()
+      let elsewhere =
+        others.isEmpty
+        ? ""
+        : "; timeline \(history.timeline) was followed, and the archive also has \(others.map(String.init).joined(separator: ", ")): "
+          + "if production went on there, name that one"
+      throw unreachable(obstacle + through(reach) + broken, advice(reach, isBroken: !broken.isEmpty) + elsewhere)
     }
     return reach
   }

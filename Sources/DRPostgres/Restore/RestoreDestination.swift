@@ -50,7 +50,8 @@ struct RestoreDestination: Sendable {
               + "nothing was touched",
             advice:
               "see that none runs; then run the restore again with --replace, which keeps what is there beside it as ….before-<time> (no server "
-              + "starts on that, it can be removed), or remove the folder first", object: self.path)
+              + "starts on that, it can be removed), or remove the folder first; its tablespaces' folders have to be emptied in either case",
+            object: self.path)
         }
         throw DRError(
           .destinationInUse, "the destination holds \(names.count) entries: nothing was touched",
