@@ -47,7 +47,14 @@ struct Restore: AsyncParsableCommand {
       var restorer = RedisOnlineRestorer(
         server: try await server.connection(self.repository.logger), archive: try settings.archive(tier))
       restorer.address = address
-      if replace { restorer.existingData = .replace(backUpInto: repository, encoding: try settings.encoding()) }
+      // Not among the backups of what is restored: it is another server's data, which no restore to the latest, no
+      // retention and no receiver may take for the component's newest.
+      var replaced = settings
+      replaced.repository += "/replaced"
+      if replace {
+        restorer.existingData = .replace(
+          backUpInto: Repository(tier: try await replaced.tier(creating: true)), encoding: try settings.encoding())
+      }
       restorer.progress = ProgressBar("restore").handler
       let begin = ContinuousClock.now
       restorer.onStep = { step in
@@ -61,7 +68,7 @@ struct Restore: AsyncParsableCommand {
         "\(manifest.id) restored into \(restorer.server): \(outcome.items) keys, \(Format.bytes(outcome.bytes)) in "
           + Format.duration(outcome.duration))
       for backup in outcome.movedAside {
-        print("kept: what was there, as \(backup). It is the newest one now: name the one that you mean from now on")
+        print("kept: what was there, as \(backup) in the repository \(replaced.repository)")
       }
     }
   }

@@ -43,6 +43,13 @@ struct CatalogTests {
       ] {
         #expect(await code { _ = try found(time, system) } == .targetUnreachable)
       }
+      // What the component was before is not denied.
+      let former = #expect(throws: DRError.self) { _ = try found("2026-11-21T00:00:00Z", "7001") }
+      #expect(former?.message.contains("of system 7001") == true, "\(String(describing: former))")
+      let named = try found("2026-11-21T00:00:00Z", "7999") == "0"
+      #expect(named && former?.advice?.contains("another system, 7999") == true)
+      let first = #expect(throws: DRError.self) { _ = try found("2026-11-19T02:00:09Z", "7001") }
+      #expect(first?.advice?.contains("another system") == false)
       #expect(catalog.latest(for: component)?.id.last == "2")
       #expect(catalog.latest(for: component, systemIdentifier: "7999")?.id.last == "1")
       #expect(catalog.latest(for: try .postgres("other")) == nil)

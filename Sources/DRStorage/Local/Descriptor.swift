@@ -1,3 +1,4 @@
+import DRCore
 package import NIOCore
 
 import struct Foundation.Date
@@ -104,7 +105,7 @@ package final class Descriptor: Sendable {
 
   /// Asks the disk to start on what was written, without waiting: the sync at the end is short then.
   package func startWriteback(offset: Int64, count: Int64) {
-    _ = Descriptor.syncFileRange?(number, offset, count, 2)  // SYNC_FILE_RANGE_WRITE
+    DiskSync.startWriteback(number, from: offset, count: count)
   }
 
   /// Dates the file a nanosecond after another of the same moment: the clock of a file system may stand still for some
@@ -136,15 +137,4 @@ package final class Descriptor: Sendable {
   package func syncFolder() throws(SystemError) {
     try allowing(EINVAL, ENOTSUP, EBADF) { () throws(SystemError) in try sync() }
   }
-
-  private typealias SyncFileRange = @convention(c) (Int32, Int64, Int64, UInt32) -> Int32
-
-  /// Linux has it, but its C header hides it from Swift behind `_GNU_SOURCE`.
-  private static let syncFileRange: SyncFileRange? = {
-    #if os(Linux)
-      dlsym(nil, "sync_file_range").map { unsafeBitCast($0, to: SyncFileRange.self) }
-    #else
-      nil
-    #endif
-  }()
 }
