@@ -201,25 +201,26 @@ import Testing
   func restless() async throws {
     try await Place.with { place in
       try place.write("calm", "x")
-      try place.write("restless", "0")
-      let writer = try ChildProcess(
-        "/usr/bin/python3",
-        [
-          "-c", "import os,sys\nf=os.open(sys.argv[1],os.O_WRONLY)\nn=0\nwhile True:\n os.pwrite(f,b'%08d'%n,0); n+=1",
-          place.tree + "/restless",
-        ],
-        output: place.folder + "/said")
-      defer { writer.signal(SIGKILL) }
-      while try String(contentsOfFile: place.tree + "/restless", encoding: .utf8).count < 8 {
-        try await Task.sleep(for: .milliseconds(20))
+      let size = 6 << 20
+      let path = place.tree + "/restless"
+      try Data([UInt8](TestData.rows(size, seed: 1).readableBytesView)).write(to: URL(fileURLWithPath: path))
+      try await Task.sleep(for: .milliseconds(60))
+      let change: @Sendable (String) throws -> Void = { text in
+        let file = try #require(FileHandle(forWritingAtPath: path))
+        try file.write(contentsOf: Data(text.utf8))
       }
-      let manifest = try await place.capture(try place.source())
-      #expect(manifest.leftOut.map(\.what) == ["restless"])
-      let change = try #require(manifest.properties["changed"]?.array?.first?.object)
-      #expect(change["path"] == .string("restless") && change["settled"] == .bool(false))
-      #expect(manifest.properties["files"] == .integer(2))
+      // In the middle of each reading, behind what has been read of it.
+      let writer = HookedWriter(
+        (0..<4).map { reading in (reading * size + (2 << 20), { try change("after reading \(reading)") }) })
+      let capture = try await place.source().capture(into: writer, logger: quiet)
+      #expect(capture.leftOut.map(\.what) == ["restless"])
+      let noted = try #require(capture.properties["changed"]?.array?.first?.object)
+      #expect(noted["path"] == .string("restless") && noted["settled"] == .bool(false))
+      #expect(capture.properties["files"] == .integer(2))
+      let manifest = try await place.store(tar: writer.bytes)
       try await place.restore(manifest, to: place.folder + "/back")
-      #expect(try String(contentsOfFile: place.folder + "/back/restless", encoding: .utf8).count == 8)
+      let back = try Data(contentsOf: URL(fileURLWithPath: place.folder + "/back/restless"))
+      #expect(back.count == size && back.starts(with: Data("after reading 2".utf8)))
     }
   }
 
