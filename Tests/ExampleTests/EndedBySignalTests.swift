@@ -67,6 +67,55 @@ struct EndedBySignalTests {
     }
   }
 
+  @Test("What a killed restore has left of tablespaces is emptied by the next one that may replace, and by no other")
+  func tablespaces() async throws {
+    try await ProgramPlace.with { place in
+      #expect(try await place.run("init").status == 0)
+      // Servers run as another user when the tests run as root.
+      chmod(place.folder, 0o711)
+      let former = place.folder + "/space"
+      try await PostgresSandbox.withSandbox(logger: Self.logger) { server in
+        mkdir(former, 0o700)
+        if let user = server.user { chown(former, user.userID, user.groupID) }
+        try await server.query("CREATE TABLESPACE space LOCATION '\(former)'")
+        try await server.query(
+          "CREATE TABLE t TABLESPACE space AS SELECT n, sha512(n::text::bytea) AS x FROM generate_series(1, 2000000) n")
+        let taken = try await place.run("backup", "--include-wal", at: server)
+        try #require(taken.status == 0, "\(taken.error)")
+      }
+      let (target, space) = (place.folder + "/restored", place.folder + "/moved")
+      let arguments = place.arguments(
+        ["restore", "--to", target, "--immediate", "--tablespace", "\(former)=\(space)"])
+      func isWritten() -> Bool {
+        !((try? FileManager.default.contentsOfDirectory(atPath: space)) ?? []).filter { $0.hasPrefix("PG_") }.isEmpty
+      }
+      let running = try RunningProgram(arguments, in: place.folder)
+      try await eventually("a tablespace to be restored") { isWritten() }
+      // As long as it runs, nobody else gets in.
+      running.send(SIGSTOP)
+      for more in [[], ["--replace"]] {
+        let second = try await runCommand(ProgramPlace.program, arguments + more)
+        #expect(second.status == 2 && second.error.contains("writes into this folder right now"), "\(second.error)")
+      }
+      running.send(SIGKILL)
+      #expect(try await running.end(within: .seconds(20)).status == 137)
+
+      try FileManager.default.removeItem(atPath: target)
+      let again = try await runCommand(ProgramPlace.program, arguments)
+      #expect(again.status == 2 && again.error.contains("has left that was killed"), "\(again.error)")
+      #expect(again.error.contains(space) && again.error.contains("--replace") && isWritten(), "\(again.error)")
+      let replaced = try await runCommand(ProgramPlace.program, arguments + ["--replace"])
+      #expect(replaced.status == 0, "\(replaced.error)")
+      #expect(try FileManager.default.contentsOfDirectory(atPath: space).allSatisfy { $0.hasPrefix("PG_") })
+
+      // What is a server's is never emptied.
+      let next = place.arguments(
+        ["restore", "--to", target + "-2", "--immediate", "--replace", "--tablespace", "\(former)=\(space)"])
+      let refused = try await runCommand(ProgramPlace.program, next)
+      #expect(refused.status == 2 && refused.error.contains("--tablespace OLD=NEW") && isWritten(), "\(refused.error)")
+    }
+  }
+
   @Test("A restore that is told to stop leaves nothing; one that was killed leaves what the next one knows")
   func restore() async throws {
     try await ProgramPlace.with { place in

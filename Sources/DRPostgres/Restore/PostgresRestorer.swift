@@ -10,8 +10,9 @@ import NIOCore
 /// that no server starts on a half-done restore. `pg_verifybackup` accepts the result as it is before the first start.
 ///
 /// What a crash leaves: a folder without `global/pg_control` (or one beside the destination, `….restoring-…`), which no
-/// server takes and which can be removed, or replaced by the next restore: it holds a file `.dr-restoring`. What was at the
-/// destination before is never removed.
+/// server takes and which can be removed, or replaced by the next restore: it holds a file `.dr-restoring`, as do the
+/// folders of its tablespaces, which the next restore empties if it ``replacesExisting``. What was at the destination before
+/// is never removed.
 public struct PostgresRestorer: Restorer {
   /// The data folder to write; absolute.
   public var dataFolder: String
@@ -24,7 +25,8 @@ public struct PostgresRestorer: Restorer {
   /// Where to put each tablespace, by its folder on the server that was backed up; absolute. One that is not named here
   /// goes to where it was, if that is absent or empty.
   public var tablespaces: [String: String]
-  /// Replace a data folder that holds something: it is kept beside, as `….before-<time>`.
+  /// Replace a data folder that holds something: it is kept beside, as `….before-<time>`. A tablespace's folder that holds
+  /// something is refused nevertheless, unless a restore has left it that was killed.
   public var replacesExisting: Bool
   /// Who owns the files when root restores: a user's name. Nil: the owner of the folder above the data folder.
   public var owner: String?
@@ -65,8 +67,9 @@ public struct PostgresRestorer: Restorer {
         let destination = try RestoreDestination(
           path: dataFolder, backup: manifest.id, replacing: replacesExisting, owner: owner, now: Date())
         do {
-          try plan.prepare(owner: owner)
+          try plan.prepare(for: manifest.id, replacing: replacesExisting, owner: owner)
         } catch {
+          plan.discard()
           destination.discard()
           throw error
         }
@@ -76,7 +79,7 @@ public struct PostgresRestorer: Restorer {
       }
       if !leftovers.isEmpty {
         logger.warning(
-          "restores that were killed have left folders beside the destination; once no restore runs, they can be removed",
+          "restores that were killed have left folders beside the destination; they can be removed",
           metadata: ["restore.left": "\(leftovers.joined(separator: ", "))"])
       }
       do {
@@ -141,7 +144,8 @@ public struct PostgresRestorer: Restorer {
         try writer.put("recovery.signal", ByteBuffer(), mode: 0o600)
       }
       try writer.sync()
-      try RestoreMarker.remove(from: destination.workPath)
+      try destination.marker.remove()
+      try plan.removeMarkers()
       try writer.put(PostgresRestorer.control, control.bytes, mode: control.member.mode)
       return try destination.commit(now: Date())
     }

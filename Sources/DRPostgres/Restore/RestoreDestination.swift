@@ -11,6 +11,8 @@ struct RestoreDestination: Sendable {
   let path: String
   /// Where the restore writes.
   let workPath: String
+  /// Says that a restore is at work here, until it is removed.
+  let marker: RestoreMarker
   private let created: Bool
 
   /// Looks at the destination and prepares the folder to write into.
@@ -24,6 +26,7 @@ struct RestoreDestination: Sendable {
     }
     self.path = RestoreDestination.followingLink(path.hasSuffix("/") ? String(path.dropLast()) : path)
     try RestoreDestination.refuseRunningServer(self.path)
+    try RestoreMarker.refuseRunning(in: self.path)
     // A repository is neither replaced nor written into, nor is a folder below one.
     if let tier = LocalTier.enclosing(self.path) {
       throw DRError(
@@ -46,16 +49,15 @@ struct RestoreDestination: Sendable {
         if let killed = RestoreMarker.backup(leftIn: self.path) {
           throw DRError(
             .destinationInUse,
-            "the destination holds what a restore of backup \(killed) has left that was killed, or that still runs: "
-              + "nothing was touched",
+            "the destination holds what a restore of backup \(killed) has left that was killed: nothing was touched",
             advice:
-              "see that none runs; then run the restore again with --replace, which keeps what is there beside it as ….before-<time> (no server "
-              + "starts on that, it can be removed), or remove the folder first; its tablespaces' folders have to be emptied in either case",
+              "run the restore again with --replace, which keeps what is there beside it as ….before-<time> (no server starts on that, it can "
+              + "be removed) and empties the tablespaces' folders that it has left; or remove the folder first",
             object: self.path)
         }
         throw DRError(
           .destinationInUse, "the destination holds \(names.count) entries: nothing was touched",
-          advice: "choose an empty folder, or say that it may be replaced (what is there is then kept beside it)",
+          advice: "choose an empty folder, or give --replace: what is there is then kept beside it as ….before-<time>",
           object: self.path)
       }
       try RestoreDestination.refuseMountPoint(self.path)
@@ -66,7 +68,7 @@ struct RestoreDestination: Sendable {
     if let owner, chown(workPath, owner.user, owner.group) != 0 {
       throw FileError.make("chown", workPath)
     }
-    try RestoreMarker.put(in: workPath, backup: backup, owner: owner)
+    marker = try RestoreMarker(in: workPath, backup: backup, owner: owner)
   }
 
   /// Puts a whole restore in its place. Returns where the former folder is now, if there was one.
@@ -119,7 +121,9 @@ struct RestoreDestination: Sendable {
     do {
       return try FileManager.default.contentsOfDirectory(atPath: path)
     } catch {
-      throw DRError(.destinationInUse, "the destination cannot be listed as a folder", object: path, cause: error)
+      throw DRError(
+        .destinationInUse, "the destination cannot be listed as a folder: nothing was touched",
+        advice: "name a folder that is absent or empty", object: path, cause: error)
     }
   }
 
@@ -133,13 +137,16 @@ struct RestoreDestination: Sendable {
       advice: "restore into a folder below it, or empty it first", object: path)
   }
 
-  /// What restores that were killed have left beside the destination, and maybe one that still runs.
+  /// What restores that were killed have left beside the destination.
   static func leftovers(beside path: String, except own: String) -> [String] {
     let parent = (path as NSString).deletingLastPathComponent
     let start = (path as NSString).lastPathComponent + ".restoring-"
     let names = (try? FileManager.default.contentsOfDirectory(atPath: parent)) ?? []
     return names.filter { $0.hasPrefix(start) }.map { (parent as NSString).appendingPathComponent($0) }
-      .filter { $0 != own && RestoreMarker.backup(leftIn: $0) != nil }.sorted()
+      .filter {
+        $0 != own && RestoreMarker.backup(leftIn: $0) != nil && (try? RestoreMarker.refuseRunning(in: $0)) != nil
+      }
+      .sorted()
   }
 
   private static func refuseRunningServer(_ path: String) throws {

@@ -2,26 +2,36 @@ import DRCore
 import Foundation
 
 /// The file by which a folder is known that a restore has begun to write: removed before `global/pg_control` is written, it
-/// is left by a restore that was killed.
-enum RestoreMarker {
+/// is left by a restore that was killed. For as long as the restore runs, the file is locked.
+final class RestoreMarker: Sendable {
   static let name = ".dr-restoring"
 
-  /// Blocking.
+  let folder: String
+  private let descriptor: Int32
+
+  /// Puts it into a folder. Blocking.
   ///
   /// - Parameter folder: As good as empty.
-  static func put(in folder: String, backup: String, owner: FileOwner?) throws {
-    let path = "\(folder)/\(name)"
-    let descriptor = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0o600)
+  /// - Throws: ``DRError``: `destinationInUse` if another restore has just begun to write it.
+  init(in folder: String, backup: String, owner: FileOwner?) throws {
+    let path = "\(folder)/\(RestoreMarker.name)"
+    let descriptor = open(path, O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0o600)
     guard descriptor >= 0 else { throw FileError.make("create", path) }
-    defer { close(descriptor) }
+    self.folder = folder
+    self.descriptor = descriptor
+    guard flock(descriptor, LOCK_EX | LOCK_NB) == 0 else { throw RestoreMarker.runs(on: folder) }
     let text = backup + "\n"
-    guard write(descriptor, text, text.utf8.count) == text.utf8.count else { throw FileError.make("write", path) }
+    guard ftruncate(descriptor, 0) == 0, write(descriptor, text, text.utf8.count) == text.utf8.count else {
+      throw FileError.make("write", path)
+    }
     if let owner, fchown(descriptor, owner.user, owner.group) != 0 { throw FileError.make("chown", path) }
   }
 
+  deinit { close(descriptor) }
+
   /// When this returns, it is gone for good. Blocking.
-  static func remove(from folder: String) throws {
-    let path = "\(folder)/\(name)"
+  func remove() throws {
+    let path = "\(folder)/\(RestoreMarker.name)"
     guard unlink(path) == 0 || errno == ENOENT else { throw FileError.make("unlink", path) }
     let descriptor = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
     guard descriptor >= 0 else { throw FileError.make("open", folder) }
@@ -29,7 +39,7 @@ enum RestoreMarker {
     guard fsync(descriptor) == 0 else { throw FileError.make("fsync", folder) }
   }
 
-  /// Of which backup a restore was killed that has left this folder; nil if it is something else.
+  /// Of which backup a restore was killed, or still runs, that has written this folder; nil if it is something else.
   static func backup(leftIn folder: String) -> String? {
     // A server that runs on it has a control file.
     guard access("\(folder)/global/pg_control", F_OK) != 0,
@@ -37,5 +47,19 @@ enum RestoreMarker {
       content.count <= 256, let text = String(data: content, encoding: .utf8)
     else { return nil }
     return text.trimmingCharacters(in: .whitespacesAndNewlines)
+  }
+
+  /// Refuses a folder that a restore writes right now; one that a killed restore has left is not refused.
+  static func refuseRunning(in folder: String) throws {
+    let descriptor = open("\(folder)/\(name)", O_RDONLY | O_NOFOLLOW | O_CLOEXEC)
+    guard descriptor >= 0 else { return }
+    defer { close(descriptor) }
+    guard flock(descriptor, LOCK_SH | LOCK_NB) == 0 else { throw runs(on: folder) }
+  }
+
+  private static func runs(on folder: String) -> DRError {
+    DRError(
+      .destinationInUse, "another restore writes into this folder right now: nothing was touched",
+      advice: "wait until it has ended, or restore elsewhere", object: folder)
   }
 }

@@ -7,6 +7,7 @@ struct TablespacePlan: Sendable {
   /// The folder to write, by OID.
   let folders: [UInt32: String]
   private let created: MutableBox<[String]> = MutableBox([])
+  private let markers: MutableBox<[RestoreMarker]> = MutableBox([])
 
   /// Blocking.
   ///
@@ -53,21 +54,15 @@ struct TablespacePlan: Sendable {
     self.folders = folders
   }
 
-  /// Creates the folders.
+  /// Creates the folders, and marks them as being restored.
   ///
-  /// - Throws: ``DRError`` with `destinationInUse` for one that holds anything; nothing was touched then.
-  func prepare(owner: FileOwner?) throws {
+  /// - Parameter replacing: Empty those that a restore has left that was killed.
+  /// - Throws: ``DRError`` with `destinationInUse` for one that holds anything else; nothing was touched then.
+  func prepare(for backup: String, replacing: Bool, owner: FileOwner?) throws {
+    for folder in folders.values { try refuse(folder, replacing: replacing) }
     for folder in folders.values {
-      if let names = try? FileManager.default.contentsOfDirectory(atPath: folder) {
-        guard names.isEmpty else {
-          throw DRError(
-            .destinationInUse, "the folder of a tablespace holds something: nothing was touched",
-            advice: "map the tablespace to an empty folder; what a restore has left that was killed can be removed",
-            object: folder)
-        }
-      }
-    }
-    for folder in folders.values {
+      // What is there was seen to be a killed restore's.
+      TablespacePlan.empty(folder)
       if !FileManager.default.fileExists(atPath: folder) {
         do {
           try FileManager.default.createDirectory(
@@ -78,17 +73,44 @@ struct TablespacePlan: Sendable {
         created.withLock { $0.append(folder) }
       }
       if let owner, chown(folder, owner.user, owner.group) != 0 { throw FileError.make("chown", folder) }
+      let marker = try RestoreMarker(in: folder, backup: backup, owner: owner)
+      markers.withLock { $0.append(marker) }
     }
+  }
+
+  private func refuse(_ folder: String, replacing: Bool) throws {
+    let names = (try? FileManager.default.contentsOfDirectory(atPath: folder)) ?? []
+    guard !names.isEmpty else { return }
+    try RestoreMarker.refuseRunning(in: folder)
+    if let killed = RestoreMarker.backup(leftIn: folder) {
+      guard !replacing else { return }
+      throw DRError(
+        .destinationInUse,
+        "the folder of a tablespace holds what a restore of backup \(killed) has left that was killed: nothing was touched",
+        advice: "run the restore again with --replace, which empties it; or empty it by hand", object: folder)
+    }
+    throw DRError(
+      .destinationInUse, "the folder of a tablespace holds something: nothing was touched",
+      advice: "map it to an empty folder with --tablespace OLD=NEW, or empty this one if no server uses it",
+      object: folder)
+  }
+
+  /// Once the restore is whole but for its control file. Blocking.
+  func removeMarkers() throws {
+    for marker in markers.value { try marker.remove() }
   }
 
   /// Removes what a failed restore wrote.
   func discard() {
-    for folder in folders.values {
-      for name in (try? FileManager.default.contentsOfDirectory(atPath: folder)) ?? [] where name.hasPrefix("PG_") {
-        try? FileManager.default.removeItem(atPath: folder + "/" + name)
-      }
-    }
+    for marker in markers.value { TablespacePlan.empty(marker.folder) }
     for folder in created.value { rmdir(folder) }
+  }
+
+  /// Removes what a restore wrote, its mark last. Blocking.
+  private static func empty(_ folder: String) {
+    let names = (try? FileManager.default.contentsOfDirectory(atPath: folder)) ?? []
+    for name in names where name.hasPrefix("PG_") { try? FileManager.default.removeItem(atPath: "\(folder)/\(name)") }
+    unlink("\(folder)/\(RestoreMarker.name)")
   }
 
   /// Where a symbolic link of `base.tar` points after the restore; nil if it is no tablespace's.
