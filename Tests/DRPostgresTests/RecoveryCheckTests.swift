@@ -55,7 +55,7 @@ import Testing
       inclusive: Bool = true
     ) async throws -> String? {
       let place = "\(folder)/recovered-\(UUID().uuidString)"
-      let plain = try await plainWAL()
+      let plain = try await WALFixture.plainFiles(of: archive, in: folder)
       let recovery = RecoverySettings(
         restoreCommand: "cp \(plain)/%f %p", timeline: timeline, action: .promote, inclusive: inclusive)
       _ = try await PostgresRestorer(
@@ -66,19 +66,6 @@ import Testing
       return try await PostgresSandbox.with(server) { server in
         try await server.query("SELECT count(*) FROM ledger").single
       }
-    }
-
-    /// The archive as a folder of plain files.
-    private func plainWAL() async throws -> String {
-      let plain = "\(folder)/plain-\(UUID().uuidString)"
-      mkdir(plain, 0o755)
-      let inventory = try await archive.inventory()
-      let partial = inventory.partials.keys.map { "\($0)" }
-      for name in try await archive.names() + partial {
-        try Data((try await archive.fetch(name)).readableBytesView).write(to: URL(filePath: "\(plain)/\(name)"))
-        chmod("\(plain)/\(name)", 0o644)
-      }
-      return plain
     }
 
     func remove(_ segment: WALSegmentName) async throws {
@@ -110,18 +97,12 @@ import Testing
         var source = try BackupFixture.source(server)
         source.requiredWAL = .archived(archive, within: .seconds(60))
         let backup = try await BackupFixture.backUp(source, to: repository)
-        func moment() async throws -> Date {
-          try await Task.sleep(for: .milliseconds(5))
-          let text = try await server.query("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint").single
-          try await Task.sleep(for: .milliseconds(5))
-          return Date(timeIntervalSince1970: try #require(text.flatMap { Double($0) }) / 1_000_000)
-        }
         try await WALFixture.write(server)
         let rows = try await server.query("SELECT count(*) FROM ledger").single
         let noon = try await server.query("SELECT pg_create_restore_point('noon')").single.flatMap { LSN($0) }
-        let soon = try await moment()
+        let soon = try await WALFixture.moment(server)
         try await WALFixture.write(server, megabytes: 3)
-        let late = try await moment()
+        let late = try await WALFixture.moment(server)
         try await WALFixture.write(server)
         let all = try await server.query("SELECT count(*) FROM ledger").single
         try await receiver.waitUntilDurable(try await WALFixture.position(server))

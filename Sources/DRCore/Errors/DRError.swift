@@ -96,6 +96,8 @@ extension DRError.Code {
   public static let destinationInUse: Self = "destination-in-use"
   /// No backup can reach the recovery target.
   public static let targetUnreachable: Self = "target-unreachable"
+  /// The recovery target means different things on different branches of the log, and it was not said which one to follow.
+  public static let targetAmbiguous: Self = "target-ambiguous"
   /// The change log does not continue where it ended.
   public static let changeLogGap: Self = "change-log-gap"
   /// The protected system refused, failed or broke the connection.

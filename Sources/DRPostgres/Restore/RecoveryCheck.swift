@@ -98,7 +98,7 @@ public struct RecoveryCheck: Sendable {
       throw Detour(
         reason: "timeline \(wanted) does not come from this backup, which ends at \(extent.consistent) on timeline "
           + "\(extent.endTimeline)",
-        advice: "choose an earlier backup, or follow timeline \(extent.endTimeline)")
+        advice: "choose an earlier backup, or follow timeline \(extent.endTimeline) (--timeline \(extent.endTimeline))")
     }
     return history
   }

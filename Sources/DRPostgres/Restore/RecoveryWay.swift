@@ -24,9 +24,10 @@ struct RecoveryWay {
     let extent = try BackupExtent(backup)
     let archive = try await check.archive.withStoredSegmentSize()
     let inventory = try await archive.inventory()
+    let histories = try await archive.histories(inventory)
     let history: TimelineHistory
     do {
-      history = try check.history(from: extent, target, inventory, try await archive.histories(inventory))
+      history = try check.history(from: extent, target, inventory, histories)
     } catch let detour as RecoveryCheck.Detour {
       throw unreachable(detour.reason, detour.advice)
     }
@@ -65,17 +66,16 @@ struct RecoveryWay {
     reach.throughTime = tail.newest
     if let first = tail.unreadable.last { reach.through = first.start }
     let broken = missing.text(", ") + (tail.problem.map { "; \($0)" } ?? "")
+    var others = OtherTimelines(
+      WALBranch.others(than: history, from: extent, inventory, histories), followed: history, inventory, archive)
     if let obstacle = obstacle(reach, isBroken: !path.gaps.isEmpty || tail.problem != nil) {
-      // A copy that was promoted for a test may have written into the archive: its timeline is the newest then.
-      let known = Set(inventory.segments.keys.map(\.timeline))
-        .union(inventory.partials.keys.map(\.timeline)).union(inventory.histories.keys)
-      let others = known.subtracting([history.timeline]).filter { $0 >= extent.endTimeline }.sorted()
-      let elsewhere =
-        others.isEmpty
-        ? ""
-        : "; timeline \(history.timeline) was followed, and the archive also has \(others.map(String.init).joined(separator: ", ")): "
-          + "if production went on there, name that one"
-      throw unreachable(obstacle + through(reach) + broken, advice(reach, isBroken: !broken.isEmpty) + elsewhere)
+      throw unreachable(
+        obstacle + through(reach) + broken, try await others.advice(beside: advice(reach, isBroken: !broken.isEmpty)))
+    }
+    if check.timeline == nil, let doubt = try await others.doubt(about: target) {
+      throw DRError(
+        .targetAmbiguous, "a recovery from backup \(backup.id) could end in two places: \(doubt.reason)",
+        advice: doubt.advice, component: backup.component, object: backup.id)
     }
     return reach
   }
@@ -138,14 +138,13 @@ struct RecoveryWay {
 
   private func advice(_ reach: RecoveryReach, isBroken: Bool) -> String {
     guard isBroken else {
-      return
-        "everything that was stored of this timeline comes back with the target latest; check-wal shows how far the others go"
+      return "everything that was stored of timeline \(reach.timelines.last ?? 1) comes back with the target latest"
     }
     let found = "find what is missing on the server or another tier, and push it"
     guard let last = reach.lastPosition else {
-      return found + "; the target immediate recovers the backup itself"
+      return found + "; the target immediate (--immediate) recovers the backup itself"
     }
-    return found + "; what there is up to the gap comes back with the position \(last) as target"
+    return found + "; what there is up to the gap comes back with the position \(last) as target (--target-lsn \(last))"
   }
 
   private struct Tail {
@@ -241,12 +240,19 @@ private struct Missing {
   var gaps: [WALGap]
   var conflicts: [WALSegmentName]
 
+  private func more(_ names: [WALSegmentName]) -> String {
+    names.count > 1 ? " and \(names.count - 1) more segments" : ""
+  }
+
   /// Empty if nothing is missing.
   func text(_ separator: String) -> String {
     guard !gaps.isEmpty else { return "" }
     let named = gaps.prefix(3).map { gap in
       let doubled = conflicts.filter {
         $0.timeline == gap.first.timeline && (gap.first.number...gap.last.number).contains($0.number)
+      }
+      if let only = doubled.first, doubled.count == gap.count {
+        return "two different contents of \(only)" + more(doubled)
       }
       return "\(gap)" + (doubled.isEmpty ? "" : " (two different contents of \(doubled[0]))")
     }

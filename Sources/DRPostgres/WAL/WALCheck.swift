@@ -24,7 +24,8 @@ public struct WALCheck: Verifier {
 
   public func verify(logger: Logger) async throws -> [Finding] { try await report(logger: logger).findings }
 
-  /// - Throws: ``DRError`` when it could not look: `tierUnavailable`; `noMatchingIdentity` where something must be read.
+  /// - Throws: ``DRError`` when it could not look: `tierUnavailable`; `noMatchingIdentity` where something must be read, and
+  ///   where keys were given and none of them opens the log.
   public func report(logger: Logger) async throws -> WALCheckReport {
     let archive = try await archive.withStoredSegmentSize()
     let stored = try await archive.store.segments()
@@ -33,14 +34,23 @@ public struct WALCheck: Verifier {
     if readsAll { try await reader.readAll(inventory) }
     let histories = try await reader.histories(inventory)
     var entries: [WALCheckReport.Backup] = []
+    var branches = BranchReader(archive)
     for backup in backups where backup.systemIdentifier == archive.systemIdentifier && backup.method == .basebackup {
-      var (entry, way) = try WALCheck.check(backup, inventory, histories)
+      var (entry, way, followed) = try WALCheck.check(backup, inventory, histories)
       let (usable, commit, unread) = try await reader.end(of: way, inventory)
+      if let unread, unread.code == .noMatchingIdentity, !archive.decoding.identities.isEmpty { throw unread }
       if usable.count < way.count { entry.cut(before: way[usable.count], try BackupExtent(backup)) }
       // The end of the backup itself is reached at least.
       if entry.isRestorable {
         entry.throughTime = max(commit ?? backup.recoveryPoint.time, backup.recoveryPoint.time)
         entry.unread = unread
+      }
+      for other in WALBranch.others(than: followed, from: try BackupExtent(backup), inventory, histories) {
+        let (commits, isRival) = try await branches.compare(other, with: followed, inventory)
+        entry.others.append(
+          WALCheckReport.Branch(
+            timeline: other.timeline, fork: other.fork, through: other.end, firstTime: commits?.oldest,
+            throughTime: commits?.newest, gaps: other.gaps, isRival: isRival))
       }
       entries.append(entry)
     }
@@ -73,7 +83,7 @@ public struct WALCheck: Verifier {
   /// - Parameter histories: Those that the archive has one content of.
   package static func check(
     _ backup: BackupManifest, _ inventory: WALInventory, _ histories: [UInt32: TimelineHistory]
-  ) throws -> (report: WALCheckReport.Backup, way: [WALSegmentName]) {
+  ) throws -> (report: WALCheckReport.Backup, way: [WALSegmentName], followed: TimelineHistory) {
     let extent = try BackupExtent(backup)
     let (consistent, endTimeline) = (extent.consistent, extent.endTimeline)
 
@@ -82,7 +92,7 @@ public struct WALCheck: Verifier {
     var problem: String?
     if latest != endTimeline, !history.continues(from: consistent, on: endTimeline) {
       problem =
-        "timeline \(latest) does not come from this backup, so that a recovery to the latest timeline fails: name timeline \(endTimeline)"
+        "timeline \(latest) does not come from this backup, so that a recovery to the latest timeline fails: follow timeline \(endTimeline) (--timeline \(endTimeline))"
       history = histories[endTimeline] ?? TimelineHistory(root: endTimeline)
     }
     let hasOwn = extent.includesWAL
@@ -95,7 +105,7 @@ public struct WALCheck: Verifier {
     let entry = WALCheckReport.Backup(
       id: backup.id, isRestorable: path.end >= consistent && !(damaged && !hasOwn), through: path.end, throughTime: nil,
       timelines: path.timelines, gaps: path.gaps, problem: problem, unread: nil)
-    return (entry, path.segments)
+    return (entry, path.segments, history)
   }
 }
 

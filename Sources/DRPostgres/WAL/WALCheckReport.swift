@@ -23,6 +23,24 @@ public struct WALCheckReport: Sendable {
     /// Why the last commits could not be read, such as for want of a key: then ``throughTime`` is the end of the backup
     /// itself, and the recovery may go further.
     public var unread: DRError?
+    /// The other timelines that the backup leads to, and that hold something of their own.
+    public var others: [Branch] = []
+  }
+
+  /// A timeline that a recovery to the latest does not follow: what is there of it behind the fork.
+  public struct Branch: Hashable, Sendable {
+    public var timeline: UInt32
+    /// The first position at which it is another log than the timeline that is followed.
+    public var fork: LSN
+    /// The first position that cannot be read of it.
+    public var through: LSN
+    /// The time of the first commit that only this one has, and of the last; nil if none was found, or could be read.
+    public var firstTime: Date?
+    public var throughTime: Date?
+    public var gaps: [WALGap]
+    /// Whether both were written to at the same time: then the archive cannot tell which of them is production's, and a
+    /// recovery has to be told.
+    public var isRival: Bool
   }
 
   /// Two contents under one name.
@@ -51,8 +69,8 @@ public struct WALCheckReport: Sendable {
   /// How many files were read and digested; nil if only the ends of the log were looked at.
   public var filesRead: Int?
 
-  /// The same as findings: `wal-restorable` and `wal-gap` for each backup, `wal-conflict`, `wal-digest`, `wal-foreign`,
-  /// `wal-read`.
+  /// The same as findings: `wal-restorable`, `wal-gap` and `wal-timeline` for each backup, `wal-conflict`, `wal-digest`,
+  /// `wal-foreign`, `wal-read`.
   public var findings: [Finding] {
     var findings: [Finding] = []
     for backup in backups {
@@ -78,6 +96,7 @@ public struct WALCheckReport: Sendable {
             "wal-gap", .failure, subject: backup.id, evidence: "\(gap)",
             advice: "find the segments on the server or another tier, and push them; else take a new base backup"))
       }
+      findings += backup.others.map { $0.finding(of: backup) }
     }
     for conflict in conflicts {
       findings.append(
@@ -103,5 +122,27 @@ public struct WALCheckReport: Sendable {
         Finding("wal-read", .passed, subject: systemIdentifier, evidence: "\(filesRead) files were read and digested"))
     }
     return findings
+  }
+}
+
+extension WALCheckReport.Branch {
+  fileprivate func finding(of backup: WALCheckReport.Backup) -> Finding {
+    var evidence = "from \(fork) on, timeline \(timeline) recovers through \(through)"
+    if let firstTime, let throughTime {
+      evidence += ", with commits from \(Timestamp.format(firstTime)) to \(Timestamp.format(throughTime))"
+    } else {
+      evidence += ", without a commit that could be read"
+    }
+    for gap in gaps { evidence += "; \(gap)" }
+    let followed = backup.timelines.last.map { "timeline \($0)" } ?? "the timeline that is followed"
+    return isRival
+      ? Finding(
+        "wal-timeline", .warning, subject: backup.id,
+        evidence: evidence + "; \(followed) was written to at the same time, or not at all",
+        advice: "find out which one is production's (a copy that was promoted for a test must not archive here), and "
+          + "restore with --timeline \(timeline) if it is this one")
+      : Finding(
+        "wal-timeline", .notice, subject: backup.id, evidence: evidence,
+        advice: "what only this timeline has comes back with --timeline \(timeline)")
   }
 }

@@ -18,6 +18,8 @@ public struct WALScan: Hashable, Sendable {
   public var lastTransaction: Transaction?
   /// The newest time of any commit or abort: a later one in the log may have taken its time earlier.
   public var newestTime: Date?
+  /// The oldest time of any of them.
+  package var oldestTime: Date?
   /// Where the last whole, valid record starts: the last position that a recovery can be told to stop at.
   public var lastRecord: LSN?
   /// What `pg_create_restore_point` has named, in order.

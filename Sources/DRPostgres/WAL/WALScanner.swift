@@ -18,6 +18,8 @@ public struct WALScanner {
   /// A record that started in the segment before, and one that goes on in the next.
   private var carried: WALUnfinishedRecord?
   private(set) var unfinished: WALUnfinishedRecord?
+  /// Transactions that end with a record before this are not taken note of.
+  private var firstNoted = LSN(0)
   /// Where the record before starts, once one was read.
   private var previous: LSN?
 
@@ -28,6 +30,17 @@ public struct WALScanner {
   ///   - name: Which segment this should be. Bytes of another segment hold no valid log at all.
   public static func scan(_ bytes: UnsafeRawBufferPointer, as name: WALSegmentName) -> WALScan {
     scan(bytes, as: name, after: nil).scan
+  }
+
+  /// As above, leaving out the transactions that ended before a position: a segment in which a timeline starts also
+  /// holds what came before.
+  package static func scan(
+    _ bytes: UnsafeRawBufferPointer, as name: WALSegmentName, behind position: LSN
+  ) -> WALScan {
+    var scanner = WALScanner(bytes, name)
+    scanner.firstNoted = position
+    scanner.run(name)
+    return scanner.result
   }
 
   /// As above, for segments that are scanned one after the other: a record that lies across two is seen too.
@@ -147,9 +160,10 @@ public struct WALScanner {
   /// Takes note of what a whole, valid record says; the log reaches to its end.
   private mutating func note(_ record: WALRecordParser, at start: LSN) {
     result.lastRecord = start
-    if let time = record.transactionTime.map({ PostgresTime.date(microseconds: $0) }) {
+    if start >= firstNoted, let time = record.transactionTime.map({ PostgresTime.date(microseconds: $0) }) {
       result.lastTransaction = WALScan.Transaction(time: time, end: result.end)
       result.newestTime = max(result.newestTime ?? time, time)
+      result.oldestTime = min(result.oldestTime ?? time, time)
     }
     if let name = record.restorePoint { result.restorePoints.append(WALScan.RestorePoint(name: name, start: start)) }
   }

@@ -61,6 +61,27 @@ enum WALFixture {
     }
   }
 
+  /// An archive as a folder of plain files, which a server's `cp` can read.
+  static func plainFiles(of archive: WALArchive, in folder: String) async throws -> String {
+    let plain = "\(folder)/plain-\(UUID().uuidString)"
+    mkdir(plain, 0o755)
+    let inventory = try await archive.inventory()
+    let partial = inventory.partials.keys.map { "\($0)" }
+    for name in try await archive.names() + partial {
+      try Data((try await archive.fetch(name)).readableBytesView).write(to: URL(filePath: "\(plain)/\(name)"))
+      chmod("\(plain)/\(name)", 0o644)
+    }
+    return plain
+  }
+
+  /// A moment on a server's clock, between two commits.
+  static func moment(_ server: PostgresSandbox) async throws -> Date {
+    try await Task.sleep(for: .milliseconds(5))
+    let text = try await server.query("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint").single
+    try await Task.sleep(for: .milliseconds(5))
+    return Date(timeIntervalSince1970: try #require(text.flatMap { Double($0) }) / 1_000_000)
+  }
+
   static func position(_ server: PostgresSandbox) async throws -> LSN {
     let text = try await server.query(
       "SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_flush_lsn() END"
