@@ -50,19 +50,18 @@ public struct RepositoryConfiguration: Codable, Sendable {
   ///
   /// - Throws: ``DRError`` with `invalidConfiguration` naming the file and the field.
   public init(file: String) throws {
-    func refuse(_ what: String, _ cause: (any Error)? = nil) -> DRError {
+    func refuse(
+      _ what: String, _ cause: (any Error)? = nil,
+      advice: String = "it is a JSON object with repository, component, recipients, identityFile, plaintext and s3"
+    ) -> DRError {
       DRError(
-        .invalidConfiguration, "the configuration file \(what)",
-        advice: "it is a JSON object with repository, component, recipients, identityFile, plaintext and s3",
-        object: file,
-        cause: cause
-      )
+        .invalidConfiguration, "the configuration file \(what)", advice: advice, object: file, cause: cause)
     }
     let data: Data
     do {
       data = try Data(contentsOf: URL(fileURLWithPath: file))
     } catch {
-      throw refuse("cannot be read", error)
+      throw refuse("cannot be read", error, advice: "see that it is there, who owns it, and its mode")
     }
     let fields: [String: JSONValue]
     do {
@@ -148,8 +147,24 @@ public struct RepositoryConfiguration: Codable, Sendable {
         .invalidConfiguration, "the identity file cannot be read", advice: "see who owns it, and its mode",
         object: identityFile, cause: error)
     }
+    RepositoryConfiguration.warnOfOpenKey(identityFile)
     return Decoding(identities: try AgeIdentity.parseFile(text))
   }
+
+  /// Says on standard error, once, that others on this host can read the key.
+  private static func warnOfOpenKey(_ file: String) {
+    var status = stat()
+    guard stat(file, &status) == 0, status.st_mode & 0o077 != 0 else { return }
+    let isFirst = warned.withLock { known in
+      defer { known.insert(file) }
+      return !known.contains(file)
+    }
+    guard isFirst else { return }
+    FileHandle.standardError.write(
+      Data("warning: others can read the identity file \(file): chmod 600 it, or 640 for the server's group\n".utf8))
+  }
+
+  private static let warned = MutableBox<Set<String>>([])
 
   /// The archive that holds the WAL of a backup's cluster, or nil if the manifest does not name the cluster.
   public func archive(of backup: BackupManifest, in tier: any StorageTier) throws -> WALArchive? {

@@ -70,14 +70,28 @@ struct ProtectedServer {
   ///
   /// - Throws: ``DRError`` with `invalidConfiguration` if the newest backup is of another cluster than the server.
   func refuseOtherSystem() async throws {
-    let catalog = try await Repository(tier: tier).catalog(of: settings.component)
-    guard let last = catalog.latest(for: settings.component), let known = last.systemIdentifier else { return }
-    let found = try await archive(encoding: Encoding()).systemIdentifier
-    guard found != known else { return }
+    guard let other = try await otherSystem(than: try await archive(encoding: Encoding())) else { return }
     throw DRError(
-      .invalidConfiguration, "the server is system \(found), and the last backup \(last.id) is of system \(known)",
+      .invalidConfiguration, other,
       advice:
         "back another cluster up as a component of its own, or say --new-system if it takes the place of the former",
       component: settings.component)
+  }
+
+  /// Says on standard error that the WAL is of another cluster than the newest backup: the two do not go together.
+  func warnOfOtherSystem(_ archive: WALArchive) async throws {
+    guard let other = try await otherSystem(than: archive) else { return }
+    let line =
+      "warning: \(other): this WAL is kept beside that of the former. Protect another cluster as a component of its own; if "
+      + "it takes the place of the former, take its first backup with --new-system\n"
+    FileHandle.standardError.write(Data(line.utf8))
+  }
+
+  private func otherSystem(than archive: WALArchive) async throws -> String? {
+    let catalog = try await Repository(tier: tier).catalog(of: settings.component)
+    guard let last = catalog.latest(for: settings.component), let known = last.systemIdentifier,
+      archive.systemIdentifier != known
+    else { return nil }
+    return "the server is system \(archive.systemIdentifier), and the last backup \(last.id) is of system \(known)"
   }
 }

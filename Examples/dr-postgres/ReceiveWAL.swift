@@ -35,6 +35,7 @@ struct ReceiveWAL: AsyncParsableCommand {
       let protected = try await ProtectedServer(repository, server)
       let archive = try await protected.archive(
         encoding: try protected.settings.encoding(), decoding: try protected.settings.decoding())
+      try await protected.warnOfOtherSystem(archive)
       var options = WALReceiver.Options(slot: slot)
       options.partialInterval = .seconds(partialInterval)
       options.acceptsGap = acceptGap

@@ -136,6 +136,13 @@ struct CheckWALTests {
       try place.configure(fields: encrypted + ", \"identityFile\": \"\(place.folder)/key\"")
       let seeing = try await check()
       #expect(seeing.status == 0 && !seeing.output.contains("and at least "), "\(seeing.output)\(seeing.error)")
+      // With a key that opens nothing it could not look.
+      let other = try await runCommand(ProgramPlace.program, ["keygen", place.folder + "/other"])
+      try #require(other.status == 0, "\(other.error)")
+      try place.configure(fields: encrypted + ", \"identityFile\": \"\(place.folder)/other\"")
+      let blinded = try await check()
+      #expect(blinded.status == 2 && blinded.output.contains("could not verify"), "\(blinded.output)\(blinded.error)")
+      try place.configure(fields: encrypted + ", \"identityFile\": \"\(place.folder)/key\"")
       let all = try await place.run("check-wal", "--read-all")
       #expect(all.status == 0 && all.output.contains("passed wal-read "), "\(all.output)\(all.error)")
     }

@@ -192,7 +192,7 @@ public struct PostgresBaseBackup: BackupSource {
     throw DRError(
       .sourceDamaged, "\(damaged.count) damaged pages in the server's files, the first: \(first)",
       advice:
-        "find the table with pg_filenode_relation, and restore it from an earlier backup; to keep a backup of what is left, allow damaged pages to be recorded",
+        "find the table with pg_filenode_relation, and restore it from an earlier backup; to keep a backup of what is left, allow damaged pages to be recorded (--record-damaged-pages)",
       object: first.path)
   }
 

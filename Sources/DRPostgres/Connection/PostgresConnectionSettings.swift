@@ -1,3 +1,5 @@
+import Foundation
+
 /// Where a PostgreSQL server is, and as whom to reach it.
 ///
 /// What is left nil is libpq's own business: the `PG…` environment variables, the password file (`PGPASSFILE`,
@@ -58,11 +60,13 @@ public struct PostgresConnectionSettings: Sendable, Hashable {
 }
 
 extension PostgresConnectionSettings: CustomStringConvertible, CustomDebugStringConvertible, CustomReflectable {
-  /// User, host, port and database; never the password.
+  /// User, host, port and database, host and port as libpq's environment variables have them where they are not given; never
+  /// the password.
   public var description: String {
     var text = user.map { "\($0)@" } ?? ""
-    text += host ?? "default host"
-    if let port { text += ":\(port)" }
+    let environment = ProcessInfo.processInfo.environment
+    text += host ?? environment["PGHOST"] ?? "default host"
+    if let port = port.map(String.init) ?? environment["PGPORT"] { text += ":\(port)" }
     if let database { text += " database \(database)" }
     return text
   }

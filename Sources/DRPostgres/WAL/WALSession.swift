@@ -147,7 +147,8 @@ struct WALSession {
       throw DRError(
         .changeLogGap,
         "WAL is lost: the server \(server) no longer has it, and neither has the archive, \(gap)",
-        advice: "accept the gap, so that the receiver goes on behind it, and take a new base backup at once. If an "
+        advice:
+          "accept the gap (--accept-gap), so that the receiver goes on behind it, and take a new base backup at once. If an "
           + "archive_command stored this WAL elsewhere, push it into the archive instead",
         object: options.slot, cause: cause)
     }
