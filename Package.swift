@@ -80,7 +80,7 @@ let package = Package(
       name: "DRStorage",
       dependencies: ["DRCore", nioCore, nioPosix, nioHTTP1, nioSSL, httpClient, crypto, logging],
       swiftSettings: settings),
-    .target(name: "DRSandbox", dependencies: ["DRCore", logging, subprocess], swiftSettings: settings),
+    .target(name: "DRSandbox", dependencies: ["DRCore", nioCore, logging, subprocess], swiftSettings: settings),
     .target(
       name: "DRPostgres",
       dependencies: ["DRCore", "DRStorage", "DRSandbox", "CLibPQ", nioCore, logging, metrics, lifecycle],

@@ -36,7 +36,7 @@ struct Backup: AsyncParsableCommand {
   var recordDamagedPages = false
 
   func validate() throws {
-    _ = try usage { (try parsed(), try Cadence(parsing: cadence)) }
+    _ = try usage { (try CompressionArgument.parse(compression), try Cadence(parsing: cadence)) }
     try allow("--workers", workers, 1...64)
     // The protocol's own bounds of MAX_RATE: 32 kB to 1 GB a second.
     if let maxRate, !(32_768...1_073_741_824).contains(maxRate) {
@@ -62,7 +62,7 @@ struct Backup: AsyncParsableCommand {
   private func backUp() async throws -> BackupManifest {
     let protected = try await ProtectedServer(repository, server)
     if !newSystem { try await protected.refuseOtherSystem() }
-    var encoding = try protected.settings.encoding(compression: try parsed())
+    var encoding = try protected.settings.encoding(compression: try CompressionArgument.parse(compression))
     encoding.workers = workers
     var source = PostgresBaseBackup(
       component: protected.settings.component, server: protected.connection, requiredWAL: .included)
@@ -75,21 +75,5 @@ struct Backup: AsyncParsableCommand {
     source.progress = ProgressBar("backup").handler
     return try await Repository(tier: protected.tier).backUp(
       source, cadence: try Cadence(parsing: cadence), encoding: encoding, logger: repository.logger)
-  }
-
-  private func parsed() throws -> Compression {
-    let parts = compression.split(separator: ":")
-    let level = parts.count == 2 ? Int(parts[1]) : nil
-    switch (parts.first, parts.count) {
-    case ("zstd", 1): return .zstd()
-    case ("gzip", 1): return .gzip()
-    case ("none", 1): return .none
-    case ("zstd", 2): if let level, (1...19).contains(level) { return .zstd(level: level) }
-    case ("gzip", 2): if let level, (1...12).contains(level) { return .gzip(level: level) }
-    default: break
-    }
-    throw DRError(
-      .invalidConfiguration, "'\(compression.prefix(40))' is no compression",
-      advice: "use zstd:1 to zstd:19, gzip:1 to gzip:12, or none")
   }
 }

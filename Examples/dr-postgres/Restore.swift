@@ -57,7 +57,7 @@ struct Restore: AsyncParsableCommand {
   var readWal = false
 
   func validate() throws {
-    _ = try usage { (try target(), try followed(), try mapping()) }
+    _ = try usage { (try target(), try TimelineArgument.parse(timeline), try mapping()) }
     guard !(readWal && (skipWalCheck || restoreCommand != nil)) else {
       throw ValidationError(
         "--read-wal reads the repository's WAL: give it without --skip-wal-check and --restore-command")
@@ -80,14 +80,15 @@ struct Restore: AsyncParsableCommand {
     let repository = Repository(tier: try await settings.tier(creating: false))
     let destination = try destination(settings)
     let target = try target()
-    let timeline = try followed()
+    let timeline = try TimelineArgument.parse(timeline)
     let manifest =
       if let backup {
         try await repository.catalog(of: settings.component).backup(id: backup, of: settings.component)
       } else {
         try await settings.backup(in: repository, for: target, following: timeline)
       }
-    let recovery = RecoverySettings(restoreCommand: fetchCommand(manifest), timeline: timeline)
+    let recovery = RecoverySettings(
+      restoreCommand: restoreCommand ?? FetchCommand.make(config: self.repository.config), timeline: timeline)
     // WAL that another command gets from elsewhere is not ours to look at.
     let archive =
       skipWalCheck || restoreCommand != nil ? nil : try settings.archive(of: manifest, in: repository.tier)
@@ -131,24 +132,7 @@ struct Restore: AsyncParsableCommand {
   }
 
   private func target() throws -> RecoveryTarget {
-    if let targetLsn, LSN(targetLsn) == nil {
-      throw DRError(.invalidConfiguration, "'\(targetLsn.prefix(40))' is no LSN", advice: "write it as 0/3000148")
-    }
-    return try RecoveryTarget(immediate: immediate, time: targetTime, position: targetLsn, name: targetName)
-  }
-
-  private func followed() throws -> RecoverySettings.Timeline? {
-    switch timeline {
-    case nil: return nil
-    case "latest": return .latest
-    case "current": return .current
-    case .some(let text):
-      guard let id = UInt32(text), id > 0 else {
-        throw DRError(
-          .invalidConfiguration, "'\(text.prefix(20))' is no timeline", advice: "latest, current, or a number")
-      }
-      return .id(id)
-    }
+    try PostgresTarget.parse(time: targetTime, lsn: targetLsn, name: targetName, immediate: immediate)
   }
 
   private func mapping() throws -> [String: String] {
@@ -161,19 +145,5 @@ struct Restore: AsyncParsableCommand {
       mapping[String(parts[0])] = String(parts[1])
     }
     return mapping
-  }
-
-  /// A backup that holds its own WAL and has no archive beside it needs no command.
-  private func fetchCommand(_ manifest: BackupManifest) -> String {
-    if let restoreCommand { return restoreCommand }
-    let this =
-      (try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")) ?? CommandLine.arguments[0]
-    let program = (this as NSString).deletingLastPathComponent + "/dr-wal"
-    return "\(shell(program)) fetch --config \(shell(URL(fileURLWithPath: repository.config).path)) %f %p"
-  }
-
-  /// One word for the shell, in which the server replaces nothing.
-  private func shell(_ path: String) -> String {
-    "'" + path.replacing("'", with: "'\\''").replacing("%", with: "%%") + "'"
   }
 }

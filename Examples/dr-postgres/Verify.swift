@@ -16,6 +16,9 @@ struct Verify: AsyncParsableCommand {
   @Argument(help: "The backup; the newest unless said.")
   var backup: String?
 
+  @Flag(help: "A logical dump.")
+  var dumps = false
+
   @Option(help: "metadata: everything is there with its size. data: every byte is read and digested.")
   var level = "data"
 
@@ -26,10 +29,10 @@ struct Verify: AsyncParsableCommand {
       }
       let settings = try repository.settings()
       let repository = Repository(tier: try await settings.tier(creating: false))
-      let catalog = try await repository.catalog(of: settings.component)
+      let component = dumps ? try settings.component.dumps : settings.component
+      let catalog = try await repository.catalog(of: component)
       let manifest =
-        try backup.map { try catalog.backup(id: $0, of: settings.component) }
-        ?? catalog.backup(of: settings.component, for: .latest)
+        try backup.map { try catalog.backup(id: $0, of: component) } ?? catalog.backup(of: component, for: .latest)
       let report = await VerificationReport.run(
         manifest.id,
         BackupVerifier(
@@ -57,6 +60,7 @@ struct Verify: AsyncParsableCommand {
         "page-checksum", .warning, subject: manifest.id, evidence: "the server's file was damaged already: \($0)",
         advice: "restore what lies there from an earlier backup")
     }
+    guard manifest.method == .basebackup else { return findings }
     findings.append(
       Finding(
         "wal-restorable", .notice, subject: manifest.id,

@@ -63,7 +63,7 @@ package struct ProbedDatabase: Sendable {
 
 extension PostgresConnectionSettings {
   /// A connection string for the argument list of a program: everything but secrets.
-  var conninfoForPrograms: String {
+  package var conninfoForPrograms: String {
     let secrets: Set = ["password", "sslpassword", "client_encoding"]
     return parameters(replication: false).filter { !secrets.contains($0.keyword) }.map { keyword, value in
       let quoted = value.replacing("\\", with: "\\\\").replacing("'", with: "\\'")

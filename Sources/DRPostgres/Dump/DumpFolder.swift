@@ -1,0 +1,99 @@
+import DRCore
+import Foundation
+import NIOCore
+
+/// A temporary folder that holds a dump in the directory format; gone when its work has ended.
+struct DumpFolder: Sendable {
+  let path: String
+
+  static func with<Result: Sendable>(_ body: @Sendable (DumpFolder) async throws -> Result) async throws -> Result {
+    let home = FileManager.default.temporaryDirectory.appending(path: "dr-dump-\(UUID().uuidString)").path
+    try FileManager.default.createDirectory(
+      atPath: home, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
+    defer { try? FileManager.default.removeItem(atPath: home) }
+    return try await body(DumpFolder(path: home + "/dump"))
+  }
+
+  /// Its files as a tar.
+  func tar() throws -> ByteStream {
+    let names = try FileManager.default.contentsOfDirectory(atPath: path).sorted()
+    let executor = BlockingExecutor(label: "postgres.dump.tar")
+    let state = MutableBox(DumpTar(folder: path, names: names[...]))
+    return ByteStream { try await executor.run { try state.withLock { try $0.next() } } }
+  }
+
+  /// Writes a stream as the one file that it is.
+  func spool(_ content: ByteStream) async throws {
+    let executor = BlockingExecutor(label: "postgres.dump.spool")
+    let descriptor = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o600)
+    guard descriptor >= 0 else { throw FileError.make("create", path) }
+    let file = FileHandle(fileDescriptor: descriptor, closeOnDealloc: true)
+    for try await buffer in content {
+      try await executor.run { [path] in
+        do {
+          try file.write(contentsOf: Data(buffer.readableBytesView))
+        } catch {
+          throw FileError.make("write", path)
+        }
+      }
+    }
+  }
+
+  /// Writes the files of a tar into it: plain names only.
+  func extract(_ content: ByteStream, object: String) async throws {
+    try FileManager.default.createDirectory(
+      atPath: path, withIntermediateDirectories: false, attributes: [.posixPermissions: 0o700])
+    let executor = BlockingExecutor(label: "postgres.dump.tar")
+    let writer = try await executor.run { [path] in
+      try FolderWriter(root: path, owner: nil, object: object, link: { _ in nil })
+    }
+    for try await buffer in content { try await executor.run { try writer.write(buffer) } }
+    try await executor.run { try writer.finish() }
+  }
+}
+
+/// Reads the files of a folder one after the other, as the bytes of a tar.
+private struct DumpTar: Sendable {
+  let folder: String
+  var names: ArraySlice<String>
+  private var current: (file: FileHandle, left: Int64, padding: Int)?
+  private var isAtEnd = false
+
+  init(folder: String, names: ArraySlice<String>) {
+    self.folder = folder
+    self.names = names
+  }
+
+  mutating func next() throws -> ByteBuffer? {
+    var buffer = ByteBuffer()
+    if var open = current {
+      let part = try open.file.read(upToCount: Int(min(open.left, 1 << 20))) ?? Data()
+      guard open.left == 0 || !part.isEmpty else {
+        throw DRError(.truncatedData, "a file of the dump became shorter while it was read", object: folder)
+      }
+      buffer.writeBytes(part)
+      open.left -= Int64(part.count)
+      current = open
+      if open.left == 0 {
+        buffer.writeRepeatingByte(0, count: open.padding)
+        current = nil
+      }
+      return buffer
+    }
+    guard let name = names.popFirst() else {
+      guard !isAtEnd else { return nil }
+      isAtEnd = true
+      return ByteBuffer(repeating: 0, count: TarWriter.trailerSize)
+    }
+    let path = "\(folder)/\(name)"
+    guard let file = FileHandle(forReadingAtPath: path) else {
+      throw DRError(.truncatedData, "a file of the dump cannot be read", object: path)
+    }
+    let size = Int64(try file.seekToEnd())
+    try file.seek(toOffset: 0)
+    TarWriter.write(
+      TarMember(kind: .file, rawPath: Array(name.utf8), size: size, mode: 0o600, modified: 0), into: &buffer)
+    if size > 0 { current = (file, size, TarWriter.padding(size)) }
+    return buffer
+  }
+}
