@@ -33,18 +33,23 @@ package struct ChangeAssembler: Sendable {
   private var second: Int64 = -1
   private var lastArrival: Int64 = 0
   private var catchesUp: Bool
+  private var beginsAnew: Bool
   /// The offset through which everything is in a batch.
   package private(set) var end: Int64
 
   /// - Parameters:
   ///   - size: Raw bytes after which a segment is full.
   ///   - catchesUp: Whether something may have happened before, without a connection.
-  package init(at position: ReplicationPosition, database: Int = 0, size: Int, catchesUp: Bool = false) {
+  ///   - beginsAnew: Whether it follows a snapshot and nothing else.
+  package init(
+    at position: ReplicationPosition, database: Int = 0, size: Int, catchesUp: Bool = false, beginsAnew: Bool = false
+  ) {
     self.size = size
     history = position.history
     (self.database, batchDatabase) = (database, database)
     (segmentStart, end) = (position.offset, position.offset)
     self.catchesUp = catchesUp
+    self.beginsAnew = beginsAnew
   }
 
   package var position: ReplicationPosition { ReplicationPosition(history: history, offset: end) }
@@ -111,6 +116,7 @@ package struct ChangeAssembler: Sendable {
     segment = ByteBuffer()
     segmentStart = end
     second = -1
+    if piece != nil { beginsAnew = false }
     return piece
   }
 
@@ -127,7 +133,7 @@ package struct ChangeAssembler: Sendable {
 
   private mutating func note(count: Int) {
     if segment.readableBytes == 0 {
-      segment.writeString(ChangeSegmentFormat.header(position))
+      segment.writeString(ChangeSegmentFormat.header(position, beginsAnew: beginsAnew))
     }
     if lastArrival / 1000 != second {
       second = lastArrival / 1000

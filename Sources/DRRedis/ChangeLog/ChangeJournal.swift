@@ -56,16 +56,17 @@ final class ChangeJournal: Sendable {
     }
   }
 
-  /// The line that a position ends; a new one if there is none.
-  func line(of position: ReplicationPosition) async throws -> String {
-    if let line = state.withLock({ $0.line }) { return line }
-    return try await archive.lines().first { $0.end == position }?.id ?? position.history
+  /// The line that a position ends; a new one if there is none, which begins anew.
+  func line(of position: ReplicationPosition) async throws -> (id: String, beginsAnew: Bool) {
+    if let line = state.withLock({ $0.line }) { return (line, false) }
+    let ended = try await archive.lines().first { $0.end == position }?.id
+    return (ended ?? position.history, ended == nil)
   }
 
   /// A new line begins where a snapshot was taken.
   func begin(at position: ReplicationPosition) throws {
     state.withLock { state in
-      state.assembler = ChangeAssembler(at: position, size: options.segmentSize)
+      state.assembler = ChangeAssembler(at: position, size: options.segmentSize, beginsAnew: true)
       state.line = position.history
       state.durable = position
       state.durableMoment = Date()
@@ -74,11 +75,12 @@ final class ChangeJournal: Sendable {
   }
 
   /// The stream goes on at a position, which is where the assembler is, or where the log ended before this process.
-  func resume(at position: ReplicationPosition, line: String) throws {
+  func resume(at position: ReplicationPosition, line: (id: String, beginsAnew: Bool)) throws {
     guard self.position != nil else {
       state.withLock { state in
-        state.assembler = ChangeAssembler(at: position, size: options.segmentSize, catchesUp: true)
-        state.line = line
+        state.assembler = ChangeAssembler(
+          at: position, size: options.segmentSize, catchesUp: true, beginsAnew: line.beginsAnew)
+        state.line = line.id
         state.durable = position
         state.durableMoment = nil
       }

@@ -19,17 +19,24 @@ package struct ChangeBatch: Hashable, Sendable {
 
 /// How a segment of the change log is written: an append-only file of Redis, with the server's own bytes between notes.
 ///
-///     #DR1 history=<40 hex> offset=<bytes before>\r\n                          once, first
+///     #DR1 history=<40 hex> offset=<bytes before>[ first]\r\n                  once, first
 ///     #TS:<seconds since 1970>\r\n                                             when the second changes
 ///     #DR offset=<bytes before> at=<ms> database=<n> bytes=<count>[ late]\r\n  before each batch
 ///     *3\r\n$3\r\nSET\r\n…                                                     the batch, byte for byte
 ///
 /// Redis skips lines that begin with `#` in an append-only file, and `redis-check-aof --truncate-to-timestamp` knows
 /// `#TS:`. So `zstd -d` gives what both take, and what is between the notes is what a replica has to receive, to the byte.
-/// `late` marks the first batch after a time without a connection.
+/// `late` marks the first batch after a time without a connection, `first` a segment with which the log was begun anew, at a
+/// snapshot: what is missing before it was never received.
 package enum ChangeSegmentFormat {
-  static func header(_ position: ReplicationPosition) -> String {
-    "#DR1 history=\(position.history) offset=\(position.offset)\r\n"
+  static func header(_ position: ReplicationPosition, beginsAnew: Bool) -> String {
+    "#DR1 history=\(position.history) offset=\(position.offset)\(beginsAnew ? " first" : "")\r\n"
+  }
+
+  /// Whether the log was begun anew with this segment.
+  package static func beginsAnew(_ segment: ByteBuffer) -> Bool {
+    var rest = segment
+    return takeLine(&rest)?.split(separator: " ").last == "first"
   }
 
   static func second(_ milliseconds: Int64) -> String { "#TS:\(milliseconds / 1000)\r\n" }

@@ -142,9 +142,9 @@ public struct RedisChangeLog: ChangeSource, Service {
           let server = try await sentinel?.master(server, logger: logger) ?? server
           if !hasLooked {
             try await ServerFacts.refuseClusterNode(
-              server, advice: "a change log of a cluster does not exist: take RedisClusterSnapshot as often as needed",
+              server, advice: "a cluster has no change log: take dr-redis backup --cluster as often as needed",
               logger: logger)
-            resuming = try await startingPoint(logger)
+            resuming = try await startingPoint(server, logger)
             hasLooked = true
           }
           try await connect(server, journal, resuming: journal.position ?? resuming, logger)
@@ -162,17 +162,23 @@ public struct RedisChangeLog: ChangeSource, Service {
     try await cancelWhenGracefulShutdown { try await follow(logger: logger, onDurable: onDurable) }
   }
 
-  /// Where to ask the server to go on: the end of the newest line of the log, or the newest snapshot if that is later and
-  /// of another history.
-  private func startingPoint(_ logger: Logger) async throws -> ReplicationPosition? {
-    let newest = try await archive.lines().filter { $0.end != nil }
-      .max { ($0.modified ?? .distantPast) < ($1.modified ?? .distantPast) }
+  /// Where to ask the server to go on: where the log ends, or at a snapshot.
+  ///
+  /// What else is in the repository may be of another server, or of one that this was before: the server says which of it
+  /// it can continue.
+  private func startingPoint(_ server: RedisConnectionSettings, _ logger: Logger) async throws -> ReplicationPosition? {
     let repository = Repository(tier: archive.tier, layout: archive.layout)
-    let snapshot = try await repository.catalog(of: component).latest(for: component)
-    let start = snapshot.flatMap { ReplicationPosition($0.recoveryPoint) }
-    guard let line = newest, let end = line.end else { return start }
-    guard let snapshot, let start, start.history != end.history, snapshot.ended > line.modified ?? .distantPast else {
-      return end
+    let point = ChangeStartingPoint(
+      lines: try await archive.lines(), backups: try await repository.catalog(of: component).backups)
+    let answer = try await RedisConnection.withConnection(server, logger: logger) {
+      try await $0.send(["INFO", "replication"])
+    }
+    let (start, gapAfter) = point.choose(RedisInfo.readable(answer))
+    if let start, let gapAfter {
+      // The server cannot go on where the log ends, but it can at a snapshot that was taken since.
+      logger.error(
+        "the Redis change log has a gap", metadata: ["redis.gap.after": "\(gapAfter)", "redis.gap.until": "\(start)"])
+      await onEvent(.gap(after: gapAfter.recoveryPoint(at: Date()), until: start.recoveryPoint(at: Date())))
     }
     return start
   }

@@ -81,15 +81,30 @@ public struct RedisLogArchive: Sendable {
     }
   }
 
-  private func readStored(_ segment: ChangeSegment, line: String) async throws -> [ChangeBatch] {
-    let store = try store(line)
-    let raw =
-      if segment.isPartial {
-        try await store.getPartial(segment.name, decoding: decoding)
-      } else {
-        try await store.get(segment.name, decoding: decoding)
+  /// Whether the log was begun anew with this segment, at a snapshot.
+  ///
+  /// - Throws: As ``read(_:line:)``.
+  func beginsAnew(_ segment: ChangeSegment, line: String) async throws -> Bool {
+    do {
+      return ChangeSegmentFormat.beginsAnew(try await raw(segment, line: line))
+    } catch let error as DRError where error.code == .objectNotFound && segment.isPartial {
+      // Superseded since it was listed.
+      guard let longer = try await self.line(line).segments.first(where: { $0.start == segment.start }) else {
+        throw error
       }
-    let batches = try ChangeSegmentFormat.read(raw, object: segment.name)
+      return ChangeSegmentFormat.beginsAnew(try await raw(longer, line: line))
+    }
+  }
+
+  private func raw(_ segment: ChangeSegment, line: String) async throws -> ByteBuffer {
+    let store = try store(line)
+    return segment.isPartial
+      ? try await store.getPartial(segment.name, decoding: decoding)
+      : try await store.get(segment.name, decoding: decoding)
+  }
+
+  private func readStored(_ segment: ChangeSegment, line: String) async throws -> [ChangeBatch] {
+    let batches = try ChangeSegmentFormat.read(try await raw(segment, line: line), object: segment.name)
     guard batches.first?.start == segment.start, batches.last?.end == segment.end else { throw wrong(segment.name) }
     return batches
   }

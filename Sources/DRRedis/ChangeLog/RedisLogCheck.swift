@@ -20,13 +20,9 @@ public struct RedisLogCheck: Verifier {
     let lines = try await archive.lines()
     var findings: [Finding] = []
     for line in lines {
-      let stretches = line.stretches
-      for (before, after) in zip(stretches, stretches.dropFirst()) {
-        findings.append(
-          Finding(
-            "change-log-gap", .warning, subject: line.id,
-            evidence: "nothing between offset \(before.upperBound) and \(after.lowerBound)",
-            advice: "nothing in between can be restored; a snapshot behind it is needed for what follows"))
+      for stretch in line.stretches.dropLast() {
+        guard let hole = line.hole(after: stretch.upperBound) else { continue }
+        findings.append(try await finding(hole))
       }
       guard readsAll else { continue }
       var damaged = 0
@@ -48,6 +44,13 @@ public struct RedisLogCheck: Verifier {
     }
     for backup in backups where backup.component == archive.component {
       let reach = RedisLogArchive.reach(of: backup, in: lines)
+      if reach == nil, let hole = try await archive.lostFirst(behind: backup, in: lines) {
+        findings.append(
+          Finding(
+            "change-log-reach", .failure, subject: backup.id,
+            evidence: "the first changes behind it are missing: \(hole.description)", advice: Self.repair))
+        continue
+      }
       findings.append(
         Finding(
           "change-log-reach", reach == nil ? .notice : .passed, subject: backup.id,
@@ -57,6 +60,21 @@ public struct RedisLogCheck: Verifier {
     }
     return findings
   }
+
+  private static let repair =
+    "take the missing segments from another tier; take a backup now, for the log goes on from that one"
+
+  private func finding(_ hole: ChangeHole) async throws -> Finding {
+    let evidence = "nothing between offset \(hole.start) and \(hole.end) of history \(hole.behind.history)"
+    guard try await archive.isLoss(hole) else {
+      return Finding(
+        "change-log-gap", .warning, subject: hole.line, evidence: evidence + ": the receiver was away for too long",
+        advice: "nothing in between can be restored; a snapshot behind it is needed for what follows")
+    }
+    return Finding(
+      "change-log-gap", .failure, subject: hole.line, evidence: evidence + ": segments that were stored are missing",
+      advice: Self.repair)
+  }
 }
 
 extension RedisLogArchive {
@@ -65,6 +83,17 @@ extension RedisLogArchive {
   /// - Throws: As the tier's `list`.
   public func reach(of backup: BackupManifest) async throws -> Int64? {
     RedisLogArchive.reach(of: backup, in: try await lines())
+  }
+
+  /// What is missing of the log right behind a backup from which no chain goes on; nil if there is no log of its history
+  /// behind it, or if that begins with a snapshot of its own.
+  func lostFirst(behind backup: BackupManifest, in lines: [ChangeLine]) async throws -> ChangeHole? {
+    guard let start = ReplicationPosition(backup.recoveryPoint) else { return nil }
+    for hole in lines.compactMap({ $0.hole(behind: start) }).sorted(by: { $0.end < $1.end })
+    where try await isLoss(hole) {
+      return hole
+    }
+    return nil
   }
 
   static func reach(of backup: BackupManifest, in lines: [ChangeLine]) -> Int64? {

@@ -53,23 +53,34 @@ package struct RedisReplay: Sendable {
       if case .time(let time) = wanted, time == moment { return nil }
       throw unreachable("the target lies after the backup, and there is no change log", "name the change log")
     }
-    var found: (line: String, chain: [ChangeSegment])?
-    for line in try await archive.lines() {
+    var found: (line: ChangeLine, chain: [ChangeSegment])?
+    let lines = try await archive.lines()
+    for line in lines {
       guard let chain = line.chain(from: start) else { continue }
-      if chain.last?.end ?? start.offset > found?.chain.last?.end ?? -1 { found = (line.id, chain) }
+      if chain.last?.end ?? start.offset > found?.chain.last?.end ?? -1 { found = (line, chain) }
     }
     guard let found else {
+      if let hole = try await archive.lostFirst(behind: manifest, in: lines) {
+        throw unreachable(
+          "the first changes behind backup \(manifest.id) are missing in the change log, \(hole.description): nothing was touched",
+          "--immediate restores the backup alone, as of \(Timestamp.format(moment)); for what is behind the hole choose a newer "
+            + "backup, or take the missing segments from another tier")
+      }
       if case .latest = wanted { return nil }
       throw unreachable(
         "the change log has nothing at \(start)", "choose another backup, or see whether the change log runs")
     }
+    var lost: ChangeHole?
+    if let hole = found.line.hole(after: found.chain.last?.end ?? start.offset), try await archive.isLoss(hole) {
+      lost = hole
+    }
     return try await scan(
-      archive, found.line, found.chain, start, moment, wanted, unreachable: unreachable)
+      archive, found.line.id, found.chain, lost: lost, start, moment, wanted, unreachable: unreachable)
   }
 
   private static func scan(
-    _ archive: RedisLogArchive, _ line: String, _ chain: [ChangeSegment], _ start: ReplicationPosition, _ moment: Date,
-    _ wanted: Target, unreachable: (String, String) -> DRError
+    _ archive: RedisLogArchive, _ line: String, _ chain: [ChangeSegment], lost: ChangeHole?,
+    _ start: ReplicationPosition, _ moment: Date, _ wanted: Target, unreachable: (String, String) -> DRError
   ) async throws -> RedisReplay {
     var end = start
     var moment = moment
@@ -106,16 +117,22 @@ package struct RedisReplay: Sendable {
         }
       }
     }
-    switch wanted {
-    case .time(let time) where !isReached && moment < time:
+    let isShort =
+      switch wanted {
+      case .latest: lost != nil
+      case .time(let time): !isReached && moment < time
+      case .offset(let offset, _): !isReached && end.offset < offset
+      case .immediate: false
+      }
+    if isShort {
+      let reached = "the change log reaches to offset \(end.offset), \(Timestamp.format(moment))"
+      guard let lost else {
+        throw unreachable(reached, "choose an earlier target, or the latest; see whether the change log runs")
+      }
       throw unreachable(
-        "the change log reaches to \(Timestamp.format(moment)), offset \(end.offset)",
-        "choose an earlier target, or the latest; see whether the change log runs")
-    case .offset(let offset, _) where !isReached && end.offset < offset:
-      throw unreachable(
-        "the change log reaches to offset \(end.offset)",
-        "choose an earlier target, or the latest; see whether the change log runs")
-    default: break
+        "\(reached): then segments are missing, \(lost.description), with more behind them: nothing was touched",
+        "with this backup ask for --target-offset \(end.offset), or --target-time '\(Timestamp.format(moment))'; for what is "
+          + "behind the hole choose a newer backup, or take the missing segments from another tier")
     }
     return RedisReplay(
       start: start, end: end, moment: moment, commands: commands, archive: archive, line: line, chain: used)
