@@ -9,7 +9,7 @@ import Foundation
 /// - Parameter outcome: What is so once a signal has ended the work, in a few words: one line on standard error.
 /// - Throws: What the work throws; once a signal has ended it, an `ExitCode` of 128 and the signal, as a shell has it.
 public func endingInGoodOrder<Result: Sendable>(
-  saying outcome: String, _ work: @escaping @Sendable () async throws -> Result
+  saying outcome: @autoclosure () -> String, _ work: @escaping @Sendable () async throws -> Result
 ) async throws -> Result {
   let received = MutableBox<Int32?>(nil)
   let running = Task { try await work() }
@@ -33,7 +33,7 @@ public func endingInGoodOrder<Result: Sendable>(
   } catch {
     guard let number = received.value else { throw error }
     let name = number == SIGINT ? "SIGINT" : "SIGTERM"
-    FileHandle.standardError.write(Data("ended by \(name): \(outcome)\n".utf8))
+    FileHandle.standardError.write(Data("ended by \(name): \(outcome())\n".utf8))
     throw ExitCode(128 + number)
   }
 }

@@ -16,7 +16,7 @@ struct PostgresCommand: AsyncParsableCommand, BackupProgram {
     discussion: ProgramExit.codes(wrong: "not verified"),
     subcommands: [
       InitializeRepository<PostgresCommand>.self, Backup.self, ReceiveWAL.self, List.self, Verify.self, CheckWAL.self,
-      Restore.self, RestoreTable.self, Dump.self, RestoreDump.self, Clean.self, Keygen.self,
+      Restore.self, RestoreTable.self, Dump.self, RestoreDump.self, Clean<PostgresCommand>.self, Keygen.self,
     ])
 }
 

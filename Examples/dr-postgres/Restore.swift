@@ -104,13 +104,7 @@ struct Restore: AsyncParsableCommand {
 
   /// An unset variable of a script is no destination, and neither is what the restore reads from.
   private func destination(_ settings: RepositoryConfiguration) throws -> String {
-    func refuse(_ what: String) -> DRError {
-      DRError(
-        .destinationInUse, "the destination \(what): nothing was touched", advice: "restore into a folder of its own",
-        object: to)
-    }
-    guard !to.isEmpty else { throw refuse("is empty") }
-    let folder = URL(fileURLWithPath: to).resolvingSymlinksInPath().path
+    try settings.refuseDestination(to, config: repository.config)
     if !TierPlace.isBucket(settings.repository) {
       // Of what lies in one, the library takes care.
       let repository = URL(fileURLWithPath: settings.repository).resolvingSymlinksInPath().path
@@ -122,11 +116,6 @@ struct Restore: AsyncParsableCommand {
             advice: "map it to a folder of its own", object: place)
         }
       }
-    }
-    let needed = [settings.repository, settings.identityFile, repository.config].compactMap { $0 }
-      .filter { !TierPlace.isBucket($0) }.map { URL(fileURLWithPath: $0).resolvingSymlinksInPath().path }
-    for path in needed where path == folder || path.hasPrefix(folder + "/") {
-      throw refuse("holds \(path), which the restore needs")
     }
     return URL(fileURLWithPath: to).path
   }

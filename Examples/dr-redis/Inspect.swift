@@ -73,6 +73,8 @@ struct Inspect: AsyncParsableCommand {
     if summary.functions > 0 { print("\(summary.functions) function libraries") }
     if !summary.moduleNames.isEmpty { print("needs modules: \(summary.moduleNames.joined(separator: ", "))") }
     if summary.uncheckedValues > 0 { print("\(summary.uncheckedValues) values were too long to be looked into") }
-    for key in summary.largestKeys { print("  \(Format.bytes(key.bytes))  \(key.type)  \(key.name)") }
+    for key in summary.largestKeys {
+      print("  \(Format.bytes(key.bytes))  \(key.type)  database \(key.database)  \(key.name)")
+    }
   }
 }

@@ -52,7 +52,12 @@ struct Receive: AsyncParsableCommand {
 
   @Sendable private static func say(_ event: RedisChangeLog.Event) {
     switch event {
-    case .gap(let after, let until): print("GAP: nothing between offset \(after.position) and \(until.position)")
+    case .gap(let after, let until):
+      let histories =
+        after.history == until.history
+        ? "of history \(after.history ?? "unknown")"
+        : "of history \(until.history ?? "unknown"); the former was \(after.history ?? "unknown")"
+      print("GAP: nothing between offset \(after.position) and \(until.position) \(histories)")
     case .snapshot(let manifest): print("\(manifest.id) committed at offset \(manifest.recoveryPoint.position)")
     case .resumed(let point): print("goes on after offset \(point.position)")
     }

@@ -17,7 +17,7 @@ struct RedisCommand: AsyncParsableCommand, BackupProgram {
     subcommands: [
       InitializeRepository<RedisCommand>.self, Backup.self, Receive.self, Restore.self, RestoreFile.self,
       RestoreKeys.self,
-      Inspect.self, Check.self, List.self, RewriteAppendOnlyFile.self,
+      Inspect.self, Check.self, List.self, Clean<RedisCommand>.self, RewriteAppendOnlyFile.self,
     ])
 }
 

@@ -31,45 +31,71 @@ struct Restore: AsyncParsableCommand {
   @Option(help: "The address of this host to listen on.")
   var address = "127.0.0.1"
 
+  @Option(parsing: .unconditional, help: "Seconds that loading may take, and writing the data to the server's disk.")
+  var loadLimit = 3600.0
+
+  @Option(parsing: .unconditional, help: "Seconds that the server may give no sign of life while it is waited for.")
+  var silenceLimit = 60.0
+
+  @Option(
+    parsing: .unconditional,
+    help: "With --replace: seconds that clients' writes may be made to wait while what the server holds is backed up.")
+  var pauseLimit = 60.0
+
   func validate() throws {
     guard online else { throw ValidationError("say how to restore: --online") }
+    try allow("--load-limit", loadLimit, 1...604_800)
+    try allow("--silence-limit", silenceLimit, 1...604_800)
+    try allow("--pause-limit", pauseLimit, 0...86_400)
   }
 
   func run() async throws {
     try await reporting {
-      let settings = try repository.settings()
-      // What is replaced is stored first.
-      if replace { try settings.warnOfPlaintext() }
-      let tier = try await settings.tier(creating: false)
-      let repository = Repository(tier: tier)
-      let target = try targets.target()
-      let manifest = try await settings.redisBackup(backup, in: repository, for: target)
-      var restorer = RedisOnlineRestorer(
-        server: try await server.connection(self.repository.logger), archive: try settings.archive(tier))
-      restorer.address = address
-      // Not among the backups of what is restored: it is another server's data, which no restore to the latest, no
-      // retention and no receiver may take for the component's newest.
-      var replaced = settings
-      replaced.repository += "/replaced"
-      if replace {
-        restorer.existingData = .replace(
-          backUpInto: Repository(tier: try await replaced.tier(creating: true)), encoding: try settings.encoding())
-      }
-      restorer.progress = ProgressBar("restore").handler
-      let begin = ContinuousClock.now
-      restorer.onStep = { step in
-        print("\(step.rawValue) after \(Format.duration(begin.duration(to: .now)))")
-        fflush(nil)
-      }
-      let outcome = try await restorer.restore(
-        from: repository.reader(for: manifest, decoding: try settings.decoding()), to: target,
-        logger: self.repository.logger)
-      print(
-        "\(manifest.id) restored into \(restorer.server): \(outcome.items) keys, \(Format.bytes(outcome.bytes)) in "
-          + Format.duration(outcome.duration))
-      for backup in outcome.movedAside {
-        print("kept: what was there, as \(backup) in the repository \(replaced.repository)")
-      }
+      let left = MutableBox("nothing was touched")
+      try await endingInGoodOrder(saying: left.value) { try await restore(interrupted: left) }
+    }
+  }
+
+  /// - Parameter left: Takes what the server is and holds, if it was touched when a signal came.
+  private func restore(interrupted left: MutableBox<String>) async throws {
+    let settings = try repository.settings()
+    // What is replaced is stored first.
+    if replace { try settings.warnOfPlaintext() }
+    let tier = try await settings.tier(creating: false)
+    let repository = Repository(tier: tier)
+    let target = try targets.target()
+    let manifest = try await settings.redisBackup(backup, in: repository, for: target)
+    var restorer = RedisOnlineRestorer(
+      server: try await server.connection(self.repository.logger), archive: try settings.archive(tier))
+    restorer.address = address
+    restorer.loadLimit = .seconds(loadLimit)
+    restorer.silenceLimit = .seconds(silenceLimit)
+    restorer.pauseLimit = .seconds(pauseLimit)
+    restorer.onInterruption = { said in left.withLock { $0 = said } }
+    // Not among the backups of what is restored: it is another server's data, which no restore to the latest, no
+    // retention and no receiver may take for the component's newest.
+    var replaced = settings
+    replaced.repository += "/replaced"
+    if replace {
+      restorer.existingData = .replace(
+        backUpInto: Repository(tier: try await replaced.tier(creating: true)), encoding: try settings.encoding())
+    }
+    restorer.progress = ProgressBar("restore").handler
+    let begin = ContinuousClock.now
+    restorer.onStep = { step in
+      print("\(step.rawValue) after \(Format.duration(begin.duration(to: .now)))")
+      fflush(nil)
+    }
+    let report = try await restorer.restoreServer(
+      from: repository.reader(for: manifest, decoding: try settings.decoding()), to: target,
+      logger: self.repository.logger)
+    print(
+      "\(manifest.id) restored into \(restorer.server), to offset \(report.reached.position), "
+        + "\(Timestamp.format(report.reached.time)): \(report.keys) keys are there"
+        + (report.commands > 0 ? ", after \(report.commands) changes" : "")
+        + "; \(Format.bytes(report.outcome.bytes)) in \(Format.duration(report.outcome.duration))")
+    for backup in report.outcome.movedAside {
+      print("kept: what was there, as \(backup) in the repository \(replaced.repository)")
     }
   }
 }

@@ -44,23 +44,29 @@ struct RestoreFile: AsyncParsableCommand {
 
   func run() async throws {
     try await reporting {
-      let settings = try repository.settings()
-      let tier = try await settings.tier(creating: false)
-      let repository = Repository(tier: tier)
-      let target = try target.target()
-      let manifest = try await settings.redisBackup(backup, in: repository, for: target)
-      var restorer = RedisFileRestorer(layout: try layout(), owner: owner, progress: ProgressBar("restore").handler)
-      restorer.archive = try settings.archive(tier)
-      restorer.shard = shard
-      let report = try await restorer.restoreFiles(
-        from: repository.reader(for: manifest, decoding: try settings.decoding()), to: target,
-        logger: self.repository.logger)
-      print(
-        "\(manifest.id) restored to \(restorer.layout.folder): \(report.summary.keys) keys"
-          + (report.commands > 0 ? ", \(report.commands) changes up to offset \(report.position ?? "?")" : "")
-          + ", \(Format.bytes(report.outcome.bytes)) in \(Format.duration(report.outcome.duration)). Start the server.")
-      for path in report.movedAside { print("kept: \(path)") }
+      try await endingInGoodOrder(saying: "nothing was restored") { try await restore() }
     }
+  }
+
+  private func restore() async throws {
+    let settings = try repository.settings()
+    let tier = try await settings.tier(creating: false)
+    let repository = Repository(tier: tier)
+    let target = try target.target()
+    let manifest = try await settings.redisBackup(backup, in: repository, for: target)
+    let layout = try layout()
+    try settings.refuseDestination(layout.folder, config: self.repository.config)
+    var restorer = RedisFileRestorer(layout: layout, owner: owner, progress: ProgressBar("restore").handler)
+    restorer.archive = try settings.archive(tier)
+    restorer.shard = shard
+    let report = try await restorer.restoreFiles(
+      from: repository.reader(for: manifest, decoding: try settings.decoding()), to: target,
+      logger: self.repository.logger)
+    print(
+      "\(manifest.id) restored to \(restorer.layout.folder): \(report.summary.keys) keys"
+        + (report.commands > 0 ? ", \(report.commands) changes up to offset \(report.position ?? "?")" : "")
+        + ", \(Format.bytes(report.outcome.bytes)) in \(Format.duration(report.outcome.duration)). Start the server.")
+    for path in report.movedAside { print("kept: \(path)") }
   }
 
   private func layout() throws -> RedisDataLayout {

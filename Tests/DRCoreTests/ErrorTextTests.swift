@@ -7,6 +7,20 @@ struct ErrorTextTests {
     var description: String
   }
 
+  @Test("Advice is given once, at the end, the outermost first")
+  func advice() {
+    let inner = DRError(.noSpace, "the disk is full", advice: "free space.")
+    #expect(
+      "\(DRError(.sourceFailed, "the copy failed", cause: inner))"
+        == "[source-failed] the copy failed; caused by: [no-space] the disk is full. What to do: free space.")
+    #expect(
+      "\(DRError(.sourceFailed, "the copy failed", advice: "try again", cause: inner))"
+        == "[source-failed] the copy failed; caused by: [no-space] the disk is full. What to do: try again; free space")
+    #expect(
+      "\(DRError(.sourceFailed, "the copy failed", advice: "free space.", cause: inner))"
+        == "[source-failed] the copy failed; caused by: [no-space] the disk is full. What to do: free space.")
+  }
+
   @Test("The full stop of a text from elsewhere is not doubled")
   func fullStops() {
     let cause = Sentence(description: "The given data was not valid JSON.")

@@ -160,6 +160,9 @@ import Testing
         try await second.waitUntilDurable(server)
         let digest = try await RedisFixture.digest(server)
         try await second.stop().get()
+        let findings = try await RedisLogCheck(archive: archive, backups: first.snapshots + second.snapshots)
+          .verify(logger: RedisFixture.logger).filter { $0.check == "change-log-gap" }
+        #expect(findings.map(\.severity) == [.warning], "\(findings)")
         // Each snapshot with what follows it.
         #expect(try await RedisFixture.restoredDigest(second.snapshots[0], repository, to: .latest) == digest)
         #expect(try await RedisFixture.restoredDigest(first.snapshots[0], repository, to: .latest) == before)

@@ -101,6 +101,8 @@ import Testing
           #expect(found == digest)
         } else {
           #expect(error?.message.contains("before it had taken everything") == true, "\(String(describing: error))")
+          #expect(error?.message.contains("holds what it held before, 1 keys") == true, "\(String(describing: error))")
+          #expect(error?.advice?.contains("free at least") == true)
           #expect(found == before)
         }
       }
@@ -277,7 +279,8 @@ import Testing
         let findings = try await check.verify(logger: RedisFixture.logger)
         let found = findings.contains {
           isMissing
-            ? $0.check == "change-log-gap" && $0.evidence.contains("\(broken.start) and \(broken.end)")
+            ? $0.check == "change-log-gap" && $0.severity == .failure
+              && $0.evidence.contains("\(broken.start) and \(broken.end)")
             : $0.check == "change-log-segment" && $0.severity == .failure && $0.subject == broken.name
         }
         #expect(found, "\(findings)")
@@ -290,7 +293,26 @@ import Testing
         let codes: [DRError.Code] = isMissing ? [.targetUnreachable] : [.corruptData, .malformedData, .truncatedData]
         let code = try #require(error).code
         #expect(codes.contains(code), "\(String(describing: error))")
-        if isMissing { #expect(error?.message.contains("reaches to offset \(broken.start)") == true) }
+        guard isMissing else { return }
+        #expect(error?.message.contains("reaches to offset \(broken.start)") == true)
+        #expect(error?.message.contains("offset \(broken.start) to \(broken.end) of history \(broken.history)") == true)
+        // Neither does it end before the hole without a word.
+        try await RedisFixture.withServer { target in
+          let online = RedisOnlineRestorer(server: target.settings, archive: archive)
+          let short = await #expect(throws: DRError.self) {
+            _ = try await online.restore(
+              from: repository.reader(for: snapshot), to: .latest, logger: RedisFixture.logger)
+          }
+          #expect(short?.code == .targetUnreachable && short?.message.contains("nothing was touched") == true)
+          #expect(short?.advice?.contains("--target-offset \(broken.start)") == true, "\(String(describing: short))")
+          let (keys, info) = try await (target.command("DBSIZE").integer, RedisFixture.info(target))
+          #expect(keys == 0 && info["role"] == "master" && info["master_replid2"]?.contains("1") != true)
+          // As far as it says.
+          let report = try await online.restoreServer(
+            from: repository.reader(for: snapshot), to: .position("\(broken.start)"), logger: RedisFixture.logger)
+          let there = try await target.command("DBSIZE").integer
+          #expect(report.keys == there && report.reached.position == "\(broken.start)")
+        }
       }
     }
   }

@@ -67,9 +67,12 @@ struct RedisReplaceTests {
   @Test("A repository is no data folder, and a manifest that cannot be read is a finding")
   func refusals() async throws {
     try await Self.with(backups: 2) { place in
-      for folder in [place.repository, place.repository + "/data"] {
+      for (folder, why) in [
+        (place.repository, "which the restore needs"), (place.folder, "which the restore needs"),
+        (place.repository + "/data", "lies in the repository"), ("", "the destination is empty"),
+      ] {
         let refused = try await place.run("restore-file", "--to", folder, "--append-only", "no")
-        #expect(refused.status == 2 && refused.error.contains("lies in the repository"), "\(refused.error)")
+        #expect(refused.status == 2 && refused.error.contains(why), "\(refused.error)")
       }
       #expect(!FileManager.default.fileExists(atPath: place.repository + "/data"))
       let sound = try await place.run("check", "--repository-only")

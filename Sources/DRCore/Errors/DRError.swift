@@ -40,14 +40,25 @@ public struct DRError: Error, Sendable, CustomStringConvertible {
     self.cause = cause
   }
 
-  /// One paragraph: code, message, object, cause and advice.
+  /// One paragraph: code, message, object, cause, and the advice of this error and of those underneath.
   public var description: String {
+    let all = advices
+    return all.isEmpty ? sentence : sentence.followed(by: "What to do: \(all.joined(separator: "; "))")
+  }
+
+  private var sentence: String {
     var text = "[\(code)] \(message)"
     if let component { text += " (component \(component))" }
     if let object { text += " (object \(object))" }
-    if let cause { text = text.withoutFullStop + "; caused by: \(DRError.text(of: cause))" }
-    if let advice { text = text.followed(by: "What to do: \(advice)") }
-    return text
+    guard let cause else { return text }
+    return text.withoutFullStop + "; caused by: \((cause as? DRError)?.sentence ?? DRError.text(of: cause))"
+  }
+
+  /// The outermost first, each once.
+  private var advices: [String] {
+    let below = (cause as? DRError)?.advices ?? []
+    guard let advice else { return below }
+    return [advice] + below.filter { $0 != advice }.map(\.withoutFullStop)
   }
 }
 

@@ -160,7 +160,9 @@ final class ChangeJournal: Sendable {
   func storeRest(within limit: Duration) async throws {
     // Not a child task: whoever stores the rest has been cancelled.
     let storing = Task {
-      try await withTimeLimit(limit, "storing the last changes") { [self] in
+      try await withTimeLimit(
+        limit, "storing the last changes", advice: "see why the tier takes no segments"
+      ) { [self] in
         while let piece = try spool.first() {
           try await store(full: piece)
           spool.removeFirst()
@@ -228,13 +230,25 @@ final class ChangeJournal: Sendable {
 
   /// A tier that fails is tried again until the task is cancelled.
   private func retrying(_ work: () async throws -> Void) async throws {
+    var failures = RepeatedError()
     var pause = BackOff(shortest: .milliseconds(100), longest: options.longestPause)
     let passing: Set<DRError.Code> = [.tierUnavailable, .noSpace, .notWritable, .timedOut]
     while true {
       do {
-        return try await work()
+        try await work()
+        if let time = failures.end() {
+          logger.notice("changes are stored again", metadata: ["redis.log.failed_for": "\(time)"])
+        }
+        return
       } catch let error as DRError where passing.contains(error.code) {
-        logger.error("changes cannot be stored; trying again", metadata: ["error": "\(error)"])
+        switch failures.next(error) {
+        case .full: logger.error("changes cannot be stored; trying again", metadata: ["error": "\(error)"])
+        case .short(let since):
+          logger.error(
+            "changes still cannot be stored",
+            metadata: ["since": "\(since.components.seconds) s", "error": "\(error.code)"])
+        case .nothing: break
+        }
         try await Task.sleep(for: pause.next())
       }
     }

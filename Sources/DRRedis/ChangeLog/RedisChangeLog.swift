@@ -135,6 +135,7 @@ public struct RedisChangeLog: ChangeSource, Service {
     var pause = BackOff(shortest: .milliseconds(100), longest: options.longestPause)
     var resuming: ReplicationPosition?
     var hasLooked = false
+    var failures = RepeatedError()
     while true {
       let received = journal.received
       do {
@@ -150,7 +151,16 @@ public struct RedisChangeLog: ChangeSource, Service {
           try await connect(server, journal, resuming: journal.position ?? resuming, logger)
         }
       } catch let error as DRError where !needsPerson(error) {
-        logger.warning("the Redis change log is interrupted; trying again", metadata: ["error": "\(error)"])
+        if journal.received > received { failures = RepeatedError() }
+        switch failures.next(error) {
+        case .full:
+          logger.warning("the Redis change log is interrupted; trying again", metadata: ["error": "\(error)"])
+        case .short(let since):
+          logger.warning(
+            "the Redis change log still does not go on",
+            metadata: ["since": "\(since.components.seconds) s", "error": "\(error.code)"])
+        case .nothing: break
+        }
       }
       if journal.received > received { pause.reset() }
       try await Task.sleep(for: pause.next())

@@ -115,7 +115,9 @@ public struct RedisClusterSnapshot: BackupSource {
     let session = try await ReplicaSession.start(settings, spool: spool, logger: logger)
     do {
       guard case .fullResync(let start) = try await session.next(waiting: settings.timeLimit) else {
-        throw DRError(.timedOut, "\(settings) did not answer PSYNC")
+        throw DRError(
+          .timedOut, "\(settings) did not answer PSYNC within \(settings.timeLimit)",
+          advice: "see whether it is loading or saving")
       }
       var snapshot = RedisSnapshot(component: component, server: settings)
       snapshot.saveLimit = saveLimit

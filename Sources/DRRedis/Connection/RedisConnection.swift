@@ -25,7 +25,10 @@ package actor RedisConnection {
     let password = try settings.password?.read()
     let connection = RedisConnection(try await RedisLink.connect(to: settings), settings)
     do {
-      try await withTimeLimit(settings.connectTimeout, "signing on at \(settings)") {
+      try await withTimeLimit(
+        settings.connectTimeout, "signing on at \(settings)",
+        advice: "see whether the server is stopped, or blocked by a slow command or a script"
+      ) {
         try await connection.signOn(password: password, version: version)
       }
     } catch {

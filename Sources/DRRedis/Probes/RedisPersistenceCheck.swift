@@ -138,7 +138,9 @@ public enum RedisMaintenance {
       // One that runs already began before what was just written: another one follows it.
       let answer = try await connection.send(["BGREWRITEAOF"])
       if case .error(let error) = answer, !error.message.contains("in progress") {
-        throw DRError(.sourceFailed, "the rewrite of the append-only file was refused", cause: error)
+        throw DRError(
+          .sourceFailed, "the rewrite of the append-only file was refused",
+          advice: error.kind == "NOPERM" ? "give this user +bgrewriteaof" : "see the server's log", cause: error)
       }
       let deadline = ContinuousClock.now + limit
       while true {
@@ -151,7 +153,9 @@ public enum RedisMaintenance {
           return
         }
         guard ContinuousClock.now < deadline else {
-          throw DRError(.timedOut, "the rewrite of the append-only file took longer than \(limit)")
+          throw DRError(
+            .timedOut, "the rewrite of the append-only file took longer than \(limit)",
+            advice: "it goes on: see the server's INFO persistence and its disk, and wait for longer")
         }
         try await Task.sleep(for: .milliseconds(50))
       }

@@ -3,7 +3,7 @@ package import Foundation
 package import Logging
 import NIOCore
 
-/// One connection as a replica: asks, takes what comes into a backlog, and says every second what is durable.
+/// One connection as a replica: asks, takes what comes into a backlog, and says what is durable: at once and every second.
 ///
 /// One task calls ``next(waiting:)``. Reading and the heartbeat run beside it, so that a consumer that is slow, or stands still,
 /// is not taken for dead (`repl-timeout`), makes no output buffer of the server grow, and does not hold up a server that sends
@@ -25,6 +25,8 @@ package final class ReplicaSession: Sendable {
   private let connection: RedisConnection
   private let backlog: ReplicaBacklog
   private let state: MutableBox<State>
+  /// More is durable: a client may wait for it (`WAIT`).
+  private let more = WakeUp()
 
   private init(_ connection: RedisConnection, _ machine: ReplicaStateMachine, _ backlog: ReplicaBacklog) {
     self.connection = connection
@@ -81,8 +83,14 @@ package final class ReplicaSession: Sendable {
     try await connection.write(ReplicaStateMachine.acknowledgement(state.withLock { $0.acknowledged }))
   }
 
-  /// From now on, the heartbeat says that everything through an offset is durable.
-  package func setAcknowledged(_ offset: Int64) { state.withLock { $0.acknowledged = max($0.acknowledged, offset) } }
+  /// The heartbeat says, at once and from now on, that everything through an offset is durable.
+  package func setAcknowledged(_ offset: Int64) {
+    let isMore = state.withLock { state in
+      defer { state.acknowledged = max(state.acknowledged, offset) }
+      return offset > state.acknowledged
+    }
+    if isMore { more.call() }
+  }
 
   /// Ends reading and the heartbeat, and closes the connection. May be called again.
   package func close() async {
@@ -142,7 +150,7 @@ package final class ReplicaSession: Sendable {
   /// Of a full synchronisation, nothing is acknowledged before somebody says that it is durable; the server hears from us all
   /// the same.
   private func beat() {
-    let heartbeat = Task { [connection, state] in
+    let heartbeat = Task { [connection, state, more] in
       while !Task.isCancelled {
         let (offset, isWaiting) = state.withLock { state in
           (
@@ -153,7 +161,7 @@ package final class ReplicaSession: Sendable {
         if let offset { try? await connection.write(ReplicaStateMachine.acknowledgement(offset)) }
         // Until its first byte comes, the stream of a server that sent without a file waits for an acknowledgement that it
         // hears: one that comes while it still ends its child is lost.
-        try? await Task.sleep(for: offset == nil || isWaiting ? .milliseconds(100) : .seconds(1))
+        await more.wait(offset == nil || isWaiting ? .milliseconds(100) : .seconds(1))
       }
     }
     state.withLock { state in

@@ -9,6 +9,8 @@ import NIOCore
 final class RedisDataFiles: @unchecked Sendable {
   /// Files that were written.
   private(set) var count = 0
+  /// What restores that were killed have left in the data folder, and maybe one that still runs.
+  let leftovers: [String]
 
   private let layout: RedisDataLayout
   private let stamp: String
@@ -41,6 +43,7 @@ final class RedisDataFiles: @unchecked Sendable {
         advice: "restore into a folder of its own", object: layout.folder)
     }
     attributes = try FileAttributes(layout, name: name, owner: owner)
+    leftovers = RedisDataFiles.leftovers(in: layout, except: [work, nodesWork])
     createdFolder = try RedisDataFiles.makeFolder(layout.folder, attributes)
     let path: String
     if layout.appendOnly == .folder {
@@ -59,6 +62,15 @@ final class RedisDataFiles: @unchecked Sendable {
   }
 
   deinit { if descriptor >= 0 { close(descriptor) } }
+
+  private static func leftovers(in layout: RedisDataLayout, except own: [String]) -> [String] {
+    let starts = [layout.dumpFile, layout.appendFolder, layout.appendFile, layout.clusterFile].map {
+      "\($0).restoring-"
+    }
+    let names = (try? FileManager.default.contentsOfDirectory(atPath: layout.folder)) ?? []
+    return names.filter { name in starts.contains { name.hasPrefix($0) } }.map { "\(layout.folder)/\($0)" }
+      .filter { !own.contains($0) }.sorted()
+  }
 
   func write(_ frame: ByteBuffer) throws {
     try FileFailure.files.writing(work) { () throws(DiskWriter.Failure) in try disk.write(frame) }

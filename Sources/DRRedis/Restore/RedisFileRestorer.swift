@@ -91,7 +91,8 @@ public struct RedisFileRestorer: Restorer {
           commands: replay.commands, bytes: replay.bytes)
       }
       var report = try await restoreFiles(
-        from: try await reader.read(artifact), size: artifact.rawSize, object: artifact.key.rawValue, after)
+        from: try await reader.read(artifact), size: artifact.rawSize, object: artifact.key.rawValue, after,
+        logger: logger)
       report.position = replay.map { "\($0.end.offset)" } ?? manifest.recoveryPoint.position
       note(report, manifest, logger)
       return report
@@ -108,7 +109,7 @@ public struct RedisFileRestorer: Restorer {
   ///   - object: Names the file in errors.
   /// - Throws: As ``restoreFiles(from:to:logger:)``.
   public func restoreFiles(from content: ByteStream, size: Int64?, object: String) async throws -> Report {
-    try await restoreFiles(from: content, size: size, object: object, nil)
+    try await restoreFiles(from: content, size: size, object: object, nil, logger: nil)
   }
 
   /// What follows the snapshot: an append-only file.
@@ -152,7 +153,7 @@ public struct RedisFileRestorer: Restorer {
       from: try await reader.read(dump), size: dump.rawSize, object: dump.key.rawValue,
       layout.appendOnly == .off
         ? nil : Increment(content: ByteStream(bytes), commands: commands, bytes: Int64(bytes.readableBytes)),
-      nodes: nodes)
+      nodes: nodes, logger: logger)
     report.position = manifest.recoveryPoint.position.split(separator: ",").map(String.init)[shard]
     note(report, manifest, logger)
     return report
@@ -168,12 +169,18 @@ public struct RedisFileRestorer: Restorer {
   }
 
   private func restoreFiles(
-    from content: ByteStream, size: Int64?, object: String, _ after: Increment?, nodes: ByteBuffer? = nil
+    from content: ByteStream, size: Int64?, object: String, _ after: Increment?, nodes: ByteBuffer? = nil,
+    logger: Logger?
   ) async throws -> Report {
     let start = ContinuousClock.now
     let executor = BlockingExecutor(label: "redis.restore")
     let files = try await executor.run { [layout, owner] in
       try RedisDataFiles(layout, owner: owner, now: Date())
+    }
+    if !files.leftovers.isEmpty {
+      logger?.warning(
+        "restores that were killed have left files in the data folder; once no restore runs, they can be removed",
+        metadata: ["restore.left": "\(files.leftovers.joined(separator: ", "))"])
     }
     do {
       let meter = progress.map { ProgressMeter("dump.rdb", total: size, handler: $0) }

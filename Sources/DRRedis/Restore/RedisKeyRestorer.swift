@@ -199,7 +199,7 @@ public struct RedisKeyRestorer: Restorer {
           if case .leave = functions { continue }
           guard let library, libraries.reduce(0, { $0 + $1.readableBytes }) < valueLimit else {
             throw DRError(
-              .invalidConfiguration, "the functions are longer than \(valueLimit) bytes", advice: "raise the limit")
+              .invalidConfiguration, "the functions are longer than \(valueLimit) bytes", advice: "raise --value-limit")
           }
           // Copied: it would keep the whole frame.
           libraries.append(ByteBuffer(bytes: library.readableBytesView))
@@ -215,7 +215,8 @@ public struct RedisKeyRestorer: Restorer {
               let name = entry.key.withUnsafeReadableBytes { RDBString.shown($0) }
               report.failures.append(
                 Report.Failure(
-                  key: name, why: "its value has \(entry.valueBytes) bytes, over the limit of \(valueLimit)"))
+                  key: name,
+                  why: "its value has \(entry.valueBytes) bytes, over the limit of \(valueLimit) (--value-limit)"))
             }
             continue
           }

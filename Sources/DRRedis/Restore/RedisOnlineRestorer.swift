@@ -21,8 +21,14 @@ import NIOCore
 /// The keys of each database are counted when the target has loaded, before any change and before any client can write; that
 /// none was evicted, and that the target is not over its `maxmemory`, at the end. Keep clients away until it has returned.
 ///
-/// What a failure leaves: before the data set was sent whole, the target's old data; after that, the new one, and the error
-/// says which step is missing. The target follows nobody in either case, unless it cannot be reached.
+/// What a failure leaves, and a task that is cancelled: before the data set was sent whole, the target's old data; after that,
+/// the new one, and the error says which step is missing. The target follows nobody in either case, unless it cannot be reached
+/// or still loads; the error, or ``onInterruption``, says so. What a process that is killed leaves is a read-only replica of a
+/// port at which nobody listens: the next restore knows it, and goes on if it may replace what the target holds.
+///
+/// Clients that write to a target whose data is replaced wait from the backup of it until it is a replica, if the user has
+/// `+client|pause +client|unpause`, and are refused then; without those rights, or after ``pauseLimit``, a target that was
+/// written to since that backup is refused. An empty target is refused if it holds keys when it has been told to follow.
 ///
 /// Keys whose time has passed since the moment that is restored expire in the target at once. Servers before Redis 7 send
 /// some times to live as seconds from now: those begin anew when their change log is restored.
@@ -53,9 +59,15 @@ public struct RedisOnlineRestorer: Restorer {
   public var checksValues = false
   /// How long loading may take, and writing the new data to the target's disk.
   public var loadLimit: Duration = .seconds(3600)
+  /// How long the target may give no sign of life while it is waited for.
+  public var silenceLimit: Duration = .seconds(60)
+  /// How long the clients' writes may wait while what the target holds is backed up.
+  public var pauseLimit: Duration = .seconds(60)
   public var progress: ProgressHandler?
   /// Told of each step that is over.
   public var onStep: (@Sendable (Step) -> Void)?
+  /// Told what the target is and holds, and what to do, when the task was cancelled after the target had been touched.
+  public var onInterruption: (@Sendable (String) -> Void)?
 
   /// What has been reached.
   public enum Step: String, Sendable, CaseIterable {
@@ -67,6 +79,17 @@ public struct RedisOnlineRestorer: Restorer {
     case durable
   }
 
+  /// What was restored.
+  public struct Report: Sendable {
+    public var outcome: RestoreOutcome
+    /// Keys in the target at the end.
+    public var keys: Int64
+    /// Commands after the snapshot.
+    public var commands: Int
+    /// How far the data goes.
+    public var reached: RecoveryPoint
+  }
+
   public init(server: RedisConnectionSettings, archive: RedisLogArchive? = nil) {
     self.server = server
     self.archive = archive
@@ -75,6 +98,16 @@ public struct RedisOnlineRestorer: Restorer {
   public func restore(
     from reader: any BackupReader, to target: RecoveryTarget, logger: Logger
   ) async throws -> RestoreOutcome {
+    try await restoreServer(from: reader, to: target, logger: logger).outcome
+  }
+
+  /// As ``restore(from:to:logger:)``, and says more.
+  ///
+  /// - Throws: ``DRError``: `destinationInUse`, `targetUnreachable`, `corruptData`, `malformedData`, `invalidConfiguration`,
+  ///   `sourceFailed`, `timedOut`.
+  public func restoreServer(
+    from reader: any BackupReader, to target: RecoveryTarget, logger: Logger
+  ) async throws -> Report {
     let manifest = reader.manifest
     do {
       return try await run(reader, target, logger)
@@ -99,7 +132,7 @@ public struct RedisOnlineRestorer: Restorer {
 
   private func run(
     _ reader: any BackupReader, _ target: RecoveryTarget, _ logger: Logger
-  ) async throws -> RestoreOutcome {
+  ) async throws -> Report {
     let begin = ContinuousClock.now
     let manifest = reader.manifest
     guard manifest.component.kind == .redis else {
@@ -112,44 +145,118 @@ public struct RedisOnlineRestorer: Restorer {
     }
     let replay = try await RedisReplay.find(manifest, to: target, in: archive)
     let summary = try await check(reader)
+    try await takeOver(logger)
     let preflight = try await RedisTargetPreflight.look(
       at: server, for: summary, usedMemory: manifest.properties["usedMemory"]?.integer,
       allowsReplicas: allowsReplicas, logger: logger)
     if let obstacle = preflight.obstacle { throw obstacle }
-    let former = try await secure(preflight, manifest.component, logger)
+    try refuseData(preflight)
     if preflight.isAppendOnly { try await rehearse(logger) }
-    onStep?(.checked)
-    let start = replay?.start ?? ReplicationPosition(manifest.recoveryPoint)
-    let listener = try await RedisListener.listen(host: address, port: port)
+    let pause = try await pauseWrites(preflight, logger)
+    let listener: RedisListener
+    let former: BackupManifest?
+    do {
+      former = try await secure(preflight, manifest.component, logger)
+      onStep?(.checked)
+      listener = try await RedisListener.listen(host: address, port: port)
+    } catch {
+      await pause?.end()
+      throw error
+    }
     do {
       let artifact = try manifest.artifact("dump.rdb")
-      try await RedisConnection.withConnection(server, logger: logger) { admin in
-        // Asked again: the backup of the target has been its first replica, and that begins a new history.
-        let identity = RedisInfo(try await admin.command("INFO", "everything").text ?? "")
-        let former = preflight.keys == 0 ? try await loadFromConnection(admin) : nil
-        do {
-          try await serve(
-            listener, admin, reader, artifact, summary, from: start?.offset ?? 0, replay, identity: identity, logger)
-        } catch {
-          if let former { await setAgain(former, logger) }
-          throw error
-        }
-        if let former { try await admin.command("CONFIG", "SET", Self.loadSetting, former) }
+      let last = try await RedisConnection.withConnection(server, logger: logger) { admin in
+        let load = Load(
+          reader: reader, artifact: artifact, summary: summary, replay: replay,
+          start: replay?.start ?? ReplicationPosition(manifest.recoveryPoint),
+          former: former.flatMap { ReplicationPosition($0.recoveryPoint) },
+          wasEmpty: preflight.keys == 0, pause: pause,
+          // Asked again: the backup of the target has been its first replica, and that begins a new history.
+          identity: try await info(admin),
+          loadSetting: preflight.keys == 0 ? try await loadFromConnection(admin) : nil)
+        try await serve(load, listener, admin, logger)
+        if let former = load.loadSetting { try await admin.command("CONFIG", "SET", Self.loadSetting, former) }
         onStep?(.answers)
-        try await confirm(admin, replay, before: identity, logger)
+        return try await confirm(admin, load, logger)
       }
       onStep?(.durable)
       await listener.close()
-      return RestoreOutcome(
+      let outcome = RestoreOutcome(
         bytes: artifact.rawSize + (replay?.bytes ?? 0), items: summary.keys, duration: begin.duration(to: .now),
         movedAside: former.map { ["\($0.id) of \($0.component)"] } ?? [])
+      return Report(
+        outcome: outcome, keys: last.keysByDatabase.values.reduce(0, +), commands: replay?.commands ?? 0,
+        reached: replay.map { $0.end.recoveryPoint(at: $0.moment) } ?? manifest.recoveryPoint)
     } catch {
+      await pause?.end()
       await listener.close()
       throw error
     }
   }
 
-  private static let loadSetting = "repl-diskless-load"
+  /// What the target is to load, and what it was before.
+  private struct Load: Sendable {
+    var reader: any BackupReader
+    var artifact: BackupManifest.Artifact
+    var summary: RDBSummary
+    var replay: RedisReplay?
+    /// The position of the data set, where it has one.
+    var start: ReplicationPosition?
+    /// The position of the backup of what is replaced.
+    var former: ReplicationPosition?
+    var wasEmpty: Bool
+    var pause: WritePause?
+    var identity: RedisInfo
+    /// What `repl-diskless-load` was, if it was changed.
+    var loadSetting: String?
+    /// The target is told this one, and remembers it once it has loaded.
+    var history = ServedReplica.newHistory()
+  }
+
+  static let loadSetting = "repl-diskless-load"
+
+  private func info(_ admin: RedisConnection) async throws -> RedisInfo {
+    RedisInfo(try await admin.command("INFO", "everything").text ?? "")
+  }
+
+  /// A target that a killed restore has left: goes on with it, or says what it is.
+  private func takeOver(_ logger: Logger) async throws {
+    guard
+      let abandoned = try await AbandonedReplica.find(
+        at: server, servedFrom: announcedAddress ?? address, logger: logger)
+    else { return }
+    if case .refuse = existingData { throw abandoned.refusal }
+    try await abandoned.release(logger: logger)
+  }
+
+  private func refuseData(_ preflight: RedisTargetPreflight) throws {
+    guard preflight.keys > 0, case .refuse = existingData else { return }
+    throw DRError(
+      .destinationInUse, "the target holds \(preflight.keys) keys: nothing was touched",
+      advice: "restore into an empty server, or say that its data may be replaced (--replace)", object: "\(server)")
+  }
+
+  /// Only where it is backed up: what is to be lost need not wait.
+  private func pauseWrites(_ preflight: RedisTargetPreflight, _ logger: Logger) async throws -> WritePause? {
+    guard preflight.keys > 0, pauseLimit > .zero, case .replace = existingData else { return nil }
+    return try await WritePause.begin(server, limit: pauseLimit, logger: logger)
+  }
+
+  /// Looks whether the target kept it, and has it on its disk.
+  private func confirm(_ admin: RedisConnection, _ load: Load, _ logger: Logger) async throws -> RedisInfo {
+    do {
+      return try await RestoredTarget(server: server, loadLimit: loadLimit)
+        .confirm(admin, load.replay, before: load.identity, logger)
+    } catch {
+      if Task.isCancelled {
+        onInterruption?(
+          "the target is a master and holds the restored data, but maybe not yet on its disk. What to do: have it "
+            + "\(load.identity["aof_enabled"] == "1" ? "BGREWRITEAOF" : "BGSAVE"), for until then a crash would bring the old data back"
+        )
+      }
+      throw error
+    }
+  }
 
   /// Has an empty target read the data set from the connection into its memory: else it writes a file first, and then loads
   /// that. There is no old data that a broken connection could cost.
@@ -161,16 +268,6 @@ public struct RedisOnlineRestorer: Restorer {
       try await admin.send(["CONFIG", "SET", Self.loadSetting, "on-empty-db"]).isOK
     else { return nil }
     return "disabled"
-  }
-
-  /// On a connection of its own: the other one may be what failed.
-  private func setAgain(_ former: String, _ logger: Logger) async {
-    let server = server
-    await Task.detached {
-      _ = try? await RedisConnection.withConnection(server, logger: logger) {
-        try await $0.command("CONFIG", "SET", RedisOnlineRestorer.loadSetting, former)
-      }
-    }.value
   }
 
   /// Reads the whole data set before anything is touched.
@@ -200,11 +297,7 @@ public struct RedisOnlineRestorer: Restorer {
   ) async throws -> BackupManifest? {
     guard preflight.keys > 0 else { return nil }
     switch existingData {
-    case .refuse:
-      throw DRError(
-        .destinationInUse, "the target holds \(preflight.keys) keys: nothing was touched",
-        advice: "restore into an empty server, or say that its data may be replaced", object: "\(server)")
-    case .discard: return nil
+    case .refuse, .discard: return nil
     case .replace(let repository, let encoding):
       do {
         let former = try await repository.backUp(
@@ -215,8 +308,8 @@ public struct RedisOnlineRestorer: Restorer {
         return former
       } catch let error as DRError {
         throw DRError(
-          error.code, "the backup of what the target holds failed: the target was not touched", advice: error.advice,
-          component: component, object: error.object, cause: error)
+          error.code, "the backup of what the target holds failed: the target was not touched", component: component,
+          object: error.object, cause: error)
       }
     }
   }
@@ -237,39 +330,26 @@ public struct RedisOnlineRestorer: Restorer {
 
   /// Has the target load the data set and the changes, and makes it a master again.
   private func serve(
-    _ listener: RedisListener, _ admin: RedisConnection, _ reader: any BackupReader,
-    _ artifact: BackupManifest.Artifact, _ summary: RDBSummary, from offset: Int64, _ replay: RedisReplay?,
-    identity: RedisInfo, _ logger: Logger
+    _ load: Load, _ listener: RedisListener, _ admin: RedisConnection, _ logger: Logger
   ) async throws {
-    try await admin.command("REPLICAOF", announcedAddress ?? address, "\(listener.port)")
+    let writes = load.former.map { WritesSinceCopy(server: server, copy: $0, logger: logger) }
+    try await writes?.refuse(now: load.identity)
     do {
+      try await admin.command("REPLICAOF", announcedAddress ?? address, "\(listener.port)")
+      // From here on it takes no writes.
+      let told = try await info(admin)
+      await load.pause?.end()
+      try writes?.refuse(told: told, before: load.identity)
+      let keys = told.keysByDatabase.values.reduce(0, +)
+      guard !load.wasEmpty || keys == 0 else {
+        throw DRError(
+          .destinationInUse,
+          "the target was empty, and \(keys) keys were written to it meanwhile: nothing was replaced",
+          advice: "keep its clients away, then run it again", object: "\(server)")
+      }
       let link = try await listener.accept(limit: server.timeLimit)
       do {
-        let peer = ServedReplica(link, limit: server.timeLimit)
-        try await peer.run { peer in
-          try await peer.handshake(expecting: identity)
-          try await peer.send(header: artifact.rawSize, offset: offset)
-          let meter = progress.map { ProgressMeter("dump.rdb", total: artifact.rawSize, handler: $0) }
-          // The last piece goes only once the digest of them all was found right: without it, no load ends.
-          var last: ByteBuffer?
-          for try await frame in try await reader.read(artifact) {
-            if let last { try await peer.send(payload: last) }
-            last = frame
-            meter?.add(frame.readableBytes)
-          }
-          if let last { try await peer.send(payload: last) }
-          meter?.finish()
-          logger.info("the data set was sent; the target loads it")
-          try await peer.waitUntilLoaded(limit: loadLimit)
-          try await compareCounts(admin, summary)
-          if let replay {
-            for try await bytes in replay.stream { try await peer.send(stream: bytes) }
-          }
-          try await peer.waitUntilTaken(limit: loadLimit)
-          // Promoted while the connection still stands: a target that lost it would connect again.
-          peer.expectEnd()
-          try await admin.command("REPLICAOF", "NO", "ONE")
-        }
+        try await send(load, over: link, admin, logger)
         await link.close()
       } catch {
         await link.close()
@@ -277,131 +357,64 @@ public struct RedisOnlineRestorer: Restorer {
       }
     } catch {
       // Whatever it holds now, it must not go on asking this host for more.
-      let server = server
-      let isThere = await Task.detached {
-        let answer = try? await RedisConnection.withConnection(server, logger: logger) {
-          try await $0.send(["REPLICAOF", "NO", "ONE"])
-        }
-        return answer != nil
-      }.value
-      guard !isThere, error is DRError else { throw error }
-      throw DRError(
-        .sourceFailed, "the target does not answer any more: its process has ended, or cannot be reached",
-        advice:
-          "see its log: a disk that is full, or an append-only file that cannot be written, ends it after the load. "
-          + "Repair that, start it, and restore again: until then it has what its own files hold",
-        object: "\(server)", cause: error)
+      let state = await TargetRelease(
+        server: server, history: load.history, loadSetting: load.loadSetting, logger: logger
+      ).run(limit: .seconds(60))
+      throw judge(error, state, load)
     }
   }
 
-  private func failed(_ what: String, _ advice: String, _ cause: (any Error)? = nil) -> DRError {
-    DRError(
-      .sourceFailed, "the target holds the restored data, but \(what)", advice: advice, object: "\(server)",
-      cause: cause)
-  }
-
-  private func info(_ admin: RedisConnection) async throws -> RedisInfo {
-    RedisInfo(try await admin.command("INFO", "everything").text ?? "")
-  }
-
-  /// Of what was just loaded, while the target is still a replica: it takes no client's writes, and lets no key expire by
-  /// itself, so that the numbers have to be the same.
-  private func compareCounts(_ admin: RedisConnection, _ summary: RDBSummary) async throws {
-    let state = try await info(admin)
-    let found = state.keysByDatabase
-    let expired = state.integer("rdb_last_load_keys_expired") ?? 0
-    for database in Set(found.keys).union(summary.keysPerDatabase.keys).sorted() {
-      let (there, wanted) = (found[database] ?? 0, Int64(summary.keysPerDatabase[database] ?? 0))
-      guard there <= wanted, there >= wanted - expired else {
-        throw failed(
-          "database \(database) has \(there) keys, and the backup \(wanted)",
-          "see its log, maxmemory and its policy, and whether something writes to it; then restore again")
-      }
-    }
-  }
-
-  /// Waits until the target's own persistence holds the new data, and looks whether it kept all of it.
-  ///
-  /// - Parameter before: What the target said before it was told to follow.
-  private func confirm(
-    _ admin: RedisConnection, _ replay: RedisReplay?, before: RedisInfo, _ logger: Logger
+  private func send(
+    _ load: Load, over link: RedisLink, _ admin: RedisConnection, _ logger: Logger
   ) async throws {
-    let deadline = ContinuousClock.now + loadLimit
-    let state = try await info(admin)
-    if let replay, let now = state.integer("unexpected_error_replies") {
-      let errors = now - (before.integer("unexpected_error_replies") ?? 0)
-      guard errors <= 0 else {
-        throw failed(
-          "\(errors) of \(replay.commands) commands of the change log failed in it",
-          "see its log; restore to the snapshot alone, or to before the first of them")
+    let meter = progress.map { ProgressMeter("dump.rdb", total: load.artifact.rawSize, handler: $0) }
+    let watch = TargetWatch(server: server, silenceLimit: silenceLimit, meter: meter, logger: logger)
+    let peer = ServedReplica(link, limit: min(server.timeLimit, silenceLimit))
+    try await peer.run { peer in
+      try await peer.handshake(expecting: load.identity)
+      try await peer.send(header: load.artifact.rawSize, history: load.history, offset: load.start?.offset ?? 0)
+      // The last piece goes only once the digest of them all was found right: without it, no load ends.
+      var last: ByteBuffer?
+      for try await frame in try await load.reader.read(load.artifact) {
+        if let last { try await peer.send(payload: last) }
+        last = frame
+        meter?.add(frame.readableBytes)
       }
-    }
-    guard state["role"] == "master" else { throw failed("it is still a replica", "REPLICAOF NO ONE") }
-    let isAppendOnly = before["aof_enabled"] == "1"
-    if !isAppendOnly { try await save(admin, deadline) }
-    let last = try await waitForDisk(admin, isAppendOnly, before: before, deadline)
-    try judgeMemory(last, before: before)
-    logger.info("the target holds the restored data, also on its disk")
-  }
-
-  /// Begins a BGSAVE. One that runs already began before everything was there: another follows it.
-  private func save(_ admin: RedisConnection, _ deadline: ContinuousClock.Instant) async throws {
-    while case .error(let error) = try await admin.send(["BGSAVE"]) {
-      guard ["in progress", "child process"].contains(where: { error.message.contains($0) }) else {
-        throw failed(
-          "it does not save it: a crash would bring the old data back",
-          error.kind == "NOPERM" ? "have it BGSAVE, and give this user +bgsave" : "see its log, then BGSAVE", error)
+      if let last { try await peer.send(payload: last) }
+      logger.info("the data set was sent; the target loads it")
+      try await watch.during("load the data set", sign: { peer.heard }) {
+        try await peer.waitUntilLoaded(limit: loadLimit)
       }
-      guard ContinuousClock.now < deadline else {
-        throw failed("another child process kept it from saving for \(loadLimit)", "wait for it, then BGSAVE")
+      try await RestoredTarget(server: server, loadLimit: loadLimit).compareCounts(admin, load.summary)
+      if let replay = load.replay {
+        for try await bytes in replay.stream { try await peer.send(stream: bytes) }
       }
-      try await Task.sleep(for: .milliseconds(50))
-    }
-  }
-
-  private func waitForDisk(
-    _ admin: RedisConnection, _ isAppendOnly: Bool, before: RedisInfo, _ deadline: ContinuousClock.Instant
-  ) async throws -> RedisInfo {
-    let statusName = isAppendOnly ? "aof_last_bgrewrite_status" : "rdb_last_bgsave_status"
-    while true {
-      let state = try await info(admin)
-      let status = state[statusName]
-      let runs = state[isAppendOnly ? "aof_rewrite_in_progress" : "rdb_bgsave_in_progress"] != "0"
-      let isScheduled = isAppendOnly && state["aof_rewrite_scheduled"] != "0"
-      // A server whose append-only file waits for its first rewrite schedules another one when that fails, for good.
-      let hasTried =
-        before[statusName] == "ok"
-        || state.integer("aof_rewrites") ?? 0 > before.integer("aof_rewrites") ?? .max
-      if !runs, !isScheduled || status != "ok" && hasTried {
-        guard status == "ok" else {
-          throw failed(
-            "writing it to its disk failed (\(status ?? "unknown")): a crash would bring the old data back",
-            "see its log and its disk, then \(isAppendOnly ? "BGREWRITEAOF" : "BGSAVE")")
-        }
-        return state
+      try await watch.during("take the change log", sign: { peer.acknowledged }) {
+        try await peer.waitUntilTaken(limit: loadLimit)
       }
-      guard ContinuousClock.now < deadline else {
-        throw failed("it was not written to its disk within \(loadLimit)", "wait for its child process")
-      }
-      try await Task.sleep(for: .milliseconds(50))
+      meter?.finish()
+      // Promoted while the connection still stands: a target that lost it would connect again.
+      peer.expectEnd()
+      try await admin.command("REPLICAOF", "NO", "ONE")
     }
   }
 
-  /// As a replica it took everything, whatever its `maxmemory`; as a master it evicts, or refuses writes. Keys with a time
-  /// to live are the first to go, and no count misses them.
-  private func judgeMemory(_ state: RedisInfo, before: RedisInfo) throws {
-    let evicted = (state.integer("evicted_keys") ?? 0) - (before.integer("evicted_keys") ?? 0)
-    guard evicted <= 0 else {
-      throw failed(
-        "it has evicted \(evicted) keys of it already: its maxmemory is too small",
-        "raise maxmemory above what the data needs here, and restore again")
+  /// What is thrown for a failure while the target followed: with what became of the target.
+  private func judge(_ error: any Error, _ state: TargetRelease.State, _ load: Load) -> any Error {
+    guard !Task.isCancelled, var failure = error as? DRError else {
+      onInterruption?("\(state.words). What to do: \(state.advice)")
+      return Task.isCancelled ? CancellationError() : error
     }
-    let limit = state.integer("maxmemory") ?? 0
-    let used = (state.integer("used_memory") ?? 0) - (state.integer("mem_not_counted_for_evict") ?? 0)
-    guard limit == 0 || used <= limit else {
-      throw failed(
-        "it needs \(used) bytes for it, and maxmemory is \(limit) with \(state["maxmemory_policy"] ?? "no policy"): "
-          + "it will refuse writes, or evict keys", "raise maxmemory")
+    if case .silent = state {
+      return DRError(.sourceFailed, state.words, advice: state.advice, object: "\(server)", cause: error)
     }
+    if failure.message == ServedReplica.ended, case .master(_, _, let now) = state {
+      let found = BrokenLoad.cause(now: now, before: load.identity, size: load.artifact.rawSize)
+      failure.message += ": \(found.cause)"
+      failure.advice = found.advice
+    }
+    failure.message = "\(failure.message.withoutFullStop); \(state.words)"
+    if case .replica = state { failure.advice = state.advice }
+    return failure
   }
 }

@@ -10,6 +10,8 @@ package final class ServedReplica: Sendable {
     var machine = MasterStateMachine()
     var request: (history: String, port: Int?)?
     var acknowledged: Int64?
+    /// Bytes that came from it.
+    var heard: Int64 = 0
     /// Bytes of the stream through what was sent, with the heartbeats.
     var sent: Int64 = 0
     /// Through what has to be acknowledged.
@@ -55,8 +57,16 @@ package final class ServedReplica: Sendable {
     }
   }
 
-  func send(header length: Int64, offset: Int64) async throws {
-    let history = (0..<40).map { _ in String(Int.random(in: 0..<16), radix: 16) }.joined()
+  /// The ID of a history that nobody else has.
+  static func newHistory() -> String { (0..<40).map { _ in String(Int.random(in: 0..<16), radix: 16) }.joined() }
+
+  /// Bytes that came from the replica: while it loads, it says again and again that it lives.
+  var heard: Int64 { state.withLock { $0.heard } }
+
+  /// Through what it has taken the stream; 0 before it has loaded.
+  var acknowledged: Int64 { state.withLock { $0.acknowledged ?? 0 } }
+
+  func send(header length: Int64, history: String, offset: Int64) async throws {
     state.withLock { $0.sent = offset }
     try await link.send(ByteBuffer(string: "+FULLRESYNC \(history) \(offset)\r\n$\(length)\r\n"), limit: limit)
   }
@@ -106,7 +116,9 @@ package final class ServedReplica: Sendable {
     while true {
       if let value = state.withLock({ look($0) }) { return value }
       guard ContinuousClock.now < deadline else {
-        throw DRError(.timedOut, "waited \(limit) for \(what)", advice: "see the target's log", object: link.peer)
+        throw DRError(
+          .timedOut, "waited \(limit) for \(what)", advice: "see the target's log; --load-limit says how long to wait",
+          object: link.peer)
       }
       try await Task.sleep(for: .milliseconds(5))
     }
@@ -115,6 +127,8 @@ package final class ServedReplica: Sendable {
   /// From now on, the end of the connection is no failure.
   func expectEnd() { state.withLock { $0.isEnding = true } }
 
+  static let ended = "the target ended the connection before it had taken everything"
+
   private func read() async throws {
     do {
       try await answer()
@@ -122,7 +136,7 @@ package final class ServedReplica: Sendable {
       guard state.withLock({ $0.isEnding }) else {
         guard let error = error as? DRError, error.code == .sourceFailed else { throw error }
         throw DRError(
-          .sourceFailed, "the target ended the connection before it had taken everything",
+          .sourceFailed, Self.ended,
           advice: "see its log, and whether its disk is full or its data folder cannot be written", object: link.peer,
           cause: error)
       }
@@ -134,6 +148,7 @@ package final class ServedReplica: Sendable {
   private func answer() async throws {
     while true {
       for piece in try await link.receive(waiting: .seconds(1)) {
+        state.withLock { $0.heard += Int64(piece.readableBytes) }
         let events = try state.withLock { try $0.machine.receive(piece) }
         for event in events {
           switch event {

@@ -50,7 +50,7 @@ public struct RedisSnapshot: BackupSource {
       case .file(let path): return try await capture(file: path, into: writer)
       case .server(let settings):
         try await ServerFacts.refuseClusterNode(
-          settings, advice: "take all its shards at one moment with RedisClusterSnapshot", logger: logger)
+          settings, advice: "take all its shards at one moment: dr-redis backup --cluster", logger: logger)
         let session = try await ReplicaSession.start(settings, onlyDataSet: true, spool: spool, logger: logger)
         do {
           let capture = try await capture(from: session, settings, into: writer, logger: logger)

@@ -1,23 +1,26 @@
-import ArgumentParser
+public import ArgumentParser
 import DRCore
 import DRStorage
-import ExampleSupport
 
 /// Removes what interrupted backups left.
-struct Clean: AsyncParsableCommand {
-  static let configuration = CommandConfiguration(abstract: "Removes what interrupted backups left.")
+public struct Clean<Program: BackupProgram>: AsyncParsableCommand {
+  public static var configuration: CommandConfiguration {
+    CommandConfiguration(commandName: "clean", abstract: "Removes what interrupted backups left.")
+  }
 
-  @OptionGroup var repository: RepositoryArguments
+  @OptionGroup var repository: RepositoryArguments<Program>
 
   @Option(parsing: .unconditional, help: "Only what has shown no sign of life for so many hours.")
   var olderThanHours = 24.0
 
-  func validate() throws {
+  public init() {}
+
+  public func validate() throws {
     // A backup renews its sign of life: what is younger may be at work.
     guard olderThanHours >= 1 else { throw ValidationError("--older-than-hours is 1 or more") }
   }
 
-  func run() async throws {
+  public func run() async throws {
     try await reporting {
       let settings = try repository.settings()
       let outcome = try await Repository(tier: try await settings.tier(creating: false))
