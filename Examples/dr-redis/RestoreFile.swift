@@ -55,7 +55,7 @@ struct RestoreFile: AsyncParsableCommand {
     let target = try target.target()
     let manifest = try await settings.redisBackup(backup, in: repository, for: target)
     let layout = try layout()
-    try settings.refuseDestination(layout.folder, config: self.repository.config)
+    try settings.refuseDestination(to ?? layout.folder, config: self.repository.config)
     var restorer = RedisFileRestorer(layout: layout, owner: owner, progress: ProgressBar("restore").handler)
     restorer.archive = try settings.archive(tier)
     restorer.shard = shard
