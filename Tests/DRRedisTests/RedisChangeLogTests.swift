@@ -69,6 +69,14 @@ import Testing
         let connection = try await RedisConnection.connect(server.settings, logger: RedisFixture.logger)
         try await connection.command("SET", "waited", "for")
         #expect(try await connection.command("WAIT", "1", "10000").integer == 1)
+        // And not only with it: what is durable is said at once.
+        let begin = ContinuousClock.now
+        for round in 0..<5 {
+          try await connection.command("SET", "waited", "\(round)")
+          let replicas = try await connection.command("WAIT", "1", "10000").integer
+          #expect(replicas == 1)
+        }
+        #expect(begin.duration(to: .now) < .seconds(3.5))
         await connection.close()
         try await log.stop().get()
         let times = log.all.map(\.time)

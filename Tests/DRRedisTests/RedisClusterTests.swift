@@ -155,7 +155,7 @@ import Testing
             RedisSnapshot(component: component, server: cluster.settings), cadence: .hourly,
             logger: RedisFixture.logger)
         }
-        #expect(single?.code == .invalidConfiguration && single?.advice?.contains("RedisClusterSnapshot") == true)
+        #expect(single?.code == .invalidConfiguration && single?.advice?.contains("dr-redis backup --cluster") == true)
         let followed = await #expect(throws: DRError.self) {
           try await RedisChangeLog(
             archive: try RedisFixture.archive(repository), server: cluster.settings, logger: RedisFixture.logger

@@ -117,7 +117,7 @@ struct RedisKeyRestoreTests {
       #expect(report.selected == 4 && report.restored == 2 && report.expired == 1 && report.failed == 1)
       #expect(report.failures.first?.key == "long")
       // As the file has it: 5000 bytes behind a length of two.
-      #expect(report.failures.first?.why == "its value has 5002 bytes, over the limit of 1000")
+      #expect(report.failures.first?.why == "its value has 5002 bytes, over the limit of 1000 (--value-limit)")
       #expect(try await target.command("dbsize") == "2")
       let ttl = Int(try await target.command("pttl", "future")) ?? -1
       #expect((400_000...500_000).contains(ttl))
