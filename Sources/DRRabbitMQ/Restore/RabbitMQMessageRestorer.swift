@@ -26,29 +26,6 @@ public struct RabbitMQMessageRestorer: Restorer {
     case none
   }
 
-  /// What became of one queue.
-  public struct QueueOutcome: Sendable, Hashable {
-    public var vhost: String
-    public var queue: String
-    /// Messages that were published and confirmed now.
-    public var published: Int64
-    /// Messages that an earlier, killed restore had confirmed.
-    public var resumedFrom: Int64
-    /// Messages that may be there twice, for the killed restore had sent them and could not hear whether they arrived.
-    /// 0 where the queue's depth told.
-    public var mayBeRepeated: Int64
-    /// Of those that were published now: how many a tap had captured.
-    public var fromTap: Int64
-    /// Messages left out because they were published after the target.
-    public var afterTarget: Int64
-    /// Messages left out because one of the same message-id had been published before.
-    public var duplicates: Int64
-    /// Messages whose `user_id` was another user's and was left out.
-    public var usersLeftOut: Int64
-    /// Messages that the queue has now; nil for a stream.
-    public var depth: Int64?
-  }
-
   public var broker: RabbitMQSettings
   public var queues: RabbitMQQueueSelection
   public var timeToLive = TimeToLive.fresh
@@ -124,82 +101,6 @@ public struct RabbitMQMessageRestorer: Restorer {
       throw DRError(
         .invalidConfiguration, "messages are restored to the latest or to a time", component: manifest.component)
     }
-  }
-
-  private struct Destination {
-    var record: RabbitMQQueueRecord
-    var artifact: BackupManifest.Artifact
-    var queue: RabbitMQQueue
-    var mark: RestoreMark
-    var journal: RestoreJournal?
-    /// The first message that is to be published.
-    var first: UInt64
-    var mayBeRepeated: UInt64
-    /// Messages that are there and are not the restore's.
-    var before: Int64
-  }
-
-  private func prepare(
-    _ record: RabbitMQQueueRecord, _ reader: any BackupReader, _ logger: Logger
-  ) async throws -> Destination {
-    let name = renames[record.title] ?? record.name
-    let artifact = try reader.manifest.artifact(record.artifact)
-    let queue: RabbitMQQueue
-    do {
-      queue = try await RabbitMQQueue.find(record.vhost, name, ManagementAPI(broker))
-    } catch var error as DRError where error.rabbitMQCode == 404 {
-      error.message = "the queue \(record.vhost)/\(name) is not there"
-      error.advice = "restore the definitions first"
-      throw error
-    }
-    var depth = try await AMQPConnection.withConnection(broker, vhost: record.vhost, logger: logger) {
-      try await $0.depth(of: name, queue.kind)
-    }
-    // Half a queue from a damaged archive would be worse than none: it is read to its end before anything is published.
-    if readsFirst {
-      try await reader.verify(artifact)
-      logger.debug("an archive was read and is whole", metadata: ["object": "\(artifact.key)"])
-    }
-    let journal = try journalFolder.map { folder in
-      try RestoreJournal(
-        "\(folder)/\(record.artifact).journal", archive: artifact.rawSHA256,
-        destination: "\(broker.host):\(broker.port)/\(record.vhost)/\(name)")
-    }
-    let isResumed = journal?.isResumed ?? false
-    let mark = RestoreMark(queue, broker, logger)
-    // What a killed restore has sent comes before what this one sends, also where its number cannot be known.
-    let quiet = isResumed ? try await mark.waitUntilQuiet(queue) : nil
-    if let quiet { depth = quiet }
-    let obstacles = RestorePreflight.obstacles(
-      queue, ready: Int64(depth.ready), consumers: Int64(depth.consumers), record: record, isResumed: isResumed
-    ).filter { !overrides.contains($0.refusal) }
-    if let obstacle = obstacles.first {
-      if !isResumed { journal?.remove() }
-      throw DRError(
-        .destinationInUse, "the queue is not fit for a restore: \(obstacle.refusal): \(obstacle.evidence)",
-        advice: "mend that, or override '\(obstacle.refusal)'", object: "\(record.vhost)/\(name)")
-    }
-    var first = journal?.resumedFrom ?? 0
-    var repeated: UInt64 = 0
-    if isResumed {
-      // Nobody consumed and nothing was there before: then the depth says how many had arrived, also those that the
-      // killed restore had not heard of.
-      let isExact = quiet != nil && !(journal?.hasUnmarked ?? false)
-      let arrived = UInt64(depth.ready)
-      let limit = min(first + UInt64(window), UInt64(record.summary.messages))
-      if isExact, overrides.isEmpty, !leavesOutDuplicates, tap == nil, depth.consumers == 0,
-        (first...max(first, limit)).contains(arrived)
-      {
-        first = arrived
-        // The next one must count from here: what is sent now comes on top of it.
-        try journal?.note(first)
-      } else {
-        repeated = limit > first ? limit - first : 0
-      }
-    }
-    return Destination(
-      record: record, artifact: artifact, queue: queue, mark: mark, journal: journal, first: first,
-      mayBeRepeated: repeated, before: isResumed ? 0 : Int64(depth.ready))
   }
 
   // MARK: One queue
