@@ -178,7 +178,8 @@ let package = Package(
     .testTarget(
       name: "DRRabbitMQTests",
       dependencies: [
-        "DRRabbitMQ", "DRSandbox", "DRStorage", "DRVerify", "DRCore", "DRTestSupport", nioCore, logging, lifecycle,
+        "DRRabbitMQ", "DRSandbox", "DRStorage", "DRVerify", "DRCore", "DRTestSupport", nioCore, nioPosix, logging,
+        lifecycle,
       ],
       swiftSettings: settings),
     .testTarget(

@@ -14,54 +14,69 @@ extension RabbitMQTests {
     arguments: [("classic", 40, 120_000), ("quorum", 5, 30_000), ("stream", 5, 30_000)])
   func killedRestore(type: String, kills: Int, count: Int) async throws {
     try await TestBroker.with { broker in
-      try await broker.declare("source", type)
-      try await broker.declare("destination", type)
-      try await broker.publish(TestBroker.numbered(0..<count, size: 100), to: "source", window: 2000)
-      try await TestBroker.withRepository { repository, folder in
-        let manifest = try await TestBroker.backUp(
-          broker.source(RabbitMQQueueSelection(vhosts: [broker.vhost], patterns: ["source"])), to: repository)
-        let record = try #require(RabbitMQQueueRecord.all(of: manifest).first)
-        try #require(record.summary.messages == count)
-        let journal = "\(folder)/\(record.artifact).journal"
-        func lines() -> Int {
-          ((try? Data(contentsOf: URL(filePath: journal))) ?? Data()).reduce(0) { $0 + ($1 == 0x0A ? 1 : 0) }
-        }
-        var restorer = broker.restorer()
-        restorer.renames["\(broker.vhost)/source"] = "destination"
-        restorer.journalFolder = folder
-        restorer.readsFirst = false
-        let outcomes = MutableBox<[RabbitMQMessageRestorer.QueueOutcome]>([])
-        restorer.onQueue = { outcome in outcomes.withLock { $0.append(outcome) } }
+      try await broker.withJournaledRestore(type: type, count: count, size: 100, { $0.readsFirst = false }) { restore in
         var random = TestData.Random(seed: 5)
-        for kill in 0..<kills {
-          let restorer = restorer
-          let before = lines()
-          let work = Task {
-            try await restorer.restore(
-              from: repository.reader(for: manifest), to: .latest, logger: TestBroker.logger)
-          }
+        for _ in 0..<kills {
           // Each line stands for some messages that were confirmed: more are on their way.
-          let due = before + Int.random(in: 1...2, using: &random)
-          let deadline = ContinuousClock.now + .seconds(60)
-          while lines() < due, outcomes.value.isEmpty, ContinuousClock.now < deadline {
-            try await Task.sleep(for: .milliseconds(1))
-          }
-          try await Task.sleep(for: .milliseconds(Int.random(in: 0...20, using: &random)))
-          work.cancel()
-          guard case .failure = await work.result else {
-            Issue.record("kill \(kill) came too late")
-            break
+          let due = try restore.journalLines + Int.random(in: 1...2, using: &random)
+          let moment = Duration.milliseconds(Int.random(in: 0...20, using: &random))
+          try await restore.kill(when: "more was confirmed") {
+            guard try restore.journalLines >= due else { return false }
+            try await Task.sleep(for: moment)
+            return true
           }
         }
-        _ = try await restorer.restore(from: repository.reader(for: manifest), to: .latest, logger: TestBroker.logger)
-        let outcome = try #require(outcomes.value.last)
+        try await restore.run()
+        let outcome = try #require(restore.outcomes.last)
         #expect(outcome.resumedFrom > 0 && outcome.mayBeRepeated == 0)
         #expect(outcome.depth == (type == "stream" ? nil : Int64(count)))
-        let left = try FileManager.default.contentsOfDirectory(atPath: folder).filter { $0.hasSuffix(".journal") }
-        #expect(left.isEmpty)
       }
-      let numbers = try await broker.dump("destination").map { Int($0.text.prefix { $0 != "." }) }
+      let numbers = try await broker.numbers("destination")
       #expect(numbers == (0..<count).map { $0 })
+    }
+  }
+
+  @Test(
+    "A resumed restore waits for what the killed one's connection, which the broker still has open, is to bring",
+    arguments: ["classic", "quorum"])
+  func connectionStillOpen(type: String) async throws {
+    try await TestBroker.with { direct in
+      try await HoldingRelay.with(to: direct.settings.port) { relay in
+        var settings = direct.settings
+        settings.port = relay.port
+        let broker = TestBroker(settings: settings, vhost: direct.vhost)
+        let count = 60_000
+        // Into the queue that it came from: this goes through the default exchange, which a killed restore cannot remove.
+        try await broker.withJournaledRestore(type: type, count: count, size: 100, { $0.renames = [:] }) { restore in
+          try await direct.api.delete("queues/\(direct.vhost)/source/contents")
+          try await TestBroker.eventually("the queue is empty") { try await direct.depth("source") == 0 }
+          try await restore.kill(when: "some have arrived, and more are kept back") {
+            guard try await direct.depth("source") > 1000 else { return false }
+            relay.hold()
+            // Without a confirmation nothing more is sent after a while.
+            var (bytes, since) = (-1, ContinuousClock.now)
+            try await TestBroker.eventually("the window is full") {
+              let now = relay.heldBytes
+              if now != bytes { (bytes, since) = (now, .now) }
+              return now > 0 && since.duration(to: .now) > .milliseconds(500)
+            }
+            return true
+          }
+          let resumed = Task { try await restore.run() }
+          // Longer than a restore looks whether its queue is still.
+          try await Task.sleep(for: .seconds(4))
+          #expect(restore.outcomes.isEmpty)
+          relay.release()
+          _ = try await resumed.value
+          let outcome = try #require(restore.outcomes.first)
+          #expect(outcome.resumedFrom > 1000 && outcome.mayBeRepeated == 0 && outcome.depth == Int64(count))
+          // What had been kept back is there by now, whoever waited for it.
+          try await Task.sleep(for: .seconds(1))
+          let numbers = try await direct.numbers("source")
+          #expect(numbers.count == count)
+          #expect(numbers == (0..<count).map { $0 })
+        }
+      }
     }
   }
 
@@ -72,30 +87,8 @@ extension RabbitMQTests {
       settings.timeLimit = .seconds(10)
       let broker = TestBroker(settings: settings, vhost: whole.vhost)
       let count = 20_000
-      try await broker.declare("source")
-      try await broker.declare("destination")
-      try await broker.publish(TestBroker.numbered(0..<count, size: 256), to: "source", window: 2000)
-      try await TestBroker.withRepository { repository, folder in
-        let manifest = try await TestBroker.backUp(
-          broker.source(RabbitMQQueueSelection(vhosts: [broker.vhost], patterns: ["source"])), to: repository)
-        var restorer = broker.restorer()
-        restorer.renames["\(broker.vhost)/source"] = "destination"
-        restorer.journalFolder = folder
-        restorer.window = 200
-        let outcomes = MutableBox<[RabbitMQMessageRestorer.QueueOutcome]>([])
-        restorer.onQueue = { outcome in outcomes.withLock { $0.append(outcome) } }
-        func killed(at depth: Int) async throws {
-          let restorer = restorer
-          let work = Task {
-            try await restorer.restore(
-              from: repository.reader(for: manifest), to: .latest, logger: TestBroker.logger)
-          }
-          try await TestBroker.eventually("some have arrived") { try await broker.depth("destination") > depth }
-          work.cancel()
-          _ = await work.result
-        }
-        try await killed(at: 1000)
-        try #require(outcomes.value.isEmpty)
+      try await broker.withJournaledRestore(count: count, size: 256, { $0.window = 200 }) { restore in
+        try await restore.kill(when: "some have arrived") { try await broker.depth("destination") > 1000 }
         // Somebody who does not go has what the killed connection would have.
         let mark = RestoreMark(try await broker.find("destination"), broker.settings, TestBroker.logger)
         var found: AMQPConnection?
@@ -108,16 +101,16 @@ extension RabbitMQTests {
         }
         let stranger = try #require(found)
         let start = ContinuousClock.now
-        try await killed(at: try await broker.depth("destination") + 1000)
+        let depth = try await broker.depth("destination")
+        try await restore.kill(when: "more have arrived") { try await broker.depth("destination") > depth + 1000 }
         #expect(start.duration(to: .now) > .seconds(29))
-        try #require(outcomes.value.isEmpty)
         await stranger.close()
-        _ = try await restorer.restore(from: repository.reader(for: manifest), to: .latest, logger: TestBroker.logger)
-        let outcome = try #require(outcomes.value.first)
+        try await restore.run()
+        let outcome = try #require(restore.outcomes.first)
         #expect((1...200).contains(outcome.mayBeRepeated))
       }
       // No message is missing; of each of the two that went on, a window may be there twice.
-      let numbers = try await broker.dump("destination").compactMap { Int($0.text.prefix { $0 != "." }) }
+      let numbers = try await broker.numbers("destination").compactMap { $0 }
       #expect((count...(count + 400)).contains(numbers.count))
       #expect(Set(numbers).count == count)
     }
@@ -126,34 +119,16 @@ extension RabbitMQTests {
   @Test("Where consumers may have taken messages, a resumed restore repeats at most a window and says how many")
   func resumedRestoreSaysWhatItRepeats() async throws {
     try await TestBroker.with { broker in
-      try await broker.declare("source")
-      try await broker.declare("destination")
-      try await broker.publish(TestBroker.numbered(0..<20_000, size: 256), to: "source", window: 2000)
-      try await TestBroker.withRepository { repository, folder in
-        let manifest = try await TestBroker.backUp(
-          broker.source(RabbitMQQueueSelection(vhosts: [broker.vhost], patterns: ["source"])), to: repository)
-        var restorer = broker.restorer()
-        restorer.renames["\(broker.vhost)/source"] = "destination"
-        restorer.journalFolder = folder
-        restorer.window = 200
-        let outcomes = MutableBox<[RabbitMQMessageRestorer.QueueOutcome]>([])
-        restorer.onQueue = { outcome in outcomes.withLock { $0.append(outcome) } }
-        let first = restorer
-        let work = Task {
-          try await first.restore(from: repository.reader(for: manifest), to: .latest, logger: TestBroker.logger)
-        }
-        try await TestBroker.eventually("some have arrived") { try await broker.depth("destination") > 1000 }
-        work.cancel()
-        _ = await work.result
-        try #require(outcomes.value.isEmpty)
+      try await broker.withJournaledRestore(count: 20_000, size: 256, { $0.window = 200 }) { restore in
+        try await restore.kill(when: "some have arrived") { try await broker.depth("destination") > 1000 }
         // Somebody takes what is there.
         try await broker.api.delete("queues/\(broker.vhost)/destination/contents")
-        _ = try await restorer.restore(from: repository.reader(for: manifest), to: .latest, logger: TestBroker.logger)
-        let outcome = try #require(outcomes.value.first)
+        try await restore.run()
+        let outcome = try #require(restore.outcomes.first)
         #expect(outcome.resumedFrom > 500)
         #expect((1...200).contains(outcome.mayBeRepeated))
-        let numbers = try await broker.dump("destination").compactMap { Int($0.text.prefix { $0 != "." }) }
-        #expect(numbers == Array(Int(outcome.resumedFrom)..<20_000))
+        let numbers = try await broker.numbers("destination")
+        #expect(numbers == (Int(outcome.resumedFrom)..<20_000).map { $0 })
       }
     }
   }

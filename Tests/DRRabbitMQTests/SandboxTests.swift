@@ -34,7 +34,9 @@ private let programs = ["beam.smp", "epmd", "erl_child_setup", "inet_gethost"]
     #expect(try FileManager.default.contentsOfDirectory(atPath: parent).isEmpty)
   }
 
-  @Test("TLS on both ways, with the broker's name and certificate verified; a kill and a start keep durable messages")
+  @Test(
+    "TLS on both ways, with the broker's name, its certificate and the client's verified; a kill and a start keep durable messages"
+  )
   func encryptedAndKilled() async throws {
     try await withTemporaryFolder { folder in
       chmod(folder, 0o755)
@@ -46,6 +48,9 @@ private let programs = ["beam.smp", "epmd", "erl_child_setup", "inet_gethost"]
         openssl req -new -key server.key -subj /CN=server -out server.csr
         printf 'subjectAltName=DNS:localhost\\nbasicConstraints=CA:FALSE\\n' > server.ext
         openssl x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -sha256 -extfile server.ext -out server.pem
+        openssl ecparam -genkey -name prime256v1 -noout | openssl pkcs8 -topk8 -nocrypt -out client.key
+        openssl req -new -key client.key -subj /CN=client -out client.csr
+        openssl x509 -req -in client.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -sha256 -extfile server.ext -out client.pem
         openssl req -x509 -new -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout other.key -days 2 -subj /CN=other -out other.pem
         chmod 644 *.key
         """
@@ -53,12 +58,24 @@ private let programs = ["beam.smp", "epmd", "erl_child_setup", "inet_gethost"]
       try #require(made.status == 0, "\(made.error)")
       var options = RabbitMQSandbox.Options()
       options.certificates = folder
+      for prefix in ["ssl_options", "management.ssl"] {
+        options.configuration["\(prefix).verify"] = "verify_peer"
+        options.configuration["\(prefix).fail_if_no_peer_cert"] = "true"
+      }
       try await RabbitMQSandbox.withSandbox(options, logger: TestBroker.logger) { sandbox in
-        let settings = try #require(sandbox.tlsSettings)
+        let nameless = try #require(sandbox.tlsSettings)
+        var settings = nameless
+        settings.tls?.certificate = "\(folder)/client.pem"
+        settings.tls?.privateKey = "\(folder)/client.key"
+        settings.managementTLS = settings.tls
         try await TestBroker.with(settings) { broker in
           try await broker.declare("secret", "quorum")
           try await broker.publish(TestBroker.numbered(0..<500), to: "secret")
           #expect(try await broker.dump("secret").count == 500)
+          await #expect(throws: DRError.self) {
+            try await AMQPConnection.withConnection(nameless, vhost: "/", logger: TestBroker.logger) { _ in }
+          }
+          await #expect(throws: DRError.self) { try await ManagementAPI(nameless).get("overview") }
           var wrong = settings
           wrong.tls?.rootCertificates = "\(folder)/other.pem"
           wrong.managementTLS?.rootCertificates = "\(folder)/other.pem"
@@ -95,6 +112,7 @@ private let programs = ["beam.smp", "epmd", "erl_child_setup", "inet_gethost"]
     options.nodes = 3
     options.startLimit = .seconds(240)
     try await RabbitMQSandbox.withSandbox(options, logger: TestBroker.logger) { sandbox in
+      try await Self.expectWaitForBoot(of: 1, in: sandbox)
       try await TestBroker.with(sandbox.settings) { broker in
         try await broker.declare("votes", "quorum")
         try await broker.publish(TestBroker.numbered(0..<200), to: "votes")
@@ -105,7 +123,17 @@ private let programs = ["beam.smp", "epmd", "erl_child_setup", "inet_gethost"]
         try await TestBroker.eventually("all members are listed") {
           try await look().allSatisfy { $0.severity == .passed }
         }
-        try await sandbox.kill(node: 2)
+        try await TestBroker.withRepository { repository, _ in
+          let manifest = try await TestBroker.backUp(broker.source(), to: repository)
+          try await sandbox.kill(node: 2)
+          try await TestBroker.eventually("a restore of definitions warns of the smaller cluster") {
+            let plan = try await RabbitMQDefinitionsRestorer(broker: broker.settings, vhosts: [broker.vhost])
+              .plan(from: repository.reader(for: manifest), logger: TestBroker.logger)
+            return plan.findings.contains {
+              $0.check == "definitions-cluster-size" && $0.evidence.hasPrefix("2 nodes run here and 3 ran")
+            }
+          }
+        }
         try await TestBroker.eventually("the loss is seen") {
           let findings = try await look()
           return findings.contains { $0.check == "cluster" && $0.severity == .failure }
@@ -157,6 +185,26 @@ private let programs = ["beam.smp", "epmd", "erl_child_setup", "inet_gethost"]
         #expect(try await broker.dump("far").map(\.text) == (0..<150).map(String.init))
       }
     }
+  }
+
+  /// A node that listens and has not booted: what starts the cluster goes on waiting until it has.
+  private static func expectWaitForBoot(of node: Int, in sandbox: RabbitMQSandbox) async throws {
+    func set(_ state: String) async throws {
+      let result = try await sandbox.run("rabbitmqctl", ["eval", "rabbit_boot_state:set(\(state))."], node: node)
+      try #require(result.status == 0, "\(result)")
+    }
+    try await set("core_started")
+    let isReady = MutableBox(false)
+    let start = Task {
+      try await sandbox.start()
+      isReady.withLock { $0 = true }
+    }
+    // Long enough for what a cluster that is ready takes to say so.
+    try await Task.sleep(for: .seconds(8))
+    #expect(!isReady.value)
+    try await set("ready")
+    try await start.value
+    #expect(isReady.value)
   }
 
   /// The index of the node that leads a quorum queue, by the word of its members: the statistics may be of another time.
@@ -214,42 +262,26 @@ private let programs = ["beam.smp", "epmd", "erl_child_setup", "inet_gethost"]
     try await RabbitMQSandbox.withSandbox(logger: TestBroker.logger) { sandbox in
       try await TestBroker.with(sandbox.settings) { broker in
         let count = 60_000
-        try await broker.declare("source")
-        try await broker.declare("destination")
-        try await broker.publish(TestBroker.numbered(0..<count, size: 1024), to: "source", window: 2000)
-        try await TestBroker.withRepository { repository, folder in
-          let manifest = try await TestBroker.backUp(
-            broker.source(RabbitMQQueueSelection(vhosts: [broker.vhost], patterns: ["source"])), to: repository)
-          var restorer = broker.restorer()
-          restorer.renames["\(broker.vhost)/source"] = "destination"
-          restorer.journalFolder = folder
-          restorer.window = 10_000
-          let outcomes = MutableBox<[RabbitMQMessageRestorer.QueueOutcome]>([])
-          restorer.onQueue = { outcome in outcomes.withLock { $0.append(outcome) } }
-          let first = restorer
-          let work = Task {
-            try await first.restore(from: repository.reader(for: manifest), to: .latest, logger: TestBroker.logger)
-          }
-          try await TestBroker.eventually("some have arrived") { try await broker.depth("destination") > 0 }
-          try await Self.setMemoryLimit("1MB", in: sandbox)
-          var (depth, since) = (-1, ContinuousClock.now)
-          try await TestBroker.eventually("the broker takes nothing more") {
-            let now = try await broker.depth("destination")
-            if now != depth { (depth, since) = (now, .now) }
-            return since.duration(to: .now) > .seconds(1)
-          }
-          work.cancel()
-          guard case .failure = await work.result else {
-            Issue.record("the alarm came too late")
-            return
+        try await broker.withJournaledRestore(count: count, size: 1024, { $0.window = 10_000 }) { restore in
+          var depth = -1
+          try await restore.kill(when: "an alarm has stopped it half way") {
+            guard try await broker.depth("destination") > 0 else { return false }
+            try await Self.setMemoryLimit("1MB", in: sandbox)
+            var since = ContinuousClock.now
+            try await TestBroker.eventually("the broker takes nothing more") {
+              let now = try await broker.depth("destination")
+              if now != depth { (depth, since) = (now, .now) }
+              return since.duration(to: .now) > .seconds(1)
+            }
+            return true
           }
           try await Self.setMemoryLimit("2GB", in: sandbox)
-          _ = try await restorer.restore(from: repository.reader(for: manifest), to: .latest, logger: TestBroker.logger)
-          let outcome = try #require(outcomes.value.first)
+          try await restore.run()
+          let outcome = try #require(restore.outcomes.first)
           #expect(outcome.resumedFrom >= depth)
           #expect(outcome.mayBeRepeated == 0 && outcome.depth == Int64(count))
         }
-        let numbers = try await broker.dump("destination").map { Int($0.text.prefix { $0 != "." }) }
+        let numbers = try await broker.numbers("destination")
         #expect(numbers == (0..<count).map { $0 })
       }
     }
