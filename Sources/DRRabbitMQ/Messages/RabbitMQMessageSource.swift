@@ -71,7 +71,7 @@ public struct RabbitMQMessageSource: BackupSource {
       facts = try await BrokerFacts(api, definitions: try await api.get("definitions"))
     }
     let began = Date()
-    let chosen = try await choose(api)
+    let (chosen, others) = try await choose(api)
     let (wanted, refusals) = try await preflight(chosen, facts, api, logger)
     if let first = refusals.first, refused == .fail {
       throw DRError(
@@ -88,6 +88,13 @@ public struct RabbitMQMessageSource: BackupSource {
       BackupManifest.Omission(
         what: "messages of \($0.queue.title)", reason: "\($0.obstacle.refusal): \($0.obstacle.evidence)")
     }
+    if !others.isEmpty {
+      leftOut.append(
+        BackupManifest.Omission(
+          what: "\(others.count) other queues",
+          reason: "they were not chosen: " + others.prefix(5).map(\.title).joined(separator: ", ")
+            + (others.count > 5 ? ", …" : "")))
+    }
     let meter = progress.map { ProgressMeter("messages", total: wanted.reduce(0) { $0 + $1.readyBytes }, handler: $0) }
     var records: [RabbitMQQueueRecord] = []
     for queue in wanted {
@@ -99,6 +106,10 @@ public struct RabbitMQMessageSource: BackupSource {
           BackupManifest.Omission(
             what: "\(record.unacknowledged) messages of \(queue.title)",
             reason: "consumers held them without an acknowledgement"))
+      }
+      if let from = record.fromOffset, from > 0 {
+        leftOut.append(
+          BackupManifest.Omission(what: "\(queue.title) before offset \(from)", reason: "an earlier backup has it"))
       }
       if queue.kind != .stream, record.readyBefore > record.summary.messages {
         leftOut.append(
@@ -117,14 +128,17 @@ public struct RabbitMQMessageSource: BackupSource {
       properties: properties)
   }
 
-  private func choose(_ api: ManagementAPI) async throws -> [RabbitMQQueue] {
-    let all = (try await api.get("queues").array ?? []).compactMap(RabbitMQQueue.init)
-    let chosen = all.filter {
+  /// The queues that are to be dumped, and the others of these vhosts, in the order of their names.
+  private func choose(_ api: ManagementAPI) async throws -> ([RabbitMQQueue], [RabbitMQQueue]) {
+    let all = (try await api.get("queues").array ?? []).compactMap(RabbitMQQueue.init).filter {
       // What is in a tap is on its way into the change log.
       !$0.name.hasPrefix(RabbitMQTap.queuePrefix) && !$0.name.hasPrefix(ProbeQueue.prefix)
-        && queues.contains(vhost: $0.vhost, name: $0.name, type: $0.kind.rawValue, durable: $0.durable)
+        && (queues.vhosts?.contains($0.vhost) ?? true)
+    }.sorted { $0.title < $1.title }
+    func isChosen(_ queue: RabbitMQQueue) -> Bool {
+      queues.contains(vhost: queue.vhost, name: queue.name, type: queue.kind.rawValue, durable: queue.durable)
     }
-    return chosen.sorted { $0.title < $1.title }
+    return (all.filter(isChosen), all.filter { !isChosen($0) })
   }
 
   // MARK: Before
@@ -248,7 +262,10 @@ public struct RabbitMQMessageSource: BackupSource {
     }
     if queue.kind == .quorum, summary.messages == 0 { try await confirmEmpty(queue, api) }
     let expected = dump.mayExpire ? summary.messages : dump.ready
-    let after = try await depthAfter(queue, expected: expected, isCertain: !dump.mayExpire, logger)
+    var after = try await depthAfter(queue, expected: expected, isCertain: !dump.mayExpire, logger)
+    let order = try await orderAfter(queue, dump, facts, logger)
+    // What was read once more goes back too: nothing is on its way when this ends.
+    if order != nil { after = try await depthAfter(queue, expected: after, isCertain: true, logger) }
     if queue.kind != .stream, queue.consumers == 0, after < expected {
       logger.warning(
         "a queue is less deep after its dump than before",
@@ -256,7 +273,6 @@ public struct RabbitMQMessageSource: BackupSource {
           "rabbitmq.queue": "\(queue.title)", "rabbitmq.before": "\(expected)", "rabbitmq.after": "\(after)",
         ])
     }
-    let order = try await orderAfter(queue, dump, facts, logger)
     if order == "differs" {
       logger.warning(
         "the first messages of a queue are others after its dump than before",
