@@ -73,6 +73,7 @@ struct Restore: AsyncParsableCommand {
         if report.hasFailures { throw ExitCode(1) }
       }
       if !definitionsOnly {
+        for omission in manifest.leftOut { print("not in this backup: \(omission.what): \(omission.reason)") }
         var selection = try queues.selection()
         selection.includesTransient = true
         var restorer = RabbitMQMessageRestorer(broker: connection, queues: selection)

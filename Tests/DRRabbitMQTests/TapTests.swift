@@ -153,7 +153,11 @@ extension RabbitMQTests {
       func publish(_ numbers: Range<Int>) async throws {
         let now = Int64(Date().timeIntervalSince1970 * 1000)
         try await broker.publish(
-          TestBroker.numbered(numbers) { $1.headers = ["timestamp_in_ms": .int64(now)] }, to: "", exchange: "sales")
+          TestBroker.numbered(numbers) { number, properties in
+            properties.headers = ["timestamp_in_ms": .int64(now)]
+            // An id that comes again is no copy: its body is another.
+            properties.messageID = "m-\(number % 250)"
+          }, to: "", exchange: "sales")
       }
       try await TestBroker.withRepository { repository, _ in
         let tap = try Self.tap(broker, repository)

@@ -14,7 +14,7 @@ import NIOCore
 /// To a moment: with a ``tap`` the messages of the backup are followed by those that the tap captured since, up to the
 /// moment. When a message was published, its header `timestamp_in_ms` says (the broker can set it), or its timestamp, to the
 /// second; of a message without any, nothing is known, and it is restored. A message that the tap captured while the dump
-/// ran is told from its copy in the dump by its message-id; without one, it may come twice, rather than not at all.
+/// ran is told from its copy in the dump by its message-id and its body; without an id, it may come twice, rather than not at all.
 public struct RabbitMQMessageRestorer: Restorer {
   /// What becomes of a message's own time to live (its `expiration`).
   public enum TimeToLive: String, Sendable, Hashable, CaseIterable {
@@ -137,6 +137,19 @@ public struct RabbitMQMessageRestorer: Restorer {
       usersLeftOut: Int64(window.usersLeftOut), depth: depth)
   }
 
+  /// By what a message that a tap captured is known to be the dump's: an application may give an id to more than one message.
+  private struct Copy: Hashable {
+    private let id: String
+    private let body: Int
+
+    init(_ id: String, _ message: ArchivedMessage) {
+      self.id = id
+      var hasher = Hasher()
+      message.body.withUnsafeReadableBytes { hasher.combine(bytes: $0) }
+      body = hasher.finalize()
+    }
+  }
+
   private struct Counts {
     var fromTap: Int64 = 0
     var afterTarget: Int64 = 0
@@ -186,7 +199,7 @@ public struct RabbitMQMessageRestorer: Restorer {
     var batch: [ArchivedMessage] = []
     var batchBytes = 0
     // Where a tap follows: what it captured while the dump ran may be in both.
-    var ofBackup: Set<String> = []
+    var ofBackup: Set<Copy> = []
     // Where duplicates are left out.
     var seen: Set<String> = []
     var current = window
@@ -210,8 +223,11 @@ public struct RabbitMQMessageRestorer: Restorer {
         return
       }
       if let id = properties?.messageID {
-        if fromTap, ofBackup.contains(id) { return }
-        if !fromTap, tap != nil { ofBackup.insert(id) }
+        if tap != nil {
+          let copy = Copy(id, message)
+          if fromTap, ofBackup.contains(copy) { return }
+          if !fromTap { ofBackup.insert(copy) }
+        }
         if leavesOutDuplicates, !seen.insert(id).inserted {
           found.duplicates += 1
           return
