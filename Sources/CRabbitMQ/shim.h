@@ -63,13 +63,9 @@ static inline int dr_amqp_next_frame(amqp_connection_state_t connection, int64_t
   return AMQP_STATUS_OK;
 }
 
-// user is null for the EXTERNAL mechanism: the client certificate says who it is.
 static inline amqp_rpc_reply_t dr_amqp_login(
     amqp_connection_state_t connection, const char *vhost, int frame_max, int heartbeat,
     const amqp_table_t *properties, const char *user, const char *password) {
-  if (user == NULL)
-    return amqp_login_with_properties(
-        connection, vhost, 0, frame_max, heartbeat, properties, AMQP_SASL_METHOD_EXTERNAL, "");
   return amqp_login_with_properties(
       connection, vhost, 0, frame_max, heartbeat, properties, AMQP_SASL_METHOD_PLAIN, user, password);
 }
