@@ -34,6 +34,9 @@ extension RabbitMQSandboxTests {
         for one in [broker, ring] { try await one.removeVHost() }
         let disabled = try await sandbox.run("rabbitmq-plugins", ["disable"] + plugins)
         try #require(disabled.status == 0, "\(disabled)")
+        try await TestBroker.eventually("the broker's statistics tell of it") {
+          try await BrokerFacts(broker.api).nodes.allSatisfy { !$0.enabledPlugins.contains(plugins[1]) }
+        }
         // The user that restores is another than it was in the backup.
         let me = broker.settings.user
         try await broker.api.put(

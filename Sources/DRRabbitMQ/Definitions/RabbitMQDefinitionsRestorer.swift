@@ -138,12 +138,13 @@ public struct RabbitMQDefinitionsRestorer: Restorer {
 
   /// What the broker has of what this restore is about.
   private func present(_ api: ManagementAPI, wanted: RabbitMQDefinitions) async throws -> RabbitMQDefinitions {
-    var present = try RabbitMQDefinitions(try await api.get("definitions"))
+    let all = try RabbitMQDefinitions(try await api.get("definitions"))
+    var present = all
     if let vhosts {
-      present = present.only(Set(vhosts))
-      // A user of these vhosts may be one of others too: his permissions here are extra, he is not.
+      present = all.only(Set(vhosts))
+      // A user of these vhosts may be one of others too, or of none yet: his permissions here are extra, he is not.
       let names = Set(wanted[.users].map(\.name))
-      present.items[.users]?.removeAll { !names.contains($0.name) }
+      present.items[.users] = all[.users].filter { names.contains($0.name) }
     }
     present.items[.globalParameters]?.removeAll { $0["name"] == "cluster_name" }
     return present
