@@ -29,14 +29,13 @@ extension RabbitMQSandboxTests {
           "\($0)".contains("far") && "\($0)".contains("not encrypted") && !"\($0)".contains("hunter2")
         }
         source.allowsClearSecrets = true
+        try await Self.expect(plugins, enabled: true, on: broker)
         let manifest = try await TestBroker.backUp(source, to: repository)
         let reader = repository.reader(for: manifest)
         for one in [broker, ring] { try await one.removeVHost() }
         let disabled = try await sandbox.run("rabbitmq-plugins", ["disable"] + plugins)
         try #require(disabled.status == 0, "\(disabled)")
-        try await TestBroker.eventually("the broker's statistics tell of it") {
-          try await BrokerFacts(broker.api).nodes.allSatisfy { !$0.enabledPlugins.contains(plugins[1]) }
-        }
+        try await Self.expect(plugins, enabled: false, on: broker)
         // The user that restores is another than it was in the backup.
         let me = broker.settings.user
         try await broker.api.put(
@@ -77,6 +76,14 @@ extension RabbitMQSandboxTests {
         let tags = try await broker.api.get("users/\(me)").object?["tags"]
         #expect("\(tags ?? .null)".contains("changed"))
       }
+    }
+  }
+
+  /// What the broker says of its plugins is some seconds old.
+  private static func expect(_ plugins: [String], enabled: Bool, on broker: TestBroker) async throws {
+    try await TestBroker.eventually("the broker says what is enabled") {
+      let told = Set(try await BrokerFacts(broker.api).nodes.flatMap(\.enabledPlugins))
+      return plugins.allSatisfy { told.contains($0) == enabled }
     }
   }
 }

@@ -91,8 +91,8 @@ public struct RabbitMQMessageSource: BackupSource {
     if !others.isEmpty {
       leftOut.append(
         BackupManifest.Omission(
-          what: "\(others.count) other queues",
-          reason: "they were not chosen: " + others.prefix(5).map(\.title).joined(separator: ", ")
+          what: others.count == 1 ? "1 other queue" : "\(others.count) other queues",
+          reason: "not chosen: " + others.prefix(5).map(\.title).joined(separator: ", ")
             + (others.count > 5 ? ", …" : "")))
     }
     let meter = progress.map { ProgressMeter("messages", total: wanted.reduce(0) { $0 + $1.readyBytes }, handler: $0) }
