@@ -43,10 +43,19 @@ struct JournaledRestore: Sendable {
 
   /// Begins, or goes on, and is killed as soon as something has come to pass.
   func kill(when what: String, _ hasCome: () async throws -> Bool) async throws {
-    let work = Task { try await run() }
+    let failure = MutableBox<(any Error)?>(nil)
+    let work = Task {
+      do {
+        try await run()
+      } catch {
+        failure.withLock { $0 = error }
+        throw error
+      }
+    }
     do {
       let deadline = ContinuousClock.now + .seconds(60)
       while try await !hasCome() {
+        if let failure = failure.value { throw failure }
         guard ContinuousClock.now < deadline, outcomes.isEmpty else { throw DRError(.timedOut, "waited for: \(what)") }
         try await Task.sleep(for: .milliseconds(1))
       }

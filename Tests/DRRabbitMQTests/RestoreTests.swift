@@ -49,7 +49,12 @@ extension RabbitMQTests {
         // Into the queue that it came from: this goes through the default exchange, which a killed restore cannot remove.
         try await broker.withJournaledRestore(type: type, count: count, size: 100, { $0.renames = [:] }) { restore in
           try await direct.api.delete("queues/\(direct.vhost)/source/contents")
-          try await TestBroker.eventually("the queue is empty") { try await direct.depth("source") == 0 }
+          // The statistics tell for some seconds of what the dump held.
+          try await TestBroker.eventually("the queue is empty") {
+            let queue = try await direct.find("source")
+            let depth = try await direct.depth("source")
+            return depth == 0 && queue.ready == 0 && queue.unacknowledged == 0
+          }
           try await restore.kill(when: "some have arrived, and more are kept back") {
             guard try await direct.depth("source") > 1000 else { return false }
             relay.hold()
