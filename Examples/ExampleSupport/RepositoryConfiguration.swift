@@ -2,6 +2,7 @@ public import DRCore
 public import DRPostgres
 public import DRStorage
 import Foundation
+import Logging
 
 /// Where a program finds its repository, and who can open it: a small JSON file, so that no secret is in an argument list.
 ///
@@ -62,6 +63,10 @@ public struct RepositoryConfiguration: Codable, Sendable {
       data = try Data(contentsOf: URL(fileURLWithPath: file))
     } catch {
       throw refuse("cannot be read", error, advice: "see that it is there, who owns it, and its mode")
+    }
+    guard String(decoding: data, as: UTF8.self).uppercased().range(of: "AGE-SECRET-KEY-") == nil else {
+      throw refuse(
+        "holds a secret key itself", advice: "put the key into a file that only its reader can read, and name that")
     }
     let fields: [String: JSONValue]
     do {
@@ -189,6 +194,9 @@ public struct RepositoryConfiguration: Codable, Sendable {
       let leading = try await RecoveryCheck(archive: archive, timeline: timeline)
         .leading(catalog.backups.filter { $0.component == component }, to: target)
       if !leading.isEmpty { chosen = Catalog(leading, unreadable: catalog.unreadable) }
+      if case .name = target, let found = try await first(of: leading, leadingTo: target, archive, timeline) {
+        return found
+      }
     }
     let found = try chosen.backup(of: component, for: target, systemIdentifier: latest?.systemIdentifier) {
       point, position in
@@ -199,6 +207,24 @@ public struct RepositoryConfiguration: Codable, Sendable {
     }
     if let latest, target == .latest, timeline == nil { RepositoryConfiguration.warn(of: latest, besides: found) }
     return found
+  }
+
+  /// The newest on whose way a restore point is: only the WAL says where that is.
+  private func first(
+    of backups: [BackupManifest], leadingTo target: RecoveryTarget, _ archive: WALArchive,
+    _ timeline: RecoverySettings.Timeline?
+  ) async throws -> BackupManifest? {
+    let check = RecoveryCheck(archive: archive, timeline: timeline)
+    for backup in backups.sorted(by: { $0.recoveryPoint.time > $1.recoveryPoint.time }) {
+      do {
+        try await check.check(
+          backup, reaches: target, logger: Logger(label: "choice", factory: { _ in SwiftLogNoOpLogHandler() }))
+        return backup
+      } catch let error as DRError where error.code == .targetUnreachable {
+        continue
+      }
+    }
+    return nil
   }
 
   /// The newest timeline is not where the newest data is when a test copy has written into the archive.

@@ -17,6 +17,9 @@ struct CheckWAL: AsyncParsableCommand {
   @Flag(help: "Also read, decrypt and digest every segment. Without, names and the ends of the log are looked at.")
   var readAll = false
 
+  @Option(help: "The timeline that production is on; the newest unless said.")
+  var timeline: UInt32?
+
   func run() async throws {
     try await reporting {
       let settings = try repository.settings()
@@ -35,7 +38,8 @@ struct CheckWAL: AsyncParsableCommand {
         let archive = try WALArchive(
           tier: tier, component: settings.component, systemIdentifier: system, decoding: try settings.decoding())
         let check = WALCheck(
-          archive: archive, backups: catalog.backups.filter { $0.systemIdentifier == system }, readsAll: readAll)
+          archive: archive, backups: catalog.backups.filter { $0.systemIdentifier == system }, readsAll: readAll,
+          timeline: timeline)
         let report = await VerificationReport.run("system \(system)", check, logger: repository.logger)
         for finding in report.findings { print(finding) }
         if !readAll {

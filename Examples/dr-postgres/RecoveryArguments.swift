@@ -11,6 +11,16 @@ enum PostgresTarget {
     }
     return try RecoveryTarget(immediate: immediate, time: time, position: lsn, name: name)
   }
+
+  static func text(_ target: RecoveryTarget) -> String {
+    switch target {
+    case .latest: "the end of the WAL"
+    case .immediate: "the end of the backup"
+    case .time(let date): Timestamp.format(date)
+    case .position(let position): "LSN \(position)"
+    case .name(let name): "the restore point '\(name)'"
+    }
+  }
 }
 
 enum TimelineArgument {

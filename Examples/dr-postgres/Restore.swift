@@ -72,6 +72,12 @@ struct Restore: AsyncParsableCommand {
           + "\(Format.duration(outcome.duration)). Start the server on it: it recovers by itself, and is "
           + "there once pg_is_in_recovery() is false.")
       for path in outcome.movedAside { print("kept: \(path)") }
+      var status = stat()
+      if stat(to, &status) == 0, status.st_uid == 0 {
+        print(
+          "warning: its files belong to root, and no server starts as root: chown -R them, or restore with --owner postgres"
+        )
+      }
     }
   }
 
@@ -96,6 +102,11 @@ struct Restore: AsyncParsableCommand {
       dataFolder: destination, recovery: recovery, archive: archive, tablespaces: try mapping(),
       replacesExisting: replace, owner: owner, progress: ProgressBar("restore").handler)
     restorer.readsWAL = readWal
+    restorer.onReach = { reach in
+      print(
+        "recovers from \(reach.backup), through timeline \(reach.timelines.map(String.init).joined(separator: ", then ")), to "
+          + PostgresTarget.text(target))
+    }
     let outcome = try await restorer.restore(
       from: repository.reader(for: manifest, decoding: try settings.decoding()), to: target,
       logger: self.repository.logger)

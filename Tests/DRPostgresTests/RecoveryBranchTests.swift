@@ -12,8 +12,10 @@ import Testing
     let repository: Repository
     let archive: WALArchive
     let backup: BackupManifest
-    /// A moment before the fork, one before the copy's first commit, and one while both were written to.
+    /// A moment before the fork, one between production's first commits behind it, one before the copy's first commit, and one
+    /// between the copy's.
     let before: Date
+    let lived: Date
     let forked: Date
     let during: Date
     let owner: String?
@@ -66,9 +68,11 @@ import Testing
 
   /// Production, and a copy that is recovered to the restore point `fork`, promoted, and archives into the same place.
   ///
-  /// - Parameter productionEnds: Production writes no more once the copy is there.
+  /// - Parameters:
+  ///   - productionEnds: Production writes no more once the copy is there.
+  ///   - productionRests: It writes nothing between the fork and the end of the copy.
   private func withBranches(
-    productionEnds: Bool, _ body: (Branched) async throws -> Void
+    productionEnds: Bool = false, productionRests: Bool = false, _ body: (Branched) async throws -> Void
   ) async throws {
     // Nothing commits but the test.
     try await WALFixture.withServer(["autovacuum": "off"]) { server, folder in
@@ -83,7 +87,9 @@ import Testing
       let before = try await WALFixture.moment(server)
       try await WALFixture.write(server)
       try await server.query("SELECT pg_create_restore_point('fork')")
-      try await WALFixture.write(server)
+      if !productionRests { try await WALFixture.write(server) }
+      let lived = try await WALFixture.moment(server)
+      if !productionRests { try await WALFixture.write(server) }
       let forked = try await WALFixture.moment(server)
       try await receiver.waitUntilDurable(try await WALFixture.position(server))
       let (during, copyRows) = try await Self.recovered(
@@ -92,38 +98,45 @@ import Testing
         let second = try RunningReceiver(archive, copy, WALFixture.options { $0.slot = "dr_copy" })
         try await WALFixture.write(copy)
         let during = try await WALFixture.moment(copy)
+        try await copy.query("SELECT pg_create_restore_point('deploy'), pg_create_restore_point('oncopy')")
         try await WALFixture.write(copy)
         let rows = try await copy.query("SELECT count(*) FROM ledger").single
         try await second.waitUntilDurable(try await WALFixture.position(copy))
         try await second.stop().get()
         return (during, rows)
       }
-      if !productionEnds { try await WALFixture.write(server, megabytes: 3) }
+      if !productionEnds {
+        try await server.query("SELECT pg_create_restore_point('deploy'), pg_create_restore_point('onproduction')")
+        try await WALFixture.write(server, megabytes: 3)
+      }
       let rows = try await server.query("SELECT count(*) FROM ledger").single
       try await receiver.waitUntilDurable(try await WALFixture.position(server))
       try await receiver.stop().get()
       try await body(
         Branched(
-          folder: folder, repository: repository, archive: archive, backup: backup, before: before, forked: forked,
+          folder: folder, repository: repository, archive: archive, backup: backup, before: before, lived: lived,
+          forked: forked,
           during: during, owner: server.user?.name, productionRows: rows, copyRows: copyRows))
     }
   }
 
   @Test("A copy that archives beside production: which timeline is meant has to be said, and is shown")
   func rival() async throws {
-    try await withBranches(productionEnds: false) { branched in
-      for target in [RecoveryTarget.latest, .time(branched.forked), .time(branched.during)] {
+    try await withBranches { branched in
+      for target in [RecoveryTarget.latest, .time(branched.lived), .time(branched.forked), .time(branched.during)] {
         let error = try await branched.refusal(target)
         #expect(error.code == .targetAmbiguous, "\(target): \(error)")
         #expect(error.advice?.contains("--timeline 1 or --timeline 2") == true, "\(error)")
       }
       // Where both are the same, there is no doubt.
       #expect(try await branched.check(.time(branched.before)).timelines == [1, 2])
+      // The newest is not the name of one.
+      #expect(try await branched.refusal(.latest, timeline: .latest).code == .targetAmbiguous)
       #expect(try await branched.rows(timeline: .id(1)) == branched.productionRows)
-      #expect(try await branched.rows(timeline: .latest) == branched.copyRows)
+      #expect(try await branched.rows(timeline: .id(2)) == branched.copyRows)
 
       let production = try await branched.check(.latest, timeline: .id(1))
-      let copy = try await branched.check(.latest, timeline: .latest)
+      let copy = try await branched.check(.latest, timeline: .id(2))
       let fork = try await branched.archive.history(of: 2).end(of: 1)
       let forked = try #require(fork)
       // One that both have, and one that is from before.
@@ -137,8 +150,50 @@ import Testing
 
       let finding = try #require(try await branched.findings().first)
       #expect(
-        finding.severity == .warning && finding.evidence.contains("timeline 1 recovers through \(production.through)"))
-      #expect(finding.evidence.contains("was written to at the same time"), "\(finding)")
+        finding.severity == .failure && finding.evidence.contains("timeline 1 recovers through \(production.through)"))
+      #expect(finding.evidence.contains("two servers have archived here"), "\(finding)")
+      let chosen = try await WALCheck(archive: branched.archive, backups: [branched.backup], timeline: 1)
+        .report(logger: BackupFixture.logger)
+      #expect(chosen.findings.allSatisfy { $0.severity < .warning }, "\(chosen.findings)")
+      #expect(chosen.backups.first?.through == production.through)
+    }
+  }
+
+  @Test("Production was quiet while a copy wrote: its moments are not taken for production's")
+  func quiet() async throws {
+    try await withBranches(productionRests: true) { branched in
+      for target in [RecoveryTarget.latest, .time(branched.during), .name("deploy")] {
+        #expect(try await branched.refusal(target).code == .targetAmbiguous, "\(target)")
+      }
+      // Both are still the same then, and a name that only one of them has is no doubt.
+      #expect(try await branched.check(.time(branched.forked)).timelines == [1, 2])
+      #expect(try await branched.check(.name("oncopy")).timelines == [1, 2])
+      let other = try await branched.refusal(.name("onproduction"))
+      #expect(other.code == .targetUnreachable && other.advice?.contains("--timeline 1") == true, "\(other)")
+      _ = try await branched.check(.name("onproduction"), timeline: .id(1))
+      _ = try await branched.check(.name("deploy"), timeline: .id(1))
+    }
+  }
+
+  @Test("A history that is missing would leave a recovery on the wrong timeline without a word: it is named")
+  func missingHistory() async throws {
+    try await withBranches(productionEnds: true) { branched in
+      for object in try await branched.repository.tier.listAll(prefix: "")
+      where object.key.lastComponent.hasPrefix("00000002.history") {
+        try await branched.repository.tier.delete(object.key)
+      }
+      for target in [RecoveryTarget.latest, .time(branched.before)] {
+        let error = try await branched.refusal(target)
+        #expect(
+          error.code == .targetUnreachable && error.message.contains("00000002.history is not in the archive"),
+          "\(error)")
+      }
+      _ = try await branched.check(.latest, timeline: .id(1))
+      let findings = try await WALCheck(archive: branched.archive, backups: [branched.backup])
+        .verify(logger: BackupFixture.logger)
+      #expect(
+        findings.contains { $0.check == "wal-history" && $0.severity == .failure && $0.subject == "00000002.history" },
+        "\(findings)")
     }
   }
 
@@ -148,8 +203,10 @@ import Testing
     try await withBranches(productionEnds: true) { branched in
       #expect(try await branched.rows(timeline: nil) == branched.copyRows)
       #expect(try await branched.check(.time(branched.during)).timelines == [1, 2])
+      // Between the two nothing was written; a recovery goes to the fork.
+      #expect(try await branched.check(.time(branched.forked)).timelines == [1, 2])
       // The new timeline's first commit came later: a recovery on it would stop at the fork, before this moment.
-      let error = try await branched.refusal(.time(branched.forked))
+      let error = try await branched.refusal(.time(branched.lived))
       #expect(error.code == .targetAmbiguous && error.advice?.contains("--timeline 1") == true, "\(error)")
       let finding = try #require(try await branched.findings().first)
       #expect(finding.severity == .notice && finding.evidence.contains("timeline 1 recovers through"), "\(finding)")

@@ -86,9 +86,10 @@ struct EndedBySignalTests {
       let (target, space) = (place.folder + "/restored", place.folder + "/moved")
       let arguments = place.arguments(
         ["restore", "--to", target, "--immediate", "--tablespace", "\(former)=\(space)"])
-      func isWritten() -> Bool {
-        !((try? FileManager.default.contentsOfDirectory(atPath: space)) ?? []).filter { $0.hasPrefix("PG_") }.isEmpty
+      func folders(_ path: String) -> [String] {
+        ((try? FileManager.default.contentsOfDirectory(atPath: path)) ?? []).filter { $0.hasPrefix("PG_") }
       }
+      func isWritten() -> Bool { !folders(space + "/.dr-restoring").isEmpty }
       let running = try RunningProgram(arguments, in: place.folder)
       try await eventually("a tablespace to be restored") { isWritten() }
       // As long as it runs, nobody else gets in.
@@ -104,15 +105,24 @@ struct EndedBySignalTests {
       let again = try await runCommand(ProgramPlace.program, arguments)
       #expect(again.status == 2 && again.error.contains("has left that was killed"), "\(again.error)")
       #expect(again.error.contains(space) && again.error.contains("--replace") && isWritten(), "\(again.error)")
+      // A server has made a tablespace beside it since: what is the server's is not what was left.
+      mkdir(space + "/PG_15_live", 0o700)
+      for more in [[], ["--replace"]] {
+        let live = try await runCommand(ProgramPlace.program, arguments + more)
+        #expect(live.status == 2 && live.error.contains("holds something") && isWritten(), "\(live.error)")
+      }
+      rmdir(space + "/PG_15_live")
       let replaced = try await runCommand(ProgramPlace.program, arguments + ["--replace"])
       #expect(replaced.status == 0, "\(replaced.error)")
-      #expect(try FileManager.default.contentsOfDirectory(atPath: space).allSatisfy { $0.hasPrefix("PG_") })
+      #expect(try FileManager.default.contentsOfDirectory(atPath: space) == folders(space) && !folders(space).isEmpty)
 
       // What is a server's is never emptied.
       let next = place.arguments(
         ["restore", "--to", target + "-2", "--immediate", "--replace", "--tablespace", "\(former)=\(space)"])
       let refused = try await runCommand(ProgramPlace.program, next)
-      #expect(refused.status == 2 && refused.error.contains("--tablespace OLD=NEW") && isWritten(), "\(refused.error)")
+      #expect(
+        refused.status == 2 && refused.error.contains("--tablespace OLD=NEW") && !folders(space).isEmpty,
+        "\(refused.error)")
     }
   }
 

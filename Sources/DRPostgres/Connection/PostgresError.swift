@@ -31,6 +31,8 @@ extension PostgresError {
   /// Source: PostgreSQL documentation, appendix A, "PostgreSQL Error Codes".
   fileprivate var advice: String? {
     switch sqlState {
+    case nil where message.contains("no password supplied"):
+      "give a password by PGPASSFILE (mode 0600) or PGPASSWORD"
     case nil: "see whether the server runs, can be reached at this address, and what its log says; then try again"
     case "28P01"?: "see the password (PGPASSFILE or PGPASSWORD) and that the role has one"
     case "28000"?, "42501"?:

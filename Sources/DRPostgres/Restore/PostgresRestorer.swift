@@ -10,8 +10,8 @@ import NIOCore
 /// that no server starts on a half-done restore. `pg_verifybackup` accepts the result as it is before the first start.
 ///
 /// What a crash leaves: a folder without `global/pg_control` (or one beside the destination, `….restoring-…`), which no
-/// server takes and which can be removed, or replaced by the next restore: it holds a file `.dr-restoring`, as do the
-/// folders of its tablespaces, which the next restore empties if it ``replacesExisting``. What was at the destination before
+/// server takes and which can be removed, or replaced by the next restore: it holds a file `.dr-restoring`. The folders of its
+/// tablespaces hold a folder of that name, which the next restore removes if it ``replacesExisting``. What was at the destination before
 /// is never removed.
 public struct PostgresRestorer: Restorer {
   /// The data folder to write; absolute.
@@ -30,6 +30,8 @@ public struct PostgresRestorer: Restorer {
   public var replacesExisting: Bool
   /// Who owns the files when root restores: a user's name. Nil: the owner of the folder above the data folder.
   public var owner: String?
+  /// Told, with ``archive``, how far the recovery goes and on which timelines, before anything is written.
+  public var onReach: (@Sendable (RecoveryReach) -> Void)?
   public var progress: ProgressHandler?
 
   public init(
@@ -60,7 +62,8 @@ public struct PostgresRestorer: Restorer {
       if let archive {
         let check = RecoveryCheck(
           archive: archive, timeline: recovery.timeline, inclusive: recovery.inclusive, readsAll: readsWAL)
-        try await check.check(manifest, reaches: target, logger: logger)
+        let reach = try await check.check(manifest, reaches: target, logger: logger)
+        onReach?(reach)
       }
       let owner = try fileOwner()
       let (destination, leftovers) = try await executor.run { [dataFolder, replacesExisting] in
@@ -113,7 +116,8 @@ public struct PostgresRestorer: Restorer {
     for (oid, folder) in plan.folders.sorted(by: { $0.key < $1.key }) {
       let artifact = try manifest.artifact("\(oid).tar")
       let writer = try await extract(artifact, reader, executor, meter) {
-        try FolderWriter(root: folder, owner: owner, object: artifact.key.rawValue, link: { _ in nil })
+        try FolderWriter(
+          root: TablespacePlan.staging(folder), owner: owner, object: artifact.key.rawValue, link: { _ in nil })
       }
       try await executor.run { try writer.sync() }
       total.files += writer.files
@@ -145,7 +149,7 @@ public struct PostgresRestorer: Restorer {
       }
       try writer.sync()
       try destination.marker.remove()
-      try plan.removeMarkers()
+      try plan.publish()
       try writer.put(PostgresRestorer.control, control.bytes, mode: control.member.mode)
       return try destination.commit(now: Date())
     }

@@ -57,6 +57,14 @@ public struct RecoveryCheck: Sendable {
 
   // MARK: Timelines
 
+  /// Nobody has said by name which timeline is meant.
+  var followsNewest: Bool {
+    switch timeline {
+    case nil, .latest: true
+    case .current, .id: false
+    }
+  }
+
   /// Why a timeline does not come from a backup.
   struct Detour: Error {
     var reason: String

@@ -31,6 +31,13 @@ struct RecoveryWay {
     } catch let detour as RecoveryCheck.Detour {
       throw unreachable(detour.reason, detour.advice)
     }
+    if check.followsNewest, let missing = inventory.missingHistories(histories, above: history.timeline).first {
+      let file = WALFileName.history(timeline: missing)
+      throw unreachable(
+        "\(file) is not in the archive, which has WAL of that timeline or of one that comes from it: a server would stop on timeline "
+          + "\(history.timeline)",
+        "push it from pg_wal of a server that was on it (dr-wal push), or say which timeline is meant: --timeline N")
+    }
     // A segment with two contents is none: a recovery stops there.
     let conflicts = inventory.segments.filter { $0.value > 1 }.map(\.key)
     var path = WALPath(
@@ -54,10 +61,13 @@ struct RecoveryWay {
       backup: backup.id, timelines: path.timelines, through: path.end, lastPosition: nil, throughTime: nil,
       gaps: path.gaps)
     if check.readsAll { try await read(path, in: archive, extent, logger) }
+    var others = OtherTimelines(
+      WALBranch.others(than: history, from: extent, inventory, histories), followed: history, inventory, archive)
     switch target {
     case .immediate: return reach
     case .name(let name):
-      try await find(name, in: archive, path, extent, missing)
+      try await find(name, in: archive, path, extent, missing, others)
+      try await refuseDoubt(&others)
       return reach
     case .latest, .time, .position: break
     }
@@ -66,18 +76,19 @@ struct RecoveryWay {
     reach.throughTime = tail.newest
     if let first = tail.unreadable.last { reach.through = first.start }
     let broken = missing.text(", ") + (tail.problem.map { "; \($0)" } ?? "")
-    var others = OtherTimelines(
-      WALBranch.others(than: history, from: extent, inventory, histories), followed: history, inventory, archive)
     if let obstacle = obstacle(reach, isBroken: !path.gaps.isEmpty || tail.problem != nil) {
       throw unreachable(
         obstacle + through(reach) + broken, try await others.advice(beside: advice(reach, isBroken: !broken.isEmpty)))
     }
-    if check.timeline == nil, let doubt = try await others.doubt(about: target) {
-      throw DRError(
-        .targetAmbiguous, "a recovery from backup \(backup.id) could end in two places: \(doubt.reason)",
-        advice: doubt.advice, component: backup.component, object: backup.id)
-    }
+    try await refuseDoubt(&others)
     return reach
+  }
+
+  private func refuseDoubt(_ others: inout OtherTimelines) async throws {
+    guard check.followsNewest, let doubt = try await others.doubt(about: target) else { return }
+    throw DRError(
+      .targetAmbiguous, "a recovery from backup \(backup.id) could end in two places: \(doubt.reason)",
+      advice: doubt.advice, component: backup.component, object: backup.id)
   }
 
   // MARK: All of the way
@@ -138,7 +149,7 @@ struct RecoveryWay {
 
   private func advice(_ reach: RecoveryReach, isBroken: Bool) -> String {
     guard isBroken else {
-      return "everything that was stored of timeline \(reach.timelines.last ?? 1) comes back with the target latest"
+      return "everything that was stored of timeline \(reach.timelines.last ?? 1) comes back without a target"
     }
     let found = "find what is missing on the server or another tier, and push it"
     guard let last = reach.lastPosition else {
@@ -185,7 +196,8 @@ struct RecoveryWay {
   // MARK: A name
 
   private func find(
-    _ name: String, in archive: WALArchive, _ path: WALPath, _ extent: BackupExtent, _ missing: Missing
+    _ name: String, in archive: WALArchive, _ path: WALPath, _ extent: BackupExtent, _ missing: Missing,
+    _ others: OtherTimelines
   ) async throws {
     var names: [String] = []
     var unfinished: WALUnfinishedRecord?
@@ -213,11 +225,14 @@ struct RecoveryWay {
         return
       }
     }
+    let elsewhere = try await others.holding(name)
     throw unreachable(
       "there is no restore point '\(name)' in the WAL from \(extent.firstNeeded) to \(path.end)" + missing.text(", "),
-      names.isEmpty
-        ? "there is no other either; an earlier backup may have it on its way"
-        : "there is \(names.suffix(10).joined(separator: ", ")); an earlier backup may have others on its way")
+      !elsewhere.isEmpty
+        ? "timeline \(elsewhere.map(String.init).joined(separator: ", ")) has one: --timeline \(elsewhere[0])"
+        : names.isEmpty
+          ? "there is no other either; an earlier backup may have it on its way"
+          : "there is \(names.suffix(10).joined(separator: ", ")); an earlier backup may have others on its way")
   }
 
   private func unreachable(_ why: String, _ advice: String) -> DRError {

@@ -52,7 +52,7 @@ struct RestoreDestination: Sendable {
             "the destination holds what a restore of backup \(killed) has left that was killed: nothing was touched",
             advice:
               "run the restore again with --replace, which keeps what is there beside it as ….before-<time> (no server starts on that, it can "
-              + "be removed) and empties the tablespaces' folders that it has left; or remove the folder first",
+              + "be removed) and removes what it has left of tablespaces; or remove the folder first",
             object: self.path)
         }
         throw DRError(

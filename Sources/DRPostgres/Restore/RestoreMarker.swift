@@ -33,6 +33,11 @@ final class RestoreMarker: Sendable {
   func remove() throws {
     let path = "\(folder)/\(RestoreMarker.name)"
     guard unlink(path) == 0 || errno == ENOENT else { throw FileError.make("unlink", path) }
+    try RestoreMarker.sync(folder)
+  }
+
+  /// Makes the names in a folder durable. Blocking.
+  static func sync(_ folder: String) throws {
     let descriptor = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
     guard descriptor >= 0 else { throw FileError.make("open", folder) }
     defer { close(descriptor) }

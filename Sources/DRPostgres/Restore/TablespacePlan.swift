@@ -7,7 +7,8 @@ struct TablespacePlan: Sendable {
   /// The folder to write, by OID.
   let folders: [UInt32: String]
   private let created: MutableBox<[String]> = MutableBox([])
-  private let markers: MutableBox<[RestoreMarker]> = MutableBox([])
+  private let markers: MutableBox<[String: RestoreMarker]> = MutableBox([:])
+  private let published: MutableBox<[String]> = MutableBox([])
 
   /// Blocking.
   ///
@@ -54,15 +55,15 @@ struct TablespacePlan: Sendable {
     self.folders = folders
   }
 
-  /// Creates the folders, and marks them as being restored.
+  /// Creates the folders, and in each the one that the restore writes into, marked.
   ///
-  /// - Parameter replacing: Empty those that a restore has left that was killed.
+  /// - Parameter replacing: Remove what a restore has left there that was killed.
   /// - Throws: ``DRError`` with `destinationInUse` for one that holds anything else; nothing was touched then.
   func prepare(for backup: String, replacing: Bool, owner: FileOwner?) throws {
     for folder in folders.values { try refuse(folder, replacing: replacing) }
     for folder in folders.values {
-      // What is there was seen to be a killed restore's.
-      TablespacePlan.empty(folder)
+      let staging = TablespacePlan.staging(folder)
+      try? FileManager.default.removeItem(atPath: staging)
       if !FileManager.default.fileExists(atPath: folder) {
         do {
           try FileManager.default.createDirectory(
@@ -72,22 +73,28 @@ struct TablespacePlan: Sendable {
         }
         created.withLock { $0.append(folder) }
       }
-      if let owner, chown(folder, owner.user, owner.group) != 0 { throw FileError.make("chown", folder) }
-      let marker = try RestoreMarker(in: folder, backup: backup, owner: owner)
-      markers.withLock { $0.append(marker) }
+      guard mkdir(staging, 0o700) == 0 else { throw FileError.make("mkdir", staging) }
+      for path in [folder, staging] {
+        if let owner, chown(path, owner.user, owner.group) != 0 { throw FileError.make("chown", path) }
+      }
+      let marker = try RestoreMarker(in: staging, backup: backup, owner: owner)
+      markers.withLock { $0[folder] = marker }
     }
   }
 
   private func refuse(_ folder: String, replacing: Bool) throws {
     let names = (try? FileManager.default.contentsOfDirectory(atPath: folder)) ?? []
     guard !names.isEmpty else { return }
-    try RestoreMarker.refuseRunning(in: folder)
-    if let killed = RestoreMarker.backup(leftIn: folder) {
+    let staging = TablespacePlan.staging(folder)
+    try RestoreMarker.refuseRunning(in: staging)
+    // Beside anything else it says nothing of that: a server may use the folder by now.
+    if names == [RestoreMarker.name], let killed = RestoreMarker.backup(leftIn: staging) {
       guard !replacing else { return }
       throw DRError(
         .destinationInUse,
         "the folder of a tablespace holds what a restore of backup \(killed) has left that was killed: nothing was touched",
-        advice: "run the restore again with --replace, which empties it; or empty it by hand", object: folder)
+        advice: "run the restore again with --replace, which removes it; or remove \(RestoreMarker.name) in it by hand",
+        object: folder)
     }
     throw DRError(
       .destinationInUse, "the folder of a tablespace holds something: nothing was touched",
@@ -95,22 +102,30 @@ struct TablespacePlan: Sendable {
       object: folder)
   }
 
-  /// Once the restore is whole but for its control file. Blocking.
-  func removeMarkers() throws {
-    for marker in markers.value { try marker.remove() }
+  /// Where a tablespace is written until all of it is there: what a killed restore leaves is within, and nothing else is.
+  static func staging(_ folder: String) -> String { "\(folder)/\(RestoreMarker.name)" }
+
+  /// Puts every tablespace in its place, once the restore is whole but for its control file. Blocking.
+  func publish() throws {
+    for (folder, marker) in markers.value {
+      let staging = TablespacePlan.staging(folder)
+      for name in try FileManager.default.contentsOfDirectory(atPath: staging) where name != RestoreMarker.name {
+        guard rename("\(staging)/\(name)", "\(folder)/\(name)") == 0 else {
+          throw FileError.make("rename", "\(staging)/\(name)")
+        }
+        published.withLock { $0.append("\(folder)/\(name)") }
+      }
+      try marker.remove()
+      guard rmdir(staging) == 0 else { throw FileError.make("rmdir", staging) }
+      try RestoreMarker.sync(folder)
+    }
   }
 
   /// Removes what a failed restore wrote.
   func discard() {
-    for marker in markers.value { TablespacePlan.empty(marker.folder) }
+    for path in published.value { try? FileManager.default.removeItem(atPath: path) }
+    for folder in markers.value.keys { try? FileManager.default.removeItem(atPath: TablespacePlan.staging(folder)) }
     for folder in created.value { rmdir(folder) }
-  }
-
-  /// Removes what a restore wrote, its mark last. Blocking.
-  private static func empty(_ folder: String) {
-    let names = (try? FileManager.default.contentsOfDirectory(atPath: folder)) ?? []
-    for name in names where name.hasPrefix("PG_") { try? FileManager.default.removeItem(atPath: "\(folder)/\(name)") }
-    unlink("\(folder)/\(RestoreMarker.name)")
   }
 
   /// Where a symbolic link of `base.tar` points after the restore; nil if it is no tablespace's.

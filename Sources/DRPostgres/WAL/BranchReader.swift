@@ -20,18 +20,35 @@ struct BranchReader {
 
   init(_ archive: WALArchive) { self.archive = archive }
 
-  /// When a branch was written to, and whether the archive cannot tell that the followed timeline came after it.
-  ///
-  /// After a promotion the former primary writes no more: its commits are older than the first one of the new timeline.
-  /// Two servers that write at the same time are a copy, and production; which is which, the log does not say.
-  ///
+  /// When a branch was written to and, behind the same fork, the timeline that is followed.
+  struct Comparison {
+    /// Nil if no commit of its own was found.
+    var other: BranchCommits?
+    var own: BranchCommits?
+
+    /// Whether the archive cannot tell that the followed timeline came after the other one.
+    ///
+    /// After a promotion the former primary writes no more: its commits are older than the first one of the new timeline.
+    /// Two servers that write at the same time are a copy, and production; which is which, the log does not say.
+    var isRival: Bool { other.map { other in own.map { other.newest > $0.oldest } ?? true } ?? false }
+  }
+
   /// - Throws: ``DRError`` when it could not look: `tierUnavailable`.
   mutating func compare(
     _ branch: WALBranch, with followed: TimelineHistory, _ inventory: WALInventory
-  ) async throws -> (commits: BranchCommits?, isRival: Bool) {
-    guard let commits = try await commits(of: branch) else { return (nil, false) }
-    let own = try await self.commits(of: WALBranch(followed, behind: branch.fork, inventory))
-    return (commits, own.map { commits.newest > $0.oldest } ?? true)
+  ) async throws -> Comparison {
+    Comparison(
+      other: try await commits(of: branch),
+      own: try await commits(of: WALBranch(followed, behind: branch.fork, inventory)))
+  }
+
+  /// Where a branch has a restore point of a name of its own; it reads all of it.
+  func holds(_ name: String, _ branch: WALBranch) async throws -> Bool {
+    for segment in branch.segments {
+      guard let scan = try await scan(segment, of: branch) else { continue }
+      if scan.restorePoints.contains(where: { $0.name == name && $0.start >= branch.fork }) { return true }
+    }
+    return false
   }
 
   /// Nil if none was found in the segments that were read, or can be read.

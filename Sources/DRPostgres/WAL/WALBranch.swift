@@ -15,6 +15,9 @@ struct WALBranch: Hashable {
   /// Its segments behind the fork, in order, up to the first gap.
   let segments: [WALSegmentName]
   let gaps: [WALGap]
+  /// Why it parted from the timeline before, as the server wrote it into its history: "no recovery target specified" after a
+  /// failover, "before 2026-…" after a recovery to a moment. Nil for a timeline that was the first.
+  let reason: String?
 
   /// Those of an archive, the followed one left out: of which there is a history, which come from the backup, and of which
   /// there is WAL behind the fork.
@@ -41,6 +44,7 @@ struct WALBranch: Hashable {
     let path = WALPath(
       inventory.withoutConflicts(), from: fork, on: history.timeline(holding: fork), to: history)
     timeline = history.timeline
+    reason = history.ancestors.last?.reason
     self.fork = fork
     end = path.end
     segments = path.segments

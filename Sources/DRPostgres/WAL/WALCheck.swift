@@ -15,11 +15,15 @@ public struct WALCheck: Verifier {
   public let backups: [BackupManifest]
   /// Read, decrypt and digest every segment, full or partial, and every history.
   public var readsAll: Bool
+  /// The timeline that production is on; nil: the newest that a backup leads to. Others that were written to at the same time are
+  /// a failure unless it is said.
+  public var timeline: UInt32?
 
-  public init(archive: WALArchive, backups: [BackupManifest], readsAll: Bool = false) {
+  public init(archive: WALArchive, backups: [BackupManifest], readsAll: Bool = false, timeline: UInt32? = nil) {
     self.archive = archive
     self.backups = backups
     self.readsAll = readsAll
+    self.timeline = timeline
   }
 
   public func verify(logger: Logger) async throws -> [Finding] { try await report(logger: logger).findings }
@@ -36,7 +40,7 @@ public struct WALCheck: Verifier {
     var entries: [WALCheckReport.Backup] = []
     var branches = BranchReader(archive)
     for backup in backups where backup.systemIdentifier == archive.systemIdentifier && backup.method == .basebackup {
-      var (entry, way, followed) = try WALCheck.check(backup, inventory, histories)
+      var (entry, way, followed) = try WALCheck.check(backup, inventory, histories, timeline: timeline)
       let (usable, commit, unread) = try await reader.end(of: way, inventory)
       if let unread, unread.code == .noMatchingIdentity, !archive.decoding.identities.isEmpty { throw unread }
       if usable.count < way.count { entry.cut(before: way[usable.count], try BackupExtent(backup)) }
@@ -46,11 +50,11 @@ public struct WALCheck: Verifier {
         entry.unread = unread
       }
       for other in WALBranch.others(than: followed, from: try BackupExtent(backup), inventory, histories) {
-        let (commits, isRival) = try await branches.compare(other, with: followed, inventory)
+        let seen = try await branches.compare(other, with: followed, inventory)
         entry.others.append(
           WALCheckReport.Branch(
-            timeline: other.timeline, fork: other.fork, through: other.end, firstTime: commits?.oldest,
-            throughTime: commits?.newest, gaps: other.gaps, isRival: isRival))
+            timeline: other.timeline, fork: other.fork, through: other.end, firstTime: seen.other?.oldest,
+            throughTime: seen.other?.newest, gaps: other.gaps, isRival: seen.isRival && timeline == nil))
       }
       entries.append(entry)
     }
@@ -60,12 +64,14 @@ public struct WALCheck: Verifier {
       return conflict
     }
     let names = Set(conflicts.map(\.name))
+    let lowest = inventory.lowestTimeline
     return WALCheckReport(
       systemIdentifier: archive.systemIdentifier, backups: entries, conflicts: conflicts, foreign: inventory.foreign,
       damaged: reader.damage.filter { !names.contains($0.key) }.map {
         WALCheckReport.Damage(name: $0.key, error: $0.value)
       }
-      .sorted { $0.name < $1.name }, filesRead: readsAll ? reader.filesRead : nil)
+      .sorted { $0.name < $1.name }, filesRead: readsAll ? reader.filesRead : nil,
+      missingHistories: lowest.map { inventory.missingHistories(histories, above: $0) } ?? [])
   }
 
   // MARK: By names alone
@@ -82,12 +88,12 @@ public struct WALCheck: Verifier {
 
   /// - Parameter histories: Those that the archive has one content of.
   package static func check(
-    _ backup: BackupManifest, _ inventory: WALInventory, _ histories: [UInt32: TimelineHistory]
+    _ backup: BackupManifest, _ inventory: WALInventory, _ histories: [UInt32: TimelineHistory], timeline: UInt32? = nil
   ) throws -> (report: WALCheckReport.Backup, way: [WALSegmentName], followed: TimelineHistory) {
     let extent = try BackupExtent(backup)
     let (consistent, endTimeline) = (extent.consistent, extent.endTimeline)
 
-    let latest = inventory.latestTimeline(from: endTimeline)
+    let latest = timeline ?? inventory.latestTimeline(from: endTimeline)
     var history = latest == 1 ? TimelineHistory(root: 1) : histories[latest] ?? TimelineHistory(root: latest)
     var problem: String?
     if latest != endTimeline, !history.continues(from: consistent, on: endTimeline) {

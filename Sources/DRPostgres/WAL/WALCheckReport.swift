@@ -68,9 +68,12 @@ public struct WALCheckReport: Sendable {
   public var damaged: [Damage] = []
   /// How many files were read and digested; nil if only the ends of the log were looked at.
   public var filesRead: Int?
+  /// Timelines whose histories are not there, though WAL of them is, or of one that comes from them: a recovery does not find
+  /// them.
+  public var missingHistories: [UInt32] = []
 
-  /// The same as findings: `wal-restorable`, `wal-gap` and `wal-timeline` for each backup, `wal-conflict`, `wal-digest`,
-  /// `wal-foreign`, `wal-read`.
+  /// The same as findings: `wal-restorable`, `wal-gap` and `wal-timeline` for each backup, `wal-history`, `wal-conflict`,
+  /// `wal-digest`, `wal-foreign`, `wal-read`.
   public var findings: [Finding] {
     var findings: [Finding] = []
     for backup in backups {
@@ -97,6 +100,14 @@ public struct WALCheckReport: Sendable {
             advice: "find the segments on the server or another tier, and push them; else take a new base backup"))
       }
       findings += backup.others.map { $0.finding(of: backup) }
+    }
+    for timeline in missingHistories {
+      findings.append(
+        Finding(
+          "wal-history", .failure, subject: "\(WALFileName.history(timeline: timeline))",
+          evidence:
+            "it is not there, though WAL of timeline \(timeline) is, or of one that comes from it: a recovery does not find it",
+          advice: "push it from pg_wal of a server that was on that timeline (dr-wal push)"))
     }
     for conflict in conflicts {
       findings.append(
@@ -137,10 +148,12 @@ extension WALCheckReport.Branch {
     let followed = backup.timelines.last.map { "timeline \($0)" } ?? "the timeline that is followed"
     return isRival
       ? Finding(
-        "wal-timeline", .warning, subject: backup.id,
-        evidence: evidence + "; \(followed) was written to at the same time, or not at all",
-        advice: "find out which one is production's (a copy that was promoted for a test must not archive here), and "
-          + "restore with --timeline \(timeline) if it is this one")
+        "wal-timeline", .failure, subject: backup.id,
+        evidence: evidence
+          + "; \(followed), which a restore would follow, does not begin after that: two servers have archived here",
+        advice:
+          "find out which one is production's (a copy that was promoted for a test must not archive here): restore, and "
+          + "check, with --timeline \(timeline) if it is this one, else with that of the other")
       : Finding(
         "wal-timeline", .notice, subject: backup.id, evidence: evidence,
         advice: "what only this timeline has comes back with --timeline \(timeline)")

@@ -57,6 +57,11 @@ package struct WALInventory: Sendable {
     }
   }
 
+  /// The one that the archive begins on: it needs no history.
+  var lowestTimeline: UInt32? {
+    (segments.keys.map(\.timeline) + partials.keys.map(\.timeline)).min()
+  }
+
   package var isEmpty: Bool { segments.isEmpty && partials.isEmpty }
 
   /// The latest timeline, as a server finds it: counting up for as long as there is a history.
@@ -64,6 +69,14 @@ package struct WALInventory: Sendable {
     var latest = timeline
     while latest < .max, histories[latest + 1] != nil { latest += 1 }
     return latest
+  }
+
+  /// The timelines above another one whose histories are not there, though WAL of them is, or a history that names them: a server
+  /// that counts up finds neither them nor what comes after.
+  func missingHistories(_ known: [UInt32: TimelineHistory], above timeline: UInt32) -> [UInt32] {
+    let used = Set(segments.keys.map(\.timeline)).union(partials.keys.map(\.timeline))
+      .union(known.values.flatMap { $0.ancestors.map(\.timeline) })
+    return used.filter { $0 > timeline && histories[$0] == nil }.sorted()
   }
 
   /// What there would be without the segments that have two contents: a recovery stops at those.

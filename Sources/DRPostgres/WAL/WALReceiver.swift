@@ -92,7 +92,9 @@ public struct WALReceiver: ChangeSource, Service {
         guard let restart = try await slot.read(identity)?.restart else {
           throw DRError(
             .changeLogGap, "the replication slot \(options.slot) holds no WAL: the server has invalidated it",
-            advice: "drop it with pg_drop_replication_slot, and take a new base backup", object: options.slot)
+            advice:
+              "drop it with SELECT pg_drop_replication_slot('\(options.slot)'): the next start makes it anew, names the gap, and "
+              + "goes on behind it with --accept-gap; take a new base backup then", object: options.slot)
         }
         return restart
       }
