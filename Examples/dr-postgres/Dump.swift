@@ -8,7 +8,7 @@ import ExampleSupport
 struct Dump: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Dumps a database with the server's own pg_dump, streamed into the repository.",
-    discussion: "Dumps are kept as a component of their own, NAME-dump: list, verify and prune them by that.")
+    discussion: "Dumps are kept as a component of their own, postgres-dump/NAME: list and verify them with --dumps.")
 
   @OptionGroup var repository: RepositoryArguments
   @OptionGroup var server: ServerArguments
@@ -92,7 +92,7 @@ struct Dump: AsyncParsableCommand {
 
 extension Component {
   /// The component of the dumps beside the base backups of this one: neither is taken for the other, by a restore or by retention.
-  var dumps: Component { get throws { try Component(kind, name + "-dump") } }
+  var dumps: Component { get throws { try Component(Kind("postgres-dump"), name) } }
 }
 
 extension DumpFormat {

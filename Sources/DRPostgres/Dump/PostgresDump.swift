@@ -11,7 +11,8 @@ import NIOCore
 /// each format, and `globals.sql`. What the programs warn of is in the manifest's properties under `warnings`; a program that
 /// fails, or a dump that is cut short, fails the capture.
 ///
-/// A dump holds what it holds: no WAL leads on from it. Keep dumps as a component of their own beside the base backups.
+/// A dump holds what it holds: no WAL leads on from it. Keep dumps as a component of their own beside the base backups, of a kind of
+/// their own: `postgres-dump/app`.
 public struct PostgresDump: BackupSource {
   public let component: Component
   public var server: PostgresConnectionSettings

@@ -118,7 +118,7 @@ public struct PostgresDumpRestorer: Restorer {
   private func artifact(
     of manifest: BackupManifest, _ target: RecoveryTarget
   ) throws -> (artifact: BackupManifest.Artifact, format: DumpFormat) {
-    guard manifest.component.kind == .postgres, manifest.method == .dump,
+    guard manifest.method == .dump,
       let source = manifest.properties["database"]?.string
     else { throw DRError(.invalidConfiguration, "backup \(manifest.id) is no dump of a PostgreSQL database") }
     guard target == .latest else {
