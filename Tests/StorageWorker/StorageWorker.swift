@@ -48,7 +48,9 @@ struct StorageWorker {
       if let failure = outcome.failures.values.first { throw failure }
     case ("prune", 1):
       let repository = try await repository(arguments[0])
-      let settings = Lease.Settings(life: .milliseconds(500), patience: .seconds(30))
+      // Short, so that the next one need not wait long for a killed one's; a loaded server answers no faster than this.
+      let life: Duration = TierPlace.isBucket(arguments[0]) ? .seconds(3) : .milliseconds(500)
+      let settings = Lease.Settings(life: life, patience: .seconds(60))
       try await Lease.with("prune", on: repository.tier, settings, logger: logger) { lease in
         _ = try await repository.prune(
           RetentionPolicy([.newest(2)]), changeLogs: [ChangeLogRule(log: "wal", margin: .milliseconds(100))],
