@@ -16,7 +16,8 @@ struct PostgresCommand: AsyncParsableCommand, BackupProgram {
     discussion: ProgramExit.codes(wrong: "not verified"),
     subcommands: [
       InitializeRepository<PostgresCommand>.self, Backup.self, ReceiveWAL.self, List.self, Verify.self, CheckWAL.self,
-      Restore.self, RestoreTable.self, Dump.self, RestoreDump.self, Clean<PostgresCommand>.self, Keygen.self,
+      Restore.self, RestoreTable.self, Dump.self, RestoreDump.self, Compare.self, Clean<PostgresCommand>.self,
+      Keygen.self,
     ])
 }
 
@@ -34,8 +35,10 @@ struct ServerArguments: ParsableArguments {
 
   func validate() throws { _ = try usage { try connection() } }
 
-  func connection() throws -> PostgresConnectionSettings {
-    let settings = try PostgresConnectionSettings(conninfo: server)
+  func connection() throws -> PostgresConnectionSettings { try ServerArguments.connection(server) }
+
+  static func connection(_ text: String) throws -> PostgresConnectionSettings {
+    let settings = try PostgresConnectionSettings(conninfo: text)
     guard settings.password == nil, settings.otherParameters["sslpassword"] == nil else {
       throw DRError(
         .invalidConfiguration, "a password in an argument list can be read by everybody on this host",
