@@ -185,9 +185,7 @@ public struct RepositoryConfiguration: Codable, Sendable {
     in repository: Repository, for target: RecoveryTarget, following timeline: RecoverySettings.Timeline? = nil
   ) async throws -> BackupManifest {
     let catalog = try await repository.catalog(of: component)
-    for broken in catalog.unreadable {
-      FileHandle.standardError.write(Data("warning: \(broken.id) cannot be read: \(broken.error)\n".utf8))
-    }
+    catalog.warnOfUnreadable()
     let latest = catalog.latest(for: component)
     var chosen = catalog
     if let latest, let archive = try archive(of: latest, in: repository.tier) {

@@ -27,6 +27,7 @@ extension RepositoryArguments where Program == FilesCommand {
   ) async throws -> BackupManifest {
     let component = try settings().component
     let catalog = try await repository.catalog(of: component)
+    if id == nil { catalog.warnOfUnreadable() }
     return try id.map { try catalog.backup(id: $0, of: component) } ?? catalog.backup(of: component, for: target)
   }
 }

@@ -114,6 +114,7 @@ extension RepositoryArguments where Program == RabbitMQCommand {
     let settings = try settings()
     let catalog = try await repository.catalog(of: settings.component)
     if let id { return try catalog.backup(id: id, of: settings.component) }
+    catalog.warnOfUnreadable()
     guard
       let newest = catalog.backups.last(where: {
         $0.properties[property] != nil && $0.recoveryPoint.time <= moment

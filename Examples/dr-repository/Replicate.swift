@@ -7,7 +7,10 @@ import ExampleSupport
 struct Replicate: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Copies what is missing to another tier, unchanged, and verifies it there.",
-    discussion: "Run it again after an interruption: what is there is read back, the rest is sent.")
+    discussion: """
+      Run it again after an interruption: what it had sent is read back, the rest is sent. Of copies that were verified before, what is \
+      missing or has another size is sent again; --read-back-all looks at every byte of them.
+      """)
 
   @OptionGroup var common: CommonArguments
 
@@ -29,6 +32,9 @@ struct Replicate: AsyncParsableCommand {
   @Option(parsing: .unconditional, help: "Lock every copy in compliance mode for so many days: nobody can lift that.")
   var lockDays: Double?
 
+  @Flag(help: "Also read back what was copied before, and send again what is damaged there.")
+  var readBackAll = false
+
   func validate() throws {
     try allow("--concurrency", concurrency, 1...256)
     try allow("--bandwidth", bandwidth, 1...1_000_000_000_000)
@@ -40,6 +46,7 @@ struct Replicate: AsyncParsableCommand {
       var settings = Replicator.Settings()
       settings.concurrency = concurrency
       settings.storageClass = storageClass.map { StorageClass(rawValue: $0) }
+      settings.readsBackAll = readBackAll
       settings.lock = lockDays.map { RetentionPolicy.Lock(.compliance, days: $0) }
       let replicator = try Replicator(
         from: try await common.repository(from), to: try await common.repository(to, limit: bandwidth),

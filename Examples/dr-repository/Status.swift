@@ -33,6 +33,10 @@ struct Status: AsyncParsableCommand {
           if case .torn = place { isGood = false }
         }
       }
+      for (tier, manifests) in status.unreadable.sorted(by: { $0.key < $1.key }) {
+        for broken in manifests { print("UNREADABLE on \(tier): \(broken.key): \(broken.error)") }
+        isGood = false
+      }
       for (tier, error) in status.unreachable.sorted(by: { $0.key < $1.key }) {
         print("unreachable: \(tier): \(error)")
         isGood = false

@@ -61,6 +61,8 @@ struct MemorySource: BackupSource {
   var recoveryPoint = RecoveryPoint(
     time: Date(timeIntervalSince1970: 1_790_000_000), position: "0/2000028", history: "1")
   var systemIdentifier = "7301"
+  var changesFrom: RecoveryPoint?
+  var properties: [String: JSONValue] = [:]
   /// Runs after everything was written.
   var afterwards: @Sendable (any BackupWriter) async throws -> Void = { _ in }
 
@@ -76,7 +78,9 @@ struct MemorySource: BackupSource {
     }
     try await afterwards(writer)
     return Capture(
-      recoveryPoint: recoveryPoint, method: .basebackup, serverVersion: "15.18", systemIdentifier: systemIdentifier)
+      recoveryPoint: recoveryPoint, changesFrom: changesFrom, method: .basebackup, serverVersion: "15.18",
+      systemIdentifier: systemIdentifier,
+      properties: properties)
   }
 
   static func sample(_ component: Component, seed: UInt64 = 1) -> MemorySource {

@@ -74,6 +74,7 @@ public struct PostgresBaseBackup: BackupSource {
     }
     let identity = try await connection.query("IDENTIFY_SYSTEM")
     let checksums = try await connection.query("SHOW data_checksums").single == "on"
+    let segmentSize = ServerIdentity.segmentSize(try await connection.query("SHOW wal_segment_size").single ?? "")
     guard let systemIdentifier = identity.single else {
       throw DRError(.sourceFailed, "the server does not say who it is")
     }
@@ -124,7 +125,8 @@ public struct PostgresBaseBackup: BackupSource {
       method: .basebackup, serverVersion: try await connection.parameterStatus("server_version"),
       systemIdentifier: systemIdentifier,
       leftOut: BaseBackupOmissions.all(includesWAL: requiredWAL.isIncluded),
-      properties: properties(tablespaces.locations, damaged: damaged, pages: scan.pages, checksums: checksums))
+      properties: properties(
+        tablespaces.locations, damaged: damaged, pages: scan.pages, checksums: checksums, segmentSize: segmentSize))
   }
 
   /// Streams every archive into the writer. Returns what the page scan saw.
@@ -197,11 +199,13 @@ public struct PostgresBaseBackup: BackupSource {
   }
 
   private func properties(
-    _ tablespaces: [UInt32: String], damaged: [DamagedPage], pages: Int64, checksums: Bool
+    _ tablespaces: [UInt32: String], damaged: [DamagedPage], pages: Int64, checksums: Bool, segmentSize: WALSegmentSize?
   ) -> [String: JSONValue] {
     var properties: [String: JSONValue] = [
       "dataChecksums": .bool(checksums), "pagesChecked": .integer(pages), "walIncluded": .bool(requiredWAL.isIncluded),
     ]
+    // Retention tells by it which segments the backup needs.
+    if let segmentSize { properties["walSegmentSize"] = .integer(Int64(segmentSize.bytes)) }
     if !tablespaces.isEmpty {
       properties["tablespaces"] = .object(
         Dictionary(uniqueKeysWithValues: tablespaces.map { ("\($0.key)", .string($0.value)) }))

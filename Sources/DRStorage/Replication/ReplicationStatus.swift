@@ -37,6 +37,8 @@ public struct ReplicationStatus: Sendable {
 
   public var tiers: [String]
   public var rows: [Row]
+  /// Manifests that cannot be read, by tier: whether those backups are there is not known.
+  public var unreadable: [String: [Catalog.Unreadable]] = [:]
   /// Tiers that could not be read, and why: nothing is known of them.
   public var unreachable: [String: DRError]
 
@@ -46,7 +48,9 @@ public struct ReplicationStatus: Sendable {
     var views: [View?] = []
     for repository in repositories {
       do {
-        views.append(try await View(repository, component))
+        let view = try await View(repository, component)
+        views.append(view)
+        if !view.unreadable.isEmpty { status.unreadable[repository.tier.name] = view.unreadable }
       } catch {
         views.append(nil)
         status.unreachable[repository.tier.name] =
@@ -73,9 +77,11 @@ public struct ReplicationStatus: Sendable {
     var backups: [BackupManifest] = []
     var places: [String: Place] = [:]
     var removed: Set<String> = []
+    var unreadable: [Catalog.Unreadable] = []
 
     init(_ repository: Repository, _ component: Component?) async throws {
-      backups = try await repository.catalog(of: component).backups
+      let catalog = try await repository.catalog(of: component)
+      (backups, unreadable) = (catalog.backups, catalog.unreadable)
       for component in Set(backups.map(\.component)) {
         let folder = repository.folder(of: component)
         let standings = try await PruneLedger(tier: repository.tier, folder: folder).standings()

@@ -32,6 +32,9 @@ public struct Replicator: Sendable {
     public var lock: RetentionPolicy.Lock?
     /// Which logs go along; segments that no backup on either side needs do not.
     public var changeLogs: [ChangeLogRule] = ChangeLogRule.all
+    /// Read back what is there already, too, and send again what is damaged. Without, of a copy that was verified once only the
+    /// sizes are looked at.
+    public var readsBackAll = false
 
     public init() {}
   }
@@ -77,7 +80,9 @@ public struct Replicator: Sendable {
       for rule in settings.changeLogs {
         try await copyLog(rule, in: folder, for: wanted + present, logger, &outcome)
       }
-      let committed = Set(present.map(\.id) + there.unreadable.map(\.id))
+      // A manifest that cannot be read there is no commit: it is written again.
+      let torn = try await torn(present)
+      let committed = Set(present.map(\.id)).subtracting(torn)
       let open = try await unfinished(wanted.map(\.id).filter(committed.contains), in: folder)
       for backup in wanted where open.contains(backup.id) {
         let failure = try await failure { try await finish(backup, in: folder, method: nil) }
@@ -105,6 +110,19 @@ public struct Replicator: Sendable {
       }
     }
     return outcome
+  }
+
+  /// Committed copies of which something is missing, or has another size; all of them, if all are to be read back.
+  private func torn(_ present: [BackupManifest]) async throws -> Set<String> {
+    guard !settings.readsBackAll else { return Set(present.map(\.id)) }
+    var torn: Set<String> = []
+    for backup in present {
+      let infos = try await concurrently(backup.artifacts, limit: settings.concurrency) { artifact in
+        try await target.tier.head(artifact.key)?.size == artifact.storedSize
+      }
+      if infos.contains(false) { torn.insert(backup.id) }
+    }
+    return torn
   }
 
   /// Committed copies whose record is missing, or whose marker is still there.
@@ -200,7 +218,13 @@ public struct Replicator: Sendable {
           onlyIfAbsent: target.tier.capabilities.contains(.conditionalPut), expectedLength: Int64(json.readableBytes),
           lock: lock))
     } catch let error as DRError where error.code == .objectExists {
-      // Another replication, or an attempt whose answer was lost: compared below.
+      // Another replication, or an attempt whose answer was lost: compared below. One that is damaged there is replaced.
+      if case .failure(let broken) = await target.readManifest(key, in: folder),
+        broken.code == .corruptData || broken.code == .malformedData
+      {
+        _ = try await target.tier.put(
+          key, ByteStream(json), PutOptions(expectedLength: Int64(json.readableBytes), lock: lock))
+      }
     }
     guard try await target.tier.read(key) == json else {
       throw DRError(
@@ -300,13 +324,15 @@ public struct Replicator: Sendable {
         try await target.tier.listAll(prefix: prefix).map { ($0.key, $0) }
       ) { first, _ in first }
       let listed = try await source.tier.listAll(prefix: prefix)
-      let missing = zip(listed, rule.needed(listed, after: horizon)).filter { object, isNeeded in
+      var missing = zip(listed, rule.needed(listed, of: system, by: backups, after: horizon)).filter {
+        object, isNeeded in
         guard isNeeded == true else { return false }
         guard let copy = there[object.key], copy.size == object.size else { return true }
         // A partial one is written anew under the same name.
         let isPartial = SegmentFileName(parsing: object.key.lastComponent)?.sha256 == nil
         return isPartial && copy.modified < object.modified
       }.map(\.0)
+      if settings.readsBackAll { missing += try await damaged(listed, there) }
       // Oldest first: a log with a hole is worth what lies before it.
       let results = try await concurrently(missing, limit: settings.concurrency) { object in
         try await failure {
@@ -327,6 +353,22 @@ public struct Replicator: Sendable {
       }
       try await removeStalePartials(listed, there)
     }
+  }
+
+  /// Copies of full segments that do not read back as their names say.
+  private func damaged(_ listed: [ObjectInfo], _ there: [ObjectKey: ObjectInfo]) async throws -> [ObjectInfo] {
+    let same = listed.filter { there[$0.key]?.size == $0.size }
+    let isDamaged = try await concurrently(same, limit: settings.concurrency) { object in
+      guard SegmentFileName(parsing: object.key.lastComponent)?.sha256 != nil else { return false }
+      return try await digest(object.key, on: target.tier) != digest(object.key, on: source.tier)
+    }
+    return zip(same, isDamaged).filter(\.1).map(\.0)
+  }
+
+  private func digest(_ key: ObjectKey, on tier: any StorageTier) async throws -> String {
+    var digest = StreamDigest()
+    for try await buffer in try await tier.get(key, range: nil) { digest.update(buffer) }
+    return digest.hex()
   }
 
   /// Partial segments that are full by now, or were replaced by longer ones, as at the source.

@@ -1,12 +1,13 @@
-import DRCore
+public import DRCore
 
 import struct Foundation.Date
 
 /// Which segments of a change log retention may remove.
 ///
-/// A segment is removed if it was stored before the oldest backup of its scope began, by a margin: what it holds is older
-/// than that. This needs no knowledge of positions, and a copy on another tier, which is younger, is only kept for longer.
-/// Backups count until they are gone for good, also those that are marked.
+/// A segment is removed if it was stored before the oldest backup of its scope began, by a margin, and if its name does not
+/// say that one of them needs it. Either alone could be wrong: a storage's clock, and the times of copied files, say nothing of the
+/// log, and a standby's backup begins where it last wrote everything, which may be long before. Backups count until they are gone
+/// for good, also those that are marked.
 public struct ChangeLogRule: Sendable {
   /// Which backups say what is needed of a folder of the log.
   public enum Scope: Sendable {
@@ -25,23 +26,29 @@ public struct ChangeLogRule: Sendable {
   public var keepsNewest: Bool
   /// Segments that are always kept, by name: few, and needed across the log (PostgreSQL's timeline histories).
   public var alwaysKept: @Sendable (_ name: String) -> Bool
+  /// Whether the name of a segment says that a backup needs it, whenever it was stored.
+  public var isNeeded: @Sendable (_ name: String, _ backup: BackupManifest) -> Bool
 
   public init(
     log: String, margin: Duration = .seconds(3600), scope: Scope = .system, keepsNewest: Bool = false,
-    alwaysKept: @escaping @Sendable (_ name: String) -> Bool = { _ in false }
+    alwaysKept: @escaping @Sendable (_ name: String) -> Bool = { _ in false },
+    isNeeded: @escaping @Sendable (_ name: String, _ backup: BackupManifest) -> Bool = { _, _ in false }
   ) {
     self.log = log
     self.margin = margin / .seconds(1)
     self.scope = scope
     self.keepsNewest = keepsNewest
     self.alwaysKept = alwaysKept
+    self.isNeeded = isNeeded
   }
 
   /// PostgreSQL's.
-  public static let wal = ChangeLogRule(log: "wal") { $0.hasSuffix(".history") }
+  public static let wal = ChangeLogRule(
+    log: "wal", alwaysKept: { $0.hasSuffix(".history") }, isNeeded: SegmentPosition.isWALNeeded)
 
   /// Redis': its folders are named for replication IDs, which a failover changes.
-  public static let aof = ChangeLogRule(log: "aof", scope: .component, keepsNewest: true)
+  public static let aof = ChangeLogRule(
+    log: "aof", scope: .component, keepsNewest: true, isNeeded: SegmentPosition.isChangeNeeded)
 
   /// RabbitMQ's, where segment 0 of a queue says how far the broker has let go of it.
   public static let messages = ChangeLogRule(log: "messages", scope: .component, keepsNewest: true) {
@@ -60,10 +67,15 @@ public struct ChangeLogRule: Sendable {
   }
 
   /// Of what lies in one folder of the log, in the order of the keys: whether it is needed. Nil: no segment.
-  func needed(_ objects: [ObjectInfo], after horizon: Date?) -> [Bool?] {
+  func needed(
+    _ objects: [ObjectInfo], of folder: String, by backups: some Sequence<BackupManifest>, after horizon: Date?
+  ) -> [Bool?] {
+    let backups = backups.filter { scope == .component || ($0.systemIdentifier ?? "") == folder }
     let files = objects.map { SegmentFileName(parsing: $0.key.lastComponent) }
     var needed = zip(objects, files).map { object, file in
-      file.map { isNeeded($0.name, stored: object.modified, after: horizon) }
+      file.map { file in
+        isNeeded(file.name, stored: object.modified, after: horizon) || backups.contains { isNeeded(file.name, $0) }
+      }
     }
     guard keepsNewest else { return needed }
     var newest: [Substring: (name: String, index: Int)] = [:]

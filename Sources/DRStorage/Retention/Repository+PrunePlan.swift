@@ -112,11 +112,13 @@ extension Repository {
       let horizon = unreadable ? nil : rule.horizon(of: living, for: system)
       var decision = PrunePlan.LogDecision(
         component: component, log: rule.log, systemIdentifier: system, keep: 0, remove: [], removedBytes: 0,
-        reason: horizon.map { "the oldest backup needs what was stored from \(Timestamp.format($0)) on" }
+        reason: horizon.map {
+          "the oldest backup needs what was stored from \(Timestamp.format($0)) on, and what its position says"
+        }
           ?? (unreadable ? "a manifest cannot be read" : "no backup of this system says what it needs"))
       var kept: [ObjectKey] = []
       let objects = try await tier.listAll(prefix: "\(root)\(system)/")
-      for (object, isNeeded) in zip(objects, rule.needed(objects, after: horizon)) {
+      for (object, isNeeded) in zip(objects, rule.needed(objects, of: system, by: living, after: horizon)) {
         // What is no segment is somebody else's.
         if isNeeded == false {
           decision.remove.append(object.key)

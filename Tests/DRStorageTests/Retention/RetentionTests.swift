@@ -283,6 +283,45 @@ struct RetentionTests {
     #expect(careful.logs.allSatisfy { $0.remove.isEmpty } && careful.unreadable.count == 1)
   }
 
+  @Test("Whatever a storage's clock says, what a kept backup's position needs of the log stays")
+  func position() async throws {
+    let bench = Bench()
+    let size: Int64 = 16 << 20
+    let store = try ChangeLogStore(tier: bench.tier, component: .postgres("app"), systemIdentifier: "7301")
+    for number in [0, 1, 2, 3, 254, 255] {
+      _ = try await store.put(
+        "0000000100000001" + String(format: "%08X", number), TestData.rows(100, seed: UInt64(number)))
+    }
+    _ = try await store.put("000000010000000000000005", TestData.rows(100, seed: 1000))
+    _ = try await store.put("000000020000000200000000", TestData.rows(100, seed: 1001))
+    try await store.putPartial("000000020000000200000001.00001000", TestData.rows(10))
+    // All of it was stored long before, as a storage says whose clock is behind, or a copy that has lost its times.
+    bench.clock.advance(3 * Self.day)
+    func backUp(_ stated: Bool) async throws {
+      var source = MemorySource(component: try .postgres("app"), artifacts: ["base.tar": TestData.rows(100)])
+      source.recoveryPoint.time = bench.clock.now()
+      source.changesFrom = RecoveryPoint(time: bench.clock.now(), position: "1/20000A8", history: "1")
+      source.systemIdentifier = "7301"
+      source.properties = stated ? ["walSegmentSize": .integer(size)] : [:]
+      _ = try await bench.repository.backUp(source, cadence: .daily, logger: quiet)
+    }
+    try await backUp(true)
+    let policy = RetentionPolicy([.newest(1)])
+    let plan = try await bench.repository.prunePlan(policy)
+    #expect(
+      plan.logs.flatMap(\.remove).map { String($0.lastComponent.prefix(24)) }.sorted() == [
+        "000000010000000000000005", "000000010000000100000000", "000000010000000100000001",
+      ])
+    // A manifest that does not state the size of a segment holds what might be needed with the largest.
+    try await backUp(false)
+    bench.clock.advance(2 * Self.day)
+    _ = try await bench.prune(policy, grace: .zero)
+    _ = try await bench.prune(policy, grace: .zero)
+    let names = try await store.segments().map { String($0.name.prefix(24)) }
+    #expect(
+      !names.contains("000000010000000000000005") && names.contains("000000010000000100000000") && names.count == 8)
+  }
+
   @Test("Redis' and RabbitMQ's logs go with the oldest backup too, whatever their folders are named for")
   func otherChangeLogs() async throws {
     let clock = TestClock("2026-01-01T02:00:00Z")

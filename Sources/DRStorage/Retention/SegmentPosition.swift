@@ -1,0 +1,27 @@
+import DRCore
+
+/// What the names of segments say of their place in the log, as far as retention has to know it.
+enum SegmentPosition {
+  /// A WAL segment's name is its timeline, and its number in two parts of 8 hexadecimal digits (PostgreSQL's `xlog_internal.h`,
+  /// `XLogFileName`). It is needed from the one on that holds the position where the backup's WAL starts, on whatever timeline.
+  static func isWALNeeded(_ name: String, _ backup: BackupManifest) -> Bool {
+    guard name.utf8.count >= 24, let position = backup.changesFrom?.position.split(separator: "/"), position.count == 2,
+      let high = UInt64(position[0], radix: 16), let low = UInt64(position[1], radix: 16),
+      let block = UInt64(name.dropFirst(8).prefix(8), radix: 16),
+      let number = UInt64(name.dropFirst(16).prefix(8), radix: 16)
+    else { return false }
+    // Without its size, as in manifests of older versions, a segment may be as large as they get.
+    let stated = backup.properties["walSegmentSize"]?.integer.map { UInt64(max(1 << 20, $0)) }
+    let size = stated ?? 1 << 30
+    return block > high || block == high && min((number + 1) * size, 1 << 32) > low
+  }
+
+  /// A segment of Redis' changes is named for the offsets where it begins and ends, and the replication ID.
+  static func isChangeNeeded(_ name: String, _ backup: BackupManifest) -> Bool {
+    let parts = name.split(separator: "-")
+    guard parts.count == 3, let end = Int64(parts[1]), let start = backup.changesFrom,
+      let offset = Int64(start.position), let history = start.history
+    else { return false }
+    return parts[2] == history && end > offset
+  }
+}
