@@ -1,6 +1,6 @@
 public import ArgumentParser
 import DRCore
-import DRStorage
+public import DRStorage
 
 /// Removes what interrupted backups left.
 public struct Clean<Program: BackupProgram>: AsyncParsableCommand {
@@ -25,14 +25,21 @@ public struct Clean<Program: BackupProgram>: AsyncParsableCommand {
       let settings = try repository.settings()
       let outcome = try await Repository(tier: try await settings.tier(creating: false))
         .cleanInterrupted(olderThan: .seconds(olderThanHours * 3600), logger: repository.logger)
+      CleanReport.say(outcome)
+    }
+  }
+}
+
+/// What a cleaning did, as the programs say it.
+public enum CleanReport {
+  public static func say(_ outcome: CleaningOutcome) {
+    print(
+      "removed \(outcome.backups.count) interrupted backups, \(outcome.objects.count) objects, "
+        + "\(outcome.uploads) unfinished uploads")
+    for young in outcome.young {
       print(
-        "removed \(outcome.backups.count) interrupted backups, \(outcome.objects.count) objects, "
-          + "\(outcome.uploads) unfinished uploads")
-      for young in outcome.young {
-        print(
-          "left \(young.id) (\(young.objects) objects): its last sign of life was at \(Timestamp.format(young.alive)), it may be "
-            + "at work; a cleaning removes it from \(Timestamp.format(young.removable)) on")
-      }
+        "left \(young.id) (\(young.objects) objects): its last sign of life was at \(Timestamp.format(young.alive)), it may be "
+          + "at work; a cleaning removes it from \(Timestamp.format(young.removable)) on")
     }
   }
 }

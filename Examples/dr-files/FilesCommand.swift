@@ -14,7 +14,9 @@ struct FilesCommand: AsyncParsableCommand, BackupProgram {
     commandName: "dr-files",
     abstract: "Backs up and restores trees of files: configuration, certificates, keys.",
     discussion: ProgramExit.codes(),
-    subcommands: [InitializeRepository<FilesCommand>.self, CaptureFiles.self, List.self, Restore.self])
+    subcommands: [
+      InitializeRepository<FilesCommand>.self, CaptureFiles.self, List.self, Restore.self, Clean<FilesCommand>.self,
+    ])
 }
 
 /// What every subcommand that works on a repository is told.

@@ -1,0 +1,31 @@
+import ArgumentParser
+import DRCore
+import DRStorage
+import ExampleSupport
+
+/// Removes what interrupted backups, copies and uploads left on a tier.
+struct CleanTier: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "clean", abstract: "Removes what interrupted backups, replications and uploads left on a tier.")
+
+  @OptionGroup var common: CommonArguments
+
+  @Option(help: "The tier.")
+  var tier: String
+
+  @Option(parsing: .unconditional, help: "Only what has shown no sign of life for so many hours.")
+  var olderThanHours = 24.0
+
+  func validate() throws {
+    // What runs renews its sign of life: what is younger may be at work.
+    guard olderThanHours >= 1 else { throw ValidationError("--older-than-hours is 1 or more") }
+  }
+
+  func run() async throws {
+    try await reporting {
+      let outcome = try await common.repository(tier)
+        .cleanInterrupted(olderThan: .seconds(olderThanHours * 3600), logger: common.logger)
+      CleanReport.say(outcome)
+    }
+  }
+}
