@@ -27,13 +27,16 @@ public struct RepositoryConfiguration: Codable, Sendable {
   public var identityFile: String?
   /// Nothing is to be encrypted.
   public var plaintext: Bool?
+  /// Where else the repository is, as `dr-repository replicate` copies it: folders and buckets, the nearest first. Restores read
+  /// an artifact there that is missing here, or damaged.
+  public var copies: [String]?
   /// For a repository in a bucket.
   public var s3: S3Settings?
   /// Where it was read from.
   private var file: String?
 
   private enum CodingKeys: String, CodingKey {
-    case repository, component, recipients, identityFile, plaintext, s3
+    case repository, component, recipients, identityFile, plaintext, copies, s3
   }
 
   public init(
@@ -53,7 +56,8 @@ public struct RepositoryConfiguration: Codable, Sendable {
   public init(file: String) throws {
     func refuse(
       _ what: String, _ cause: (any Error)? = nil,
-      advice: String = "it is a JSON object with repository, component, recipients, identityFile, plaintext and s3"
+      advice: String =
+        "it is a JSON object with repository, component, recipients, identityFile, plaintext, copies and s3"
     ) -> DRError {
       DRError(
         .invalidConfiguration, "the configuration file \(what)", advice: advice, object: file, cause: cause)
@@ -83,6 +87,9 @@ public struct RepositoryConfiguration: Codable, Sendable {
     if let unknown = unknown.first { throw refuse("has a field '\(unknown.prefix(40))' that is not known") }
     guard repository.hasPrefix("/") || TierPlace.isBucket(repository) else {
       throw refuse("must name the repository's folder by an absolute path, or a bucket as s3://bucket/prefix")
+    }
+    for copy in copies ?? [] where !copy.hasPrefix("/") && !TierPlace.isBucket(copy) {
+      throw refuse("must name each copy by an absolute path, or a bucket as s3://bucket/prefix")
     }
   }
 

@@ -50,9 +50,9 @@ struct Restore: AsyncParsableCommand {
   func run() async throws {
     try await reporting {
       let settings = try repository.settings()
-      let store = Repository(tier: try await settings.tier(creating: false))
-      let manifest = try await repository.backup(backup, for: try target(), in: store)
-      let reader = store.reader(for: manifest, decoding: try settings.decoding())
+      let source = try await settings.restoreSource()
+      let manifest = try await repository.backup(backup, for: try target(), in: source.repository)
+      let reader = source.reader(for: manifest, logger: repository.logger)
       var restorer = FileTreeRestorer(
         destination: absolute(to), placement: inPlace ? .inPlace : .newFolder, paths: paths)
       restorer.restoresPrivileges = privileges

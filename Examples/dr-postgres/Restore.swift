@@ -83,7 +83,8 @@ struct Restore: AsyncParsableCommand {
 
   private func restore() async throws -> (id: String, outcome: RestoreOutcome) {
     let settings = try repository.settings()
-    let repository = Repository(tier: try await settings.tier(creating: false))
+    let source = try await settings.restoreSource()
+    let repository = source.repository
     let destination = try destination(settings)
     let target = try target()
     let timeline = try TimelineArgument.parse(timeline)
@@ -108,7 +109,7 @@ struct Restore: AsyncParsableCommand {
           + PostgresTarget.text(target))
     }
     let outcome = try await restorer.restore(
-      from: repository.reader(for: manifest, decoding: try settings.decoding()), to: target,
+      from: source.reader(for: manifest, logger: self.repository.logger), to: target,
       logger: self.repository.logger)
     return (manifest.id, outcome)
   }

@@ -68,12 +68,13 @@ struct RestoreDump: AsyncParsableCommand {
   func run() async throws {
     try await reporting {
       let settings = try repository.settings()
-      let repository = Repository(tier: try await settings.tier(creating: false))
+      let source = try await settings.restoreSource()
+      let repository = source.repository
       let component = try settings.component.dumps
       let catalog = try await repository.catalog(of: component)
       let manifest =
         try backup.map { try catalog.backup(id: $0, of: component) } ?? catalog.backup(of: component, for: .latest)
-      let reader = repository.reader(for: manifest, decoding: try settings.decoding())
+      let reader = source.reader(for: manifest, logger: self.repository.logger)
       if list {
         print(try await PostgresDumpRestorer.list(reader), terminator: "")
         return

@@ -70,7 +70,8 @@ struct RestoreTable: AsyncParsableCommand {
 
   private func recover() async throws -> (id: String, report: PostgresTableRecovery.Report) {
     let settings = try repository.settings()
-    let repository = Repository(tier: try await settings.tier(creating: false))
+    let source = try await settings.restoreSource()
+    let repository = source.repository
     let (target, timeline) = (try target(), try TimelineArgument.parse(timeline))
     let manifest =
       if let backup {
@@ -90,7 +91,7 @@ struct RestoreTable: AsyncParsableCommand {
     recovery.timeline = timeline
     recovery.progress = ProgressBar("restore").handler
     let report = try await recovery.recover(
-      from: repository.reader(for: manifest, decoding: try settings.decoding()), to: target,
+      from: source.reader(for: manifest, logger: self.repository.logger), to: target,
       logger: self.repository.logger)
     return (manifest.id, report)
   }

@@ -54,11 +54,12 @@ struct Restore: AsyncParsableCommand {
     try await reporting {
       let settings = try repository.settings()
       let connection = try broker.settings()
-      let repository = Repository(tier: try await settings.tier(creating: false))
+      let source = try await settings.restoreSource()
+      let repository = source.repository
       let moment = try moment()
       let manifest = try await self.repository.backup(
         backup, in: repository, holding: definitionsOnly ? "definitions" : "queues", by: moment ?? .distantFuture)
-      let reader = repository.reader(for: manifest, decoding: try settings.decoding())
+      let reader = source.reader(for: manifest, logger: self.repository.logger)
       let logger = self.repository.logger
       if !messagesOnly {
         var restorer = RabbitMQDefinitionsRestorer(
