@@ -1,6 +1,7 @@
 import DRCore
 import DRRedis
 import DRTestSupport
+import Foundation
 import NIOCore
 import Testing
 
@@ -82,6 +83,27 @@ struct ChangeAssemblerTests {
     #expect(String(buffer: batches[0].bytes) == transaction && after.segment.history == other)
     let nothing = assembler.seal()
     #expect(nothing == nil)
+  }
+
+  /// What waited at the server is written as such, also where only the beginning of a command did.
+  @Test func delaysAreWritten() throws {
+    var assembler = ChangeAssembler(at: ReplicationPosition(history: Self.id, offset: 0), size: 1 << 20)
+    let one = Self.command("INCR", "a")
+    let pieces: [(moment: Int64, text: String, isLate: Bool, since: Int64?)] = [
+      (1000, one, false, nil), (5000, one, true, 3000), (5001, one, true, nil), (5002, one, false, nil),
+      (6000, String(one.prefix(5)), true, nil), (6001, String(one.dropFirst(5)), false, nil),
+    ]
+    for piece in pieces {
+      _ = try assembler.append(
+        ByteBuffer(string: piece.text), at: piece.moment, isLate: piece.isLate, since: piece.since)
+    }
+    let sealed = assembler.seal()
+    let batches = try ChangeSegmentFormat.read(try #require(sealed).bytes, object: "x")
+    #expect(batches.map(\.delay) == [nil, .begins(since: 3000), .goesOn, nil, .begins(since: nil)])
+    #expect(batches.map(\.arrival) == [1000, 5000, 5001, 5002, 6001])
+    // What came in the middle of a millisecond was not there at its beginning.
+    let moments = [0.25, 0.2501, 0.2509].map { Date(timeIntervalSince1970: 1_000_000 + $0).millisecondsUp }
+    #expect(moments == [1_000_000_250, 1_000_000_251, 1_000_000_251])
   }
 
   @Test func brokenSegmentsAreRefused() throws {

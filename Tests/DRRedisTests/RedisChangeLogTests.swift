@@ -433,6 +433,59 @@ import Testing
     }
   }
 
+  /// What is changed while a snapshot is on its way comes in one block behind it, which says nothing of when it was made.
+  @Test(arguments: ["yes", "no"]) func noTimesWhileASnapshotIsSent(diskless: String) async throws {
+    let settings = ["rdb-key-save-delay": "100", "repl-diskless-sync": diskless]
+    try await RedisFixture.withServer(RedisFixture.options(settings)) { server in
+      try await server.command("DEBUG", "POPULATE", "8000")
+      try await RedisFixture.withRepository { repository, _ in
+        let load = Task {
+          while !Task.isCancelled {
+            try await server.command("INCR", "n")
+            try await Task.sleep(for: .milliseconds(2))
+          }
+        }
+        let log = try RunningLog(RedisFixture.archive(repository), server)
+        try await RedisFixture.eventually("the snapshot") { !log.snapshots.isEmpty }
+        let manifest = log.snapshots[0]
+        let sent = Date()
+        try await Task.sleep(for: .milliseconds(300))
+        var marks: [(time: Date, before: Int64, after: Int64)] = []
+        for _ in 0..<3 {
+          let before = try #require(try await RedisFixture.info(server, "replication").integer("master_repl_offset"))
+          try await Task.sleep(for: .milliseconds(100))
+          let time = Date()
+          let after = try #require(try await RedisFixture.info(server, "replication").integer("master_repl_offset"))
+          marks.append((time, before, after))
+        }
+        load.cancel()
+        _ = await load.result
+        try await log.waitUntilDurable(server)
+        try await log.stop().get()
+
+        let begin = manifest.recoveryPoint.time
+        try #require(sent.timeIntervalSince(begin) > 0.5)
+        for part in [0.01, 0.3, 0.6] {
+          let error = await #expect(throws: DRError.self) {
+            let time = begin + sent.timeIntervalSince(begin) * part
+            _ = try await RedisReplay.find(manifest, to: .time(time), in: log.archive)
+          }
+          #expect(error?.code == .targetUnreachable && error?.message.contains("has no times between") == true)
+          #expect(error?.message.contains("nothing was touched") == true)
+          #expect(
+            error?.advice?.contains("from \(manifest.recoveryPoint.position) to ") == true,
+            "\(String(describing: error))")
+        }
+        for mark in marks {
+          let replay = try await RedisReplay.find(manifest, to: .time(mark.time), in: log.archive)
+          let end = try #require(replay).end.offset
+          #expect(mark.before <= end && end <= mark.after)
+        }
+        #expect(try await RedisReplay.find(manifest, to: .position("\(marks[0].before)"), in: log.archive) != nil)
+      }
+    }
+  }
+
   /// The stock tools open it: `zstd -d` gives an append-only file, which `redis-check-aof` cuts at a time and a server
   /// loads.
   @Test func stockToolsOpenSegments() async throws {

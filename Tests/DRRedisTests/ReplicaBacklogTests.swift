@@ -37,9 +37,9 @@ import Testing
       var (gotPayload, gotStream) = (ByteBuffer(), ByteBuffer())
       var (hasEnded, most, last) = (false, Int64(0), Date.distantPast)
       let error = await #expect(throws: DRError.self) {
-        while let (event, moment) = try await backlog.next(waiting: .seconds(20)) {
-          #expect(moment >= last)
-          last = moment
+        while let (event, arrival) = try await backlog.next(waiting: .seconds(20)) {
+          #expect(arrival.moment >= last)
+          last = arrival.moment
           switch event {
           case .payload(let bytes):
             #expect(!hasEnded)

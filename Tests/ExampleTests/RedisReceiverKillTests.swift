@@ -76,6 +76,59 @@ import Testing
     }
   }
 
+  @Test("One that stood still gives no moment to what waited for it, and refuses one in that time")
+  func stoodStill() async throws {
+    try await withTemporaryFolder { folder in
+      let settings = RepositoryConfiguration(
+        repository: folder + "/repository", component: try Component(.redis, "test"))
+      try JSONEncoder().encode(settings).write(to: URL(filePath: folder + "/dr.json"))
+      let repository = Repository(tier: try await settings.tier(creating: true))
+      let archive = RedisLogArchive(tier: repository.tier, component: settings.component)
+      let options = RedisSandbox.Options(settings: ["repl-diskless-sync-delay": "0"])
+      try await RedisSandbox.withSandbox(options, logger: Self.logger) { server in
+        let receiver = try Self.start(folder, server, 0)
+        try await Self.eventually("the snapshot") { receiver.said.contains("committed") }
+        let backup = try #require(
+          try await repository.catalog(of: settings.component).latest(for: settings.component))
+        func write(_ value: String) async throws -> Int64 {
+          try await server.command("SET", "a", value)
+          return try await Self.position(server)
+        }
+        func wait(for position: Int64) async throws {
+          try await Self.eventually("offset \(position)") { try await Self.acknowledged(server) >= position }
+        }
+        let first = try await write("1")
+        try await wait(for: first)
+        let before = Date()
+        // Its last tick is after that.
+        try await Task.sleep(for: .milliseconds(1300))
+        receiver.signal(SIGSTOP)
+        try await Task.sleep(for: .milliseconds(300))
+        let second = try await write("2")
+        let within = Date()
+        try await Task.sleep(for: .milliseconds(3200))
+        receiver.signal(SIGCONT)
+        try await wait(for: second)
+        try await Task.sleep(for: .milliseconds(300))
+        let third = try await write("3")
+        try await wait(for: third)
+        let after = Date()
+        // The log goes beyond that moment.
+        try await wait(for: try await write("4"))
+        try await Self.kill(receiver)
+
+        let earlier = try await RedisReplay.find(backup, to: .time(before), in: archive)
+        let later = try await RedisReplay.find(backup, to: .time(after), in: archive)
+        #expect(earlier?.end.offset == first && later?.end.offset == third)
+        let error = await #expect(throws: DRError.self) {
+          _ = try await RedisReplay.find(backup, to: .time(within), in: archive)
+        }
+        #expect(error?.code == .targetUnreachable && error?.message.contains("has no times between") == true)
+        #expect(error?.advice?.contains("from \(first) to \(second) ") == true, "\(String(describing: error))")
+      }
+    }
+  }
+
   private static func start(_ folder: String, _ server: RedisSandbox, _ round: Int) throws -> ChildProcess {
     guard case .unix(let socket) = server.settings.address else {
       throw DRError(.invalidConfiguration, "the server has no socket")

@@ -32,7 +32,9 @@ package struct ChangeAssembler: Sendable {
   private var segmentStart: Int64
   private var second: Int64 = -1
   private var lastArrival: Int64 = 0
-  private var catchesUp: Bool
+  /// Of the next batch, as far as it is known, and whether the last one had any.
+  private var delay: ChangeBatch.Delay?
+  private var wasLate = false
   private var beginsAnew: Bool
   /// The offset through which everything is in a batch.
   package private(set) var end: Int64
@@ -48,7 +50,7 @@ package struct ChangeAssembler: Sendable {
     history = position.history
     (self.database, batchDatabase) = (database, database)
     (segmentStart, end) = (position.offset, position.offset)
-    self.catchesUp = catchesUp
+    delay = catchesUp ? .begins(since: nil) : nil
     self.beginsAnew = beginsAnew
   }
 
@@ -59,9 +61,15 @@ package struct ChangeAssembler: Sendable {
 
   /// Takes bytes that arrived at a moment, in milliseconds since 1970.
   ///
+  /// - Parameters:
+  ///   - isLate: Whether they waited at the server.
+  ///   - since: Of the first that did, since when, in milliseconds since 1970; nil: since the batch before.
   /// - Returns: Whether the server asks for an acknowledgement now.
   /// - Throws: ``DRError`` with `malformedData`; also for a transaction of over 512 MiB.
-  package mutating func append(_ bytes: ByteBuffer, at moment: Int64) throws -> Bool {
+  package mutating func append(
+    _ bytes: ByteBuffer, at moment: Int64, isLate: Bool = false, since: Int64? = nil
+  ) throws -> Bool {
+    if isLate, delay == nil { delay = wasLate && since == nil ? .goesOn : .begins(since: since) }
     var isAsked = false
     var whole = 0
     var databaseAfter = batchDatabase
@@ -128,7 +136,7 @@ package struct ChangeAssembler: Sendable {
     isInTransaction = false
     database = batchDatabase
     pending = ByteBuffer()
-    catchesUp = true
+    delay = .begins(since: nil)
   }
 
   private mutating func note(count: Int) {
@@ -141,7 +149,8 @@ package struct ChangeAssembler: Sendable {
     }
     segment.writeString(
       ChangeSegmentFormat.batch(
-        start: end, arrival: lastArrival, database: batchDatabase, count: count, catchesUp: catchesUp))
-    catchesUp = false
+        start: end, arrival: lastArrival, database: batchDatabase, count: count, delay: delay))
+    wasLate = delay != nil
+    delay = nil
   }
 }

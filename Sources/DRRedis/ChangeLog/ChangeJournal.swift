@@ -1,6 +1,6 @@
 import DRCore
 import DRStorage
-import Foundation
+package import Foundation
 import Logging
 import Metrics
 import NIOCore
@@ -102,18 +102,19 @@ final class ChangeJournal: Sendable {
   /// Everything before a gap is on its way to be stored.
   func sealForGap() throws { try seal() }
 
-  /// Takes bytes of the stream that came at a moment.
+  /// Takes bytes of the stream.
   ///
   /// - Returns: Whether the server asks for an acknowledgement now.
-  func append(_ bytes: ByteBuffer, at moment: Date) throws -> Bool {
-    let moment = moment.milliseconds
+  func append(_ bytes: ByteBuffer, _ arrival: Arrival) throws -> Bool {
+    let moment = arrival.moment.millisecondsUp
     let (isAsked, isFull) = try state.withLock { state in
       state.received += Int64(bytes.readableBytes)
       guard var assembler = state.assembler else { return (false, false) }
       // Moved out, so that it is not copied when it grows.
       state.assembler = nil
       defer { state.assembler = assembler }
-      let isAsked = try assembler.append(bytes, at: moment)
+      let isAsked = try assembler.append(
+        bytes, at: moment, isLate: arrival.isLate, since: arrival.lateSince?.milliseconds)
       return (isAsked, assembler.isFull)
     }
     if isFull { try seal() }
@@ -258,6 +259,9 @@ final class ChangeJournal: Sendable {
 extension Date {
   /// Since 1970.
   var milliseconds: Int64 { Int64((timeIntervalSince1970 * 1000).rounded(.down)) }
+
+  /// Since 1970, rounded up: what came at it was not there before.
+  package var millisecondsUp: Int64 { Int64((timeIntervalSince1970 * 1000).rounded(.up)) }
 
   init(milliseconds: Int64) { self.init(timeIntervalSince1970: Double(milliseconds) / 1000) }
 }

@@ -5,28 +5,39 @@ package import NIOCore
 package struct ChangeBatch: Hashable, Sendable {
   /// Bytes of the stream before it.
   package var start: Int64
-  /// When its last byte arrived here: milliseconds since 1970.
+  /// When its last byte arrived here: milliseconds since 1970, rounded up.
   package var arrival: Int64
   /// The database that its first command works on.
   package var database: Int
-  /// The first batch after a time without a connection: its commands were made at any time since the batch before.
-  package var catchesUp: Bool
+  /// Whether its commands were made at any time before it came; nil: they were made just then.
+  package var delay: Delay?
   /// The bytes, as the server sent them.
   package var bytes: ByteBuffer
 
   package var end: Int64 { start + Int64(bytes.readableBytes) }
+  package var catchesUp: Bool { delay != nil }
+
+  /// What is known of commands that waited at the server: for a connection, behind a data set that was sent, or while the
+  /// receiver stood still.
+  package enum Delay: Hashable, Sendable {
+    /// The first that waited, since a moment, in milliseconds since 1970; nil: since the batch before, or the snapshot.
+    case begins(since: Int64?)
+    /// Waited together with the batch before.
+    case goesOn
+  }
 }
 
 /// How a segment of the change log is written: an append-only file of Redis, with the server's own bytes between notes.
 ///
 ///     #DR1 history=<40 hex> offset=<bytes before>[ first]\r\n                  once, first
 ///     #TS:<seconds since 1970>\r\n                                             when the second changes
-///     #DR offset=<bytes before> at=<ms> database=<n> bytes=<count>[ late]\r\n  before each batch
+///     #DR offset=<bytes before> at=<ms> database=<n> bytes=<count>[<delay>]\r\n  before each batch
 ///     *3\r\n$3\r\nSET\r\n…                                                     the batch, byte for byte
 ///
 /// Redis skips lines that begin with `#` in an append-only file, and `redis-check-aof --truncate-to-timestamp` knows
 /// `#TS:`. So `zstd -d` gives what both take, and what is between the notes is what a replica has to receive, to the byte.
-/// `late` marks the first batch after a time without a connection, `first` a segment with which the log was begun anew, at a
+/// A delay is ` late`, of the first batch of those that had waited at the server: since the batch before, or as in
+/// ` since=<ms> late`; and ` still late` of the others. `first` marks a segment with which the log was begun anew, at a
 /// snapshot: what is missing before it was never received.
 package enum ChangeSegmentFormat {
   static func header(_ position: ReplicationPosition, beginsAnew: Bool) -> String {
@@ -41,8 +52,15 @@ package enum ChangeSegmentFormat {
 
   static func second(_ milliseconds: Int64) -> String { "#TS:\(milliseconds / 1000)\r\n" }
 
-  static func batch(start: Int64, arrival: Int64, database: Int, count: Int, catchesUp: Bool) -> String {
-    "#DR offset=\(start) at=\(arrival) database=\(database) bytes=\(count)\(catchesUp ? " late" : "")\r\n"
+  static func batch(start: Int64, arrival: Int64, database: Int, count: Int, delay: ChangeBatch.Delay?) -> String {
+    let mark =
+      switch delay {
+      case nil: ""
+      case .begins(nil): " late"
+      case .begins(let since?): " since=\(since) late"
+      case .goesOn: " still late"
+      }
+    return "#DR offset=\(start) at=\(arrival) database=\(database) bytes=\(count)\(mark)\r\n"
   }
 
   /// Reads a segment.
@@ -79,11 +97,16 @@ package enum ChangeSegmentFormat {
         position = start + count
         batches.append(
           ChangeBatch(
-            start: start, arrival: arrival, database: database, catchesUp: fields.last == "late", bytes: bytes))
+            start: start, arrival: arrival, database: database, delay: delay(fields), bytes: bytes))
       default: throw malformed("'\(line.prefix(20))'")
       }
     }
     return batches
+  }
+
+  private static func delay(_ fields: [String]) -> ChangeBatch.Delay? {
+    guard fields.last == "late" else { return nil }
+    return fields.dropLast().last == "still" ? .goesOn : .begins(since: number("since=", fields))
   }
 
   private static func takeLine(_ rest: inout ByteBuffer) -> String? {

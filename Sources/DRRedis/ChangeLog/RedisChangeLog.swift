@@ -197,7 +197,7 @@ public struct RedisChangeLog: ChangeSource, Service {
     _ server: RedisConnectionSettings, _ journal: ChangeJournal, resuming: ReplicationPosition?, _ logger: Logger
   ) async throws {
     let session = try await ReplicaSession.start(
-      server, resuming: resuming, spool: options.spool, logger: logger)
+      server, resuming: resuming, isDated: true, spool: options.spool, logger: logger)
     do {
       try await run(session, server, journal, resuming: resuming, logger)
     } catch {
@@ -260,7 +260,7 @@ public struct RedisChangeLog: ChangeSource, Service {
       switch try await session.next(waiting: .milliseconds(500)) {
       case .stream(let bytes):
         lastWord = .now
-        if try journal.append(bytes, at: session.moment) { try await session.acknowledge(journal.durable?.offset ?? 0) }
+        if try journal.append(bytes, session.arrival) { try await session.acknowledge(journal.durable?.offset ?? 0) }
       case nil:
         guard lastWord.duration(to: .now) < options.silenceLimit else {
           throw DRError(

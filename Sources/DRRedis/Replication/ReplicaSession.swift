@@ -1,5 +1,5 @@
 import DRCore
-package import Foundation
+import Foundation
 package import Logging
 import NIOCore
 
@@ -15,21 +15,34 @@ package final class ReplicaSession: Sendable {
     var hasLength = false
     var hasStreamed = false
     /// When the last event that was given had come.
-    var moment = Date()
+    var arrival = Arrival()
+    var delay = StreamDelay()
+    /// Asks the server how far it is.
+    var asking: Task<Void, Never>?
     var reader: Task<Void, Never>?
     var heartbeat: Task<Void, Never>?
   }
 
   private static let largePiece = 128 << 10
+  /// Seconds for which it may be held up before what comes then is late.
+  private static let longestStop = 2.0
 
   private let connection: RedisConnection
+  /// Whom to ask how far the server is, so that what comes late is known; nil: nobody needs to know.
+  private let asked: RedisConnectionSettings?
+  private let logger: Logger
   private let backlog: ReplicaBacklog
   private let state: MutableBox<State>
   /// More is durable: a client may wait for it (`WAIT`).
   private let more = WakeUp()
 
-  private init(_ connection: RedisConnection, _ machine: ReplicaStateMachine, _ backlog: ReplicaBacklog) {
+  private init(
+    _ connection: RedisConnection, _ machine: ReplicaStateMachine, _ backlog: ReplicaBacklog,
+    asked: RedisConnectionSettings?, _ logger: Logger
+  ) {
     self.connection = connection
+    self.asked = asked
+    self.logger = logger
     self.backlog = backlog
     state = MutableBox(State(machine: machine))
   }
@@ -39,17 +52,19 @@ package final class ReplicaSession: Sendable {
   /// - Parameters:
   ///   - resuming: Ask for what follows this position; nil: ask for everything.
   ///   - onlyDataSet: Leave the server as soon as the data set has come.
+  ///   - isDated: Find out what comes late, for which the server is asked how far it is (`INFO`, if the user may).
   /// - Throws: ``DRError``: `sourceFailed`, `timedOut`, `invalidConfiguration`.
   package static func start(
     _ settings: RedisConnectionSettings, resuming: ReplicationPosition? = nil, onlyDataSet: Bool = false,
-    spool: RedisSpool = RedisSpool(), logger: Logger
+    isDated: Bool = false, spool: RedisSpool = RedisSpool(), logger: Logger
   ) async throws -> ReplicaSession {
     var settings = settings
     settings.database = 0
     let connection = try await RedisConnection.connect(settings, logger: logger)
     var machine = ReplicaStateMachine(resuming: resuming)
     let first = machine.start()
-    let session = ReplicaSession(connection, machine, ReplicaBacklog(spool))
+    let session = ReplicaSession(
+      connection, machine, ReplicaBacklog(spool), asked: isDated ? settings : nil, logger)
     do {
       for case .send(let bytes) in first { try await connection.write(bytes) }
       session.read(onlyDataSet: onlyDataSet)
@@ -64,14 +79,14 @@ package final class ReplicaSession: Sendable {
   package var sentWithoutFile: Bool { !state.withLock { $0.hasLength } }
 
   /// When what ``next(waiting:)`` gave last had come.
-  package var moment: Date { state.withLock { $0.moment } }
+  package var arrival: Arrival { state.withLock { $0.arrival } }
 
   /// The next event that is not the session's own business; nil if none comes within the time.
   ///
   /// - Throws: ``DRError``: `sourceFailed`, `malformedData`, `notWritable`; `CancellationError`.
   package func next(waiting time: Duration) async throws -> ReplicaStateMachine.Event? {
-    guard let (event, moment) = try await backlog.next(waiting: time) else { return nil }
-    state.withLock { $0.moment = moment }
+    guard let (event, arrival) = try await backlog.next(waiting: time) else { return nil }
+    state.withLock { $0.arrival = arrival }
     return event
   }
 
@@ -94,8 +109,9 @@ package final class ReplicaSession: Sendable {
 
   /// Ends reading and the heartbeat, and closes the connection. May be called again.
   package func close() async {
-    let (reader, heartbeat) = state.withLock { ($0.reader, $0.heartbeat) }
+    let (reader, heartbeat, asking) = state.withLock { ($0.reader, $0.heartbeat, $0.asking) }
     heartbeat?.cancel()
+    asking?.cancel()
     reader?.cancel()
     backlog.close()
     await connection.close()
@@ -107,6 +123,7 @@ package final class ReplicaSession: Sendable {
       do {
         while true {
           let pieces = try await connection.link.receive(waiting: .seconds(60))
+          tick()
           for piece in pieces {
             for event in try state.withLock({ try $0.machine.receive(piece) }) {
               try await take(event)
@@ -133,12 +150,55 @@ package final class ReplicaSession: Sendable {
     case .continues(let position):
       // What the server was asked to go on from.
       setAcknowledged(position.offset)
+      catchUp()
       beat()
-    case .stream: state.withLock { $0.hasStreamed = true }
+    case .stream(let bytes):
+      let now = Date()
+      let arrival = state.withLock { state in
+        state.hasStreamed = true
+        let end = state.machine.position?.offset ?? 0
+        return state.delay.arrival(of: end - Int64(bytes.readableBytes), at: now)
+      }
+      try await backlog.add(event, arrival)
+      // Held up, it has read nothing.
+      if Date().timeIntervalSince(now) > Self.longestStop { catchUp(since: now) }
+      return
     case .payloadBegins(let length): state.withLock { $0.hasLength = length != nil }
+    // What was made meanwhile comes now.
+    case .payloadEnds: catchUp()
     default: break
     }
     try await backlog.add(event)
+  }
+
+  private func tick() {
+    if let question = state.withLock({ $0.delay.tick(Date()) }) { ask(question) }
+  }
+
+  private func catchUp(since: Date? = nil) {
+    ask(state.withLock { $0.delay.begin(since: since) })
+  }
+
+  /// All that the server has made until it answers is late.
+  private func ask(_ question: Int) {
+    guard let asked else { return state.withLock { $0.delay.found(0, question: question) } }
+    let asking = Task { [state, logger] in
+      let answer = try? await RedisConnection.withConnection(asked, logger: logger) {
+        try await $0.send(["INFO", "replication"])
+      }
+      var offset = answer.flatMap { RedisInfo.readable($0) }?.integer("master_repl_offset")
+      if offset == nil {
+        // This user may not ask. What comes within a second is taken for late.
+        try? await Task.sleep(for: .seconds(1))
+        offset = state.withLock { $0.machine.position?.offset }
+      }
+      let found = offset ?? 0
+      state.withLock { $0.delay.found(found, question: question) }
+    }
+    state.withLock { state in
+      state.asking?.cancel()
+      state.asking = asking
+    }
   }
 
   private func leave() async {
@@ -150,8 +210,9 @@ package final class ReplicaSession: Sendable {
   /// Of a full synchronisation, nothing is acknowledged before somebody says that it is durable; the server hears from us all
   /// the same.
   private func beat() {
-    let heartbeat = Task { [connection, state, more] in
+    let heartbeat = Task { [self] in
       while !Task.isCancelled {
+        tick()
         let (offset, isWaiting) = state.withLock { state in
           (
             state.machine.mayAcknowledge ? state.acknowledged : nil, state.machine.isStreaming && !state.hasStreamed

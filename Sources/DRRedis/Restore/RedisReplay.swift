@@ -87,15 +87,26 @@ package struct RedisReplay: Sendable {
     var commands = 0
     var used: [ChangeSegment] = []
     var isReached = false
+    var undated: Undated?
+    var refused: Undated?
     scanning: for segment in chain {
       for batch in try await archive.read(segment, line: line) where batch.end > start.offset {
         let arrival = Date(milliseconds: batch.arrival)
-        if case .time(let time) = wanted, arrival > time {
-          // Commands that were made without a connection have no times of their own.
-          if batch.catchesUp {
-            throw unreachable(
-              "the change log has no times between \(Timestamp.format(moment)) and \(Timestamp.format(arrival)): it was away",
-              "give a position, from \(end.offset) to \(batch.end)")
+        switch batch.delay {
+        case .goesOn where undated != nil: break
+        case let delay?:
+          guard refused == nil else { break scanning }
+          undated = Undated(delay, from: moment, at: end.offset)
+        case nil:
+          guard refused == nil else { break scanning }
+          undated = nil
+        }
+        if case .time(let time) = wanted, batch.arrived(after: time) {
+          // Commands that waited at the server have no times of their own.
+          if var span = undated, time > span.from {
+            (span.to, span.end) = (arrival, batch.end)
+            refused = span
+            continue
           }
           isReached = true
           break scanning
@@ -117,6 +128,12 @@ package struct RedisReplay: Sendable {
         }
       }
     }
+    if let refused {
+      throw unreachable(
+        "the change log has no times between \(Timestamp.format(refused.from)) and \(Timestamp.format(refused.to)), while it was "
+          + "away, took a snapshot or stood still: nothing was touched",
+        "give a position, from \(refused.start) to \(refused.end) (--target-offset), or a time outside of that")
+    }
     let isShort =
       switch wanted {
       case .latest: lost != nil
@@ -136,6 +153,22 @@ package struct RedisReplay: Sendable {
     }
     return RedisReplay(
       start: start, end: end, moment: moment, commands: commands, archive: archive, line: line, chain: used)
+  }
+
+  /// Commands that waited at the server before they came, together.
+  private struct Undated {
+    /// All of them were made between these.
+    var from: Date
+    var to: Date
+    /// The offsets before and behind them.
+    var start: Int64
+    var end: Int64
+
+    init(_ delay: ChangeBatch.Delay, from moment: Date, at offset: Int64) {
+      from = moment
+      if case .begins(let since?) = delay { from = max(moment, Date(milliseconds: since)) }
+      (to, start, end) = (from, offset, offset)
+    }
   }
 
   /// How much of a batch lies within a limit, ending outside of transactions.
@@ -235,5 +268,12 @@ package struct RedisReplay: Sendable {
         throw DRError(.invalidConfiguration, "Redis knows no named points", advice: "give a time or an offset")
       }
     }
+  }
+}
+
+extension ChangeBatch {
+  /// Compared to the microsecond: a moment that is written with three digits is not quite a whole number of them.
+  fileprivate func arrived(after time: Date) -> Bool {
+    Double(arrival) * 1000 > (time.timeIntervalSince1970 * 1_000_000).rounded()
   }
 }

@@ -1,5 +1,5 @@
 import DRCore
-package import Foundation
+import Foundation
 import NIOCore
 
 /// What a replica was sent and its consumer has not taken yet, in its order, with the moments at which it came.
@@ -16,7 +16,7 @@ package final class ReplicaBacklog: Sendable {
 
   private struct Entry: Sendable {
     var place: Place
-    var moment: Date
+    var arrival: Arrival
   }
 
   private struct State {
@@ -58,11 +58,10 @@ package final class ReplicaBacklog: Sendable {
   /// Adds what has come.
   ///
   /// - Throws: `CancellationError`, also once the consumer has gone.
-  package func add(_ event: Event) async throws {
-    let moment = Date()
+  package func add(_ event: Event, _ arrival: Arrival = Arrival()) async throws {
     while true {
       try Task.checkCancellation()
-      if try keep(event, moment) { return news.call() }
+      if try keep(event, arrival) { return news.call() }
       let patience = state.withLock { $0.isStuck ? .zero : min($0.patience, Self.patience.atOnce) }
       if patience > .zero {
         let begin = ContinuousClock.now
@@ -72,7 +71,7 @@ package final class ReplicaBacklog: Sendable {
           state.patience -= min(waited, state.patience)
           state.isStuck = waited >= patience && state.inMemory > 0
         }
-      } else if try await store(event, moment) {
+      } else if try await store(event, arrival) {
         return news.call()
       } else {
         await room.wait(.seconds(10))
@@ -87,32 +86,34 @@ package final class ReplicaBacklog: Sendable {
   }
 
   /// Returns false when there is no room in memory.
-  private func keep(_ event: Event, _ moment: Date) throws -> Bool {
+  private func keep(_ event: Event, _ arrival: Arrival) throws -> Bool {
     try state.withLock { state in
       guard !state.isClosed else { throw CancellationError() }
       if let last = state.waiting.indices.last, case .memory(.stream(let bytes)) = state.waiting[last].place,
-        case .stream(let more) = event, Self.belong(state.waiting[last].moment, bytes.readableBytes, more, moment)
+        case .stream(let more) = event, Self.belong(state.waiting[last].arrival, bytes.readableBytes, more, arrival)
       {
         let joined = ByteBuffer(joining: bytes, more)
         guard state.inMemory - bytes.cost + joined.cost <= spool.memory else { return false }
         state.inMemory += joined.cost - bytes.cost
-        state.waiting[last] = Entry(place: .memory(.stream(joined)), moment: moment)
+        state.waiting[last] = Entry(
+          place: .memory(.stream(joined)), arrival: state.waiting[last].arrival.joined(arrival))
         return true
       }
       guard event.cost == 0 || state.inMemory == 0 || state.inMemory + event.cost <= spool.memory else { return false }
       state.inMemory += event.cost
-      state.waiting.append(Entry(place: .memory(event), moment: moment))
+      state.waiting.append(Entry(place: .memory(event), arrival: arrival))
       return true
     }
   }
 
   /// Many small pieces would take more memory than their bytes.
-  private static func belong(_ moment: Date, _ count: Int, _ more: ByteBuffer, _ now: Date) -> Bool {
-    count + more.readableBytes <= joining.bytes && abs(now.timeIntervalSince(moment)) <= joining.seconds
+  private static func belong(_ arrival: Arrival, _ count: Int, _ more: ByteBuffer, _ next: Arrival) -> Bool {
+    count + more.readableBytes <= joining.bytes && arrival.isLate == next.isLate && next.lateSince == nil
+      && abs(next.moment.timeIntervalSince(arrival.moment)) <= joining.seconds
   }
 
   /// Returns false when there is no room in the file, or none can be had.
-  private func store(_ event: Event, _ moment: Date) async throws -> Bool {
+  private func store(_ event: Event, _ arrival: Arrival) async throws -> Bool {
     guard let bytes = event.bytes else { return false }
     let held = state.withLock { $0.file }
     guard (held?.end ?? 0) + Int64(bytes.readableBytes) <= spool.fileLimit else { return false }
@@ -125,14 +126,14 @@ package final class ReplicaBacklog: Sendable {
         state.file = file
         if let last = state.waiting.indices.last, case .file(false, let start, let size) = state.waiting[last].place,
           !event.isPayload, start + Int64(size) == offset,
-          Self.belong(state.waiting[last].moment, size, bytes, moment)
+          Self.belong(state.waiting[last].arrival, size, bytes, arrival)
         {
           let whole = Place.file(isPayload: false, offset: start, count: size + bytes.readableBytes)
-          state.waiting[last] = Entry(place: whole, moment: moment)
+          state.waiting[last] = Entry(place: whole, arrival: state.waiting[last].arrival.joined(arrival))
         } else {
           state.inFile += 1
           let place = Place.file(isPayload: event.isPayload, offset: offset, count: bytes.readableBytes)
-          state.waiting.append(Entry(place: place, moment: moment))
+          state.waiting.append(Entry(place: place, arrival: arrival))
         }
       }
       return true
@@ -145,11 +146,11 @@ package final class ReplicaBacklog: Sendable {
   ///
   /// - Throws: What the reader ended with, once all was taken; ``DRError`` with `notWritable` if the file cannot be read;
   ///   `CancellationError`.
-  package func next(waiting limit: Duration) async throws -> (event: Event, moment: Date)? {
+  package func next(waiting limit: Duration) async throws -> (event: Event, arrival: Arrival)? {
     let deadline = ContinuousClock.now + limit
     while true {
       try Task.checkCancellation()
-      if let (event, moment) = try await take() { return (event, moment) }
+      if let taken = try await take() { return taken }
       let left = ContinuousClock.now.duration(to: deadline)
       guard left > .zero else { return nil }
       await news.wait(left)
@@ -167,7 +168,7 @@ package final class ReplicaBacklog: Sendable {
     news.call()
   }
 
-  private func take() async throws -> (Event, Date)? {
+  private func take() async throws -> (Event, Arrival)? {
     let entry = try state.withLock { state -> Entry? in
       guard !state.isClosed else { throw CancellationError() }
       guard let entry = state.waiting.popFirst() else {
@@ -182,7 +183,7 @@ package final class ReplicaBacklog: Sendable {
     switch entry.place {
     case .memory(let event):
       room.call()
-      return (event, entry.moment)
+      return (event, entry.arrival)
     case .file(let isPayload, let offset, let count):
       let bytes = try await executor.run { [self] in
         let file = state.withLock { $0.file }
@@ -195,7 +196,7 @@ package final class ReplicaBacklog: Sendable {
         return bytes
       }
       room.call()
-      return (isPayload ? .payload(bytes) : .stream(bytes), entry.moment)
+      return (isPayload ? .payload(bytes) : .stream(bytes), entry.arrival)
     }
   }
 }
@@ -213,6 +214,13 @@ extension ReplicaStateMachine.Event {
   fileprivate var cost: Int { bytes?.cost ?? 0 }
 
   fileprivate var isPayload: Bool { if case .payload = self { true } else { false } }
+}
+
+extension Arrival {
+  /// Of what came together: when the last of it came.
+  fileprivate func joined(_ last: Arrival) -> Arrival {
+    Arrival(moment: last.moment, isLate: isLate, lateSince: lateSince)
+  }
 }
 
 extension ByteBuffer {
