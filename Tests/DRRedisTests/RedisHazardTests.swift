@@ -261,6 +261,9 @@ import Testing
         let check = RedisLogCheck(archive: archive, backups: [snapshot])
         let sound = try await check.verify(logger: RedisFixture.logger).filter { $0.severity != .passed }
         #expect(sound.isEmpty, "\(sound)")
+        let orphaned = try await RedisLogCheck(archive: archive, backups: []).verify(logger: RedisFixture.logger)
+          .filter { $0.severity == .warning }
+        #expect(orphaned.map(\.check) == ["change-log-reach"] && orphaned[0].evidence.contains("no backup leads to"))
 
         let segments = try await archive.lines()[0].segments.filter { !$0.isPartial }
         try #require(segments.count >= 4)
@@ -293,7 +296,18 @@ import Testing
         let codes: [DRError.Code] = isMissing ? [.targetUnreachable] : [.corruptData, .malformedData, .truncatedData]
         let code = try #require(error).code
         #expect(codes.contains(code), "\(String(describing: error))")
-        guard isMissing else { return }
+        guard isMissing else {
+          #expect(error?.message.contains("nothing was touched") == true, "\(String(describing: error))")
+          #expect(error?.message.contains("whole to offset \(broken.start),") == true)
+          #expect(error?.advice?.contains("--target-offset \(broken.start)") == true)
+          let reach = findings.filter { $0.check == "change-log-reach" }
+          #expect(reach.map(\.severity) == [.failure] && reach[0].evidence.contains("through \(broken.start) only"))
+          // Also the time that it advises, in front of what cannot be read.
+          let moment = try #require(try await RedisReplay.find(snapshot, to: .position("\(broken.start)"), in: archive))
+          let there = try await RedisReplay.find(snapshot, to: .time(moment.moment), in: archive)
+          #expect(there?.end.offset == broken.start)
+          return
+        }
         #expect(error?.message.contains("reaches to offset \(broken.start)") == true)
         #expect(error?.message.contains("offset \(broken.start) to \(broken.end) of history \(broken.history)") == true)
         // Neither does it end before the hole without a word.

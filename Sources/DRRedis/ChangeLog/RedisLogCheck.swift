@@ -19,6 +19,8 @@ public struct RedisLogCheck: Verifier {
   public func verify(logger: Logger) async throws -> [Finding] {
     let lines = try await archive.lines()
     var findings: [Finding] = []
+    var broken: Set<ChangeSegment> = []
+    let own = backups.filter { $0.component == archive.component }
     for line in lines {
       for stretch in line.stretches.dropLast() {
         guard let hole = line.hole(after: stretch.upperBound) else { continue }
@@ -31,6 +33,7 @@ public struct RedisLogCheck: Verifier {
           _ = try await archive.read(segment, line: line.id)
         } catch let error as DRError where error.code != .tierUnavailable {
           damaged += 1
+          broken.insert(segment)
           findings.append(
             Finding(
               "change-log-segment", .failure, subject: segment.name, evidence: error.message,
@@ -42,7 +45,12 @@ public struct RedisLogCheck: Verifier {
           Finding("change-log-segment", .passed, subject: line.id, evidence: "\(line.segments.count) segments read"))
       }
     }
-    for backup in backups where backup.component == archive.component {
+    findings += lines.flatMap { orphans(of: $0, own) }
+    for backup in own {
+      if let finding = damage(behind: backup, lines, broken) {
+        findings.append(finding)
+        continue
+      }
       let reach = RedisLogArchive.reach(of: backup, in: lines)
       if reach == nil, let hole = try await archive.lostFirst(behind: backup, in: lines) {
         findings.append(
@@ -63,6 +71,39 @@ public struct RedisLogCheck: Verifier {
 
   private static let repair =
     "take the missing segments from another tier; take a backup now, for the log goes on from that one"
+
+  /// How far a backup can be brought, if something on the way to the log's end is damaged.
+  private func damage(
+    behind backup: BackupManifest, _ lines: [ChangeLine], _ broken: Set<ChangeSegment>
+  ) -> Finding? {
+    guard !broken.isEmpty, let start = ReplicationPosition(backup.recoveryPoint) else { return nil }
+    let chains = lines.compactMap { $0.chain(from: start) }
+    guard let chain = chains.max(by: { $0.last?.end ?? -1 < $1.last?.end ?? -1 }),
+      let first = chain.first(where: { broken.contains($0) })
+    else { return nil }
+    let end = max(first.start, start.offset)
+    return Finding(
+      "change-log-reach", .failure, subject: backup.id,
+      evidence: "from offset \(start.offset) through \(end) only: \(first.name) behind it is damaged",
+      advice: "take it from another tier; take a backup now, for the log goes on from that one")
+  }
+
+  /// Stretches of the log to which no backup leads.
+  private func orphans(of line: ChangeLine, _ backups: [BackupManifest]) -> [Finding] {
+    let starts = backups.compactMap { ReplicationPosition($0.recoveryPoint) }
+      .filter { line.chain(from: $0) != nil || line.hole(behind: $0) != nil }.map(\.offset)
+    return line.stretches.filter { stretch in
+      // A hole between a backup and the stretch is a finding of its own.
+      !starts.contains { $0 <= stretch.upperBound }
+    }.map { stretch in
+      Finding(
+        "change-log-reach", .warning, subject: line.id,
+        evidence: "no backup leads to offset \(stretch.lowerBound) to \(stretch.upperBound) of the log",
+        advice:
+          "nothing of it can be restored: see whether a backup was lost, or its manifest cannot be read; take a backup now"
+      )
+    }
+  }
 
   private func finding(_ hole: ChangeHole) async throws -> Finding {
     let evidence = "nothing between offset \(hole.start) and \(hole.end) of history \(hole.behind.history)"

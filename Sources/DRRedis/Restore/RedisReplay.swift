@@ -90,7 +90,18 @@ package struct RedisReplay: Sendable {
     var undated: Undated?
     var refused: Undated?
     scanning: for segment in chain {
-      for batch in try await archive.read(segment, line: line) where batch.end > start.offset {
+      let batches: [ChangeBatch]
+      do {
+        batches = try await archive.read(segment, line: line)
+      } catch let error as DRError where error.isDamage {
+        guard refused == nil else { break scanning }
+        if case .time(let time) = wanted, moment >= time {
+          isReached = true
+          break scanning
+        }
+        throw damaged(error, end, moment, isFirst: end == start)
+      }
+      for batch in batches where batch.end > start.offset {
         let arrival = Date(milliseconds: batch.arrival)
         switch batch.delay {
         case .goesOn where undated != nil: break
@@ -153,6 +164,21 @@ package struct RedisReplay: Sendable {
     }
     return RedisReplay(
       start: start, end: end, moment: moment, commands: commands, archive: archive, line: line, chain: used)
+  }
+
+  /// A segment that has to be read is not whole: what can be had without it.
+  private static func damaged(
+    _ error: DRError, _ end: ReplicationPosition, _ moment: Date, isFirst: Bool
+  ) -> DRError {
+    var error = error
+    error.message =
+      "\(error.message.withoutFullStop); the change log is whole to offset \(end.offset), \(Timestamp.format(moment)): nothing was touched"
+    error.advice =
+      (isFirst
+        ? "--immediate restores the backup alone"
+        : "with this backup ask for --target-offset \(end.offset), or --target-time '\(Timestamp.format(moment))'")
+      + "; for what is behind it choose a newer backup, or take the segment from another tier"
+    return error
   }
 
   /// Commands that waited at the server before they came, together.
@@ -269,6 +295,11 @@ package struct RedisReplay: Sendable {
       }
     }
   }
+}
+
+extension DRError {
+  /// What was stored is not what can be read now.
+  fileprivate var isDamage: Bool { [.corruptData, .malformedData, .truncatedData, .objectNotFound].contains(code) }
 }
 
 extension ChangeBatch {
