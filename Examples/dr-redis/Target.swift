@@ -22,12 +22,13 @@ struct TargetArguments: ParsableArguments {
 }
 
 extension RepositoryConfiguration {
-  /// The backup of that name, or the newest that reaches the target.
+  /// The backup of that name, or the newest that reaches the target. Warns on standard error of manifests that cannot be read.
   func redisBackup(
     _ name: String?, in repository: Repository, for target: RecoveryTarget
   ) async throws -> BackupManifest {
     let catalog = try await repository.catalog(of: component)
     if let name { return try catalog.backup(id: name, of: component) }
+    catalog.warnOfUnreadable()
     return try catalog.backup(of: component, for: target) { RedisLogArchive.reaches($0, $1) }
   }
 }

@@ -80,7 +80,10 @@ struct RedisReplaceTests {
       let manifests = place.repository + "/redis/metadata"
       let names = try FileManager.default.contentsOfDirectory(atPath: manifests).sorted()
       try "{}".write(
-        toFile: "\(manifests)/\(try #require(names.first))", atomically: false, encoding: .utf8)
+        toFile: "\(manifests)/\(try #require(names.last))", atomically: false, encoding: .utf8)
+      let broken = try #require(names.last?.split(separator: ".").first)
+      let restored = try await place.run("restore-file", "--to", place.folder + "/older", "--append-only", "no")
+      #expect(restored.status == 0 && restored.error.contains("warning: \(broken) cannot be read"), "\(restored.error)")
       let found = try await place.run("check", "--repository-only")
       #expect(found.status == 1 && found.output.contains("failure manifest-readable "), "\(found.output)")
     }
