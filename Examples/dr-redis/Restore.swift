@@ -86,16 +86,27 @@ struct Restore: AsyncParsableCommand {
       print("\(step.rawValue) after \(Format.duration(begin.duration(to: .now)))")
       fflush(nil)
     }
-    let report = try await restorer.restoreServer(
-      from: repository.reader(for: manifest, decoding: try settings.decoding()), to: target,
-      logger: self.repository.logger)
+    let kept = MutableBox<String?>(nil)
+    restorer.onFormerData = { [replaced] former in
+      kept.withLock {
+        $0 = "kept: what was there, as \(former.id) of \(former.component) in the repository \(replaced.repository)"
+      }
+    }
+    let report: RedisOnlineRestorer.Report
+    do {
+      report = try await restorer.restoreServer(
+        from: repository.reader(for: manifest, decoding: try settings.decoding()), to: target,
+        logger: self.repository.logger)
+    } catch {
+      if let kept = kept.value { print(kept) }
+      fflush(nil)
+      throw error
+    }
     print(
       "\(manifest.id) restored into \(restorer.server), to offset \(report.reached.position), "
         + "\(Timestamp.format(report.reached.time)): \(report.keys) keys are there"
         + (report.commands > 0 ? ", after \(report.commands) changes" : "")
         + "; \(Format.bytes(report.outcome.bytes)) in \(Format.duration(report.outcome.duration))")
-    for backup in report.outcome.movedAside {
-      print("kept: what was there, as \(backup) in the repository \(replaced.repository)")
-    }
+    if let kept = kept.value { print(kept) }
   }
 }

@@ -40,8 +40,11 @@ struct RedisRestoreSignalTests {
   @Test("Told to stop, it makes the server a master again and says what it holds", arguments: [SIGTERM, SIGINT])
   func told(signal: Int32) async throws {
     try await Self.withPlace { place, target, address in
+      let replaces = signal == SIGINT
+      if replaces { try await target.command("SET", "former", "data") }
       let running = try RunningProgram(
-        place.arguments(["restore", "--online", "--server", address]), of: place.program, in: place.folder)
+        place.arguments(["restore", "--online", "--server", address] + (replaces ? ["--replace"] : [])),
+        of: place.program, in: place.folder)
       try await eventually("it to load") { try await Self.info(target)["loading"] == "1" }
       running.send(signal)
       let ended = try await running.end(within: .seconds(30))
@@ -49,6 +52,7 @@ struct RedisRestoreSignalTests {
       let name = signal == SIGINT ? "SIGINT" : "SIGTERM"
       #expect(ended.said.contains("ended by \(name): the target is a master and holds"), "\(ended.said)")
       #expect(ended.said.contains("What to do: run the restore again"), "\(ended.said)")
+      #expect(ended.said.contains("kept: what was there, as backup_") == replaces, "\(ended.said)")
       let info = try await Self.info(target)
       #expect(info["role"] == "master" && info["loading"] == "0")
     }

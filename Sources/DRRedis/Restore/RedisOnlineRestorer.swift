@@ -69,6 +69,9 @@ public struct RedisOnlineRestorer: Restorer {
   /// Told what the target is and holds, and what to do, when the task was cancelled after the target had been touched.
   public var onInterruption: (@Sendable (String) -> Void)?
 
+  /// Told of the backup of what the target held, once it is there.
+  public var onFormerData: (@Sendable (BackupManifest) -> Void)?
+
   /// What has been reached.
   public enum Step: String, Sendable, CaseIterable {
     /// The backup and the changes were read and are right, and the target can take them.
@@ -305,6 +308,7 @@ public struct RedisOnlineRestorer: Restorer {
         logger.notice(
           "the target's former data was backed up",
           metadata: ["backup.id": "\(former.id)", "backup.component": "\(former.component)"])
+        onFormerData?(former)
         return former
       } catch let error as DRError {
         throw DRError(
