@@ -129,6 +129,13 @@ struct RedisFileRestoreTests {
         try await $0.command("debug", "digest")
       }
       #expect(found == digest)
+      // Several in one second keep what each of them found.
+      for round in 1...3 {
+        let again = try await restore(
+          bytes, RedisFileRestorer(layout: RedisDataLayout(folder: folder, appendOnly: .folder)))
+        let asides = try names(folder).filter { $0.contains("appendonlydir.before-") }
+        #expect(again.movedAside.count >= 1 && asides.count == round + 1, "\(asides)")
+      }
       // The old data can be had again by its names.
       let old = try #require(report.movedAside.first { $0.contains("appendonlydir") })
       try FileManager.default.removeItem(atPath: "\(folder)/appendonlydir")

@@ -28,12 +28,12 @@ final class RedisDataFiles: @unchecked Sendable {
   init(_ layout: RedisDataLayout, owner: String?, now: Date) throws {
     try layout.check()
     self.layout = layout
-    stamp = Timestamp.compact(now)
     switch layout.appendOnly {
     case .off: name = layout.dumpFile
     case .folder: name = layout.appendFolder
     case .singleFile: name = layout.appendFile
     }
+    stamp = RedisDataFiles.stamp(now, in: layout, name)
     work = "\(layout.folder)/\(name).restoring-\(stamp)"
     nodesWork = "\(layout.folder)/\(layout.clusterFile).restoring-\(stamp)"
     try RedisDataFiles.refuseRunningServer(layout.folder)
@@ -47,7 +47,11 @@ final class RedisDataFiles: @unchecked Sendable {
     createdFolder = try RedisDataFiles.makeFolder(layout.folder, attributes)
     let path: String
     if layout.appendOnly == .folder {
-      guard mkdir(work, 0o700) == 0 else { throw FileFailure.make("mkdir", work) }
+      guard mkdir(work, 0o700) == 0 else {
+        let error = FileFailure.make("mkdir", work)
+        if createdFolder { rmdir(layout.folder) }
+        throw error
+      }
       path = "\(work)/\(layout.appendFile).1.base.rdb"
     } else {
       path = work
@@ -56,12 +60,30 @@ final class RedisDataFiles: @unchecked Sendable {
     guard descriptor >= 0 else {
       let error = FileFailure.make("create", path)
       if layout.appendOnly == .folder { rmdir(work) }
+      if createdFolder { rmdir(layout.folder) }
       throw error
     }
     disk.begin(descriptor, expecting: .max)
   }
 
   deinit { if descriptor >= 0 { close(descriptor) } }
+
+  /// The second, with a number if a restore of the same second has left something under it.
+  private static func stamp(_ now: Date, in layout: RedisDataLayout, _ name: String) -> String {
+    let second = Timestamp.compact(now)
+    let names = Set(layout.loadable + [name, layout.clusterFile])
+    func isTaken(_ stamp: String) -> Bool {
+      names.contains { name in
+        ["restoring", "before"].contains { FileFailure.exists("\(layout.folder)/\(name).\($0)-\(stamp)") }
+      }
+    }
+    var (stamp, number) = (second, 1)
+    while isTaken(stamp) {
+      number += 1
+      stamp = "\(second)-\(number)"
+    }
+    return stamp
+  }
 
   private static func leftovers(in layout: RedisDataLayout, except own: [String]) -> [String] {
     let starts = [layout.dumpFile, layout.appendFolder, layout.appendFile, layout.clusterFile].map {
