@@ -69,9 +69,20 @@ struct RestoreKeys: AsyncParsableCommand {
           + "\(report.expired) had expired, \(report.failed) failed"
           + (report.functions > 0 ? ", \(report.functions) function libraries" : "") + "; "
           + "\(Format.bytes(report.bytes)) in \(Format.duration(report.duration)), \(Int(rate)) keys/s once checked")
+      warn(of: report.changesLeftOut)
       for failure in report.failures { print("failed: \(failure.key): \(failure.why)") }
       if report.failed > 0 { throw ExitCode(1) }
     }
+  }
+
+  private func warn(of changes: [Int]) {
+    let shards = changes.enumerated().filter { $0.element > 0 }.map { "\($0.element) of shard \($0.offset)" }
+    guard !shards.isEmpty else { return }
+    FileHandle.standardError.write(
+      Data(
+        ("warning: each key is as it was when its shard's data set was taken; changes between that and the moment that all "
+          + "shards share are not in the keys: \(shards.joined(separator: ", ")). restore-file --shard brings them\n")
+          .utf8))
   }
 
   private func selection() throws -> RedisKeySelection {

@@ -82,7 +82,7 @@ public struct RedisFileRestorer: Restorer {
       if let replay, replay.commands > 0, layout.appendOnly == .off {
         throw DRError(
           .targetUnreachable, "\(replay.commands) changes after the snapshot cannot be put into an RDB file",
-          advice: "restore online, or for a server with appendonly yes, or ask for the snapshot alone")
+          advice: "restore online, or for a server with appendonly yes, or ask for the snapshot alone (--immediate)")
       }
       let artifact = try manifest.artifact("dump.rdb")
       let after = replay.map { replay in
@@ -131,17 +131,7 @@ public struct RedisFileRestorer: Restorer {
     }
     // There is nothing after it: of a cluster there is no change log.
     _ = try await RedisReplay.find(manifest, to: target, in: nil)
-    let changes = try manifest.artifact("changes-\(shard).aof")
-    // A few seconds of writes: what came while the data sets were taken.
-    let bytes = try await reader.read(changes).collect(limit: Int(changes.rawSize))
-    var commands = 0
-    var scanner = ReplicationCommandScanner()
-    try bytes.withUnsafeReadableBytes { raw in
-      try scanner.scan(raw) { command, _, _ in if command == .other { commands += 1 } }
-    }
-    guard scanner.isAtBoundary else {
-      throw DRError(.corruptData, "the changes end in the middle of a command", object: changes.key.rawValue)
-    }
+    let (bytes, commands) = try await reader.changes(ofShard: shard)
     if commands > 0, layout.appendOnly == .off {
       throw DRError(
         .targetUnreachable, "\(commands) changes between the data set and the cut cannot be put into an RDB file",

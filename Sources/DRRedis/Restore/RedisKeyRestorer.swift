@@ -11,7 +11,7 @@ import NIOCore
 /// keys.
 ///
 /// Of a cluster's backup each key comes as it was when its shard's data set was taken: the changes up to the cut across
-/// shards are commands, not keys, and are left out.
+/// shards are commands, not keys, and are left out; ``Report/changesLeftOut`` counts them.
 ///
 /// What a failure leaves: the keys that were restored until then. To run it again is safe.
 public struct RedisKeyRestorer: Restorer {
@@ -46,6 +46,8 @@ public struct RedisKeyRestorer: Restorer {
     public var failures: [Failure] = []
     /// Function libraries.
     public var functions = 0
+    /// Of a cluster's backup, for each shard: changes between its data set and the cut across shards, which are not in the keys.
+    public var changesLeftOut: [Int] = []
     /// Bytes of restored keys and values.
     public var bytes: Int64 = 0
     public var duration = Duration.zero
@@ -101,10 +103,16 @@ public struct RedisKeyRestorer: Restorer {
   ///   `noSpace`, `invalidConfiguration` if the server takes no keys.
   public func restoreKeys(from reader: any BackupReader, logger: Logger) async throws -> Report {
     do {
-      return try await restoreKeys(
+      var leftOut: [Int] = []
+      for shard in 0..<(reader.manifest.shards ?? 0) {
+        leftOut.append(try await reader.changes(ofShard: shard).commands)
+      }
+      var report = try await restoreKeys(
         try reader.manifest.dataSets().map { artifact in
           DataSet(size: artifact.rawSize, object: artifact.key.rawValue) { try await reader.read(artifact) }
         }, logger)
+      report.changesLeftOut = leftOut
+      return report
     } catch var error as DRError {
       error.component = error.component ?? reader.manifest.component
       throw error
