@@ -26,12 +26,18 @@ struct Check: AsyncParsableCommand {
   @Option(parsing: .unconditional, help: "How many replicas must be in sync.")
   var replicas: Int?
 
+  @Option(
+    parsing: .unconditional,
+    help: "Seconds since the last stored change after which a change log that is behind the server is a warning.")
+  var mostBehind = 60.0
+
   @Flag(help: "Only the repository, not the server.")
   var repositoryOnly = false
 
   func validate() throws {
     try allow("--max-memory", maxMemory, 0...1_000_000_000_000_000)
     try allow("--replicas", replicas, 0...1000)
+    try allow("--most-behind", mostBehind, 0...604_800)
   }
 
   func run() async throws {
@@ -47,8 +53,10 @@ struct Check: AsyncParsableCommand {
         expectation.maximumMemory = maxMemory
         expectation.evictionPolicy = policy
         expectation.replicas = replicas
-        findings += try await RedisPersistenceCheck(
-          try await server.connection(logger), expectation: expectation
+        let server = try await server.connection(logger)
+        findings += try await RedisPersistenceCheck(server, expectation: expectation).verify(logger: logger)
+        findings += try await RedisLogLagCheck(
+          archive: try settings.archive(tier), server: server, limit: .seconds(mostBehind)
         ).verify(logger: logger)
       }
       let catalog = try await repository.catalog(of: settings.component)

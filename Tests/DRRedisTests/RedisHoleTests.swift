@@ -64,7 +64,19 @@ import Testing
         let second = try RunningLog(archive, server)
         try await second.waitUntilDurable(server)
         let digest = try await RedisFixture.digest(server)
+        let followed = try await RedisLogLagCheck(archive: archive, server: server.settings)
+          .verify(logger: RedisFixture.logger)
         try await second.stop().get()
+        // Nobody follows it; and another server's log it is not.
+        try await server.command("SET", "c", String(repeating: "3", count: 1000))
+        let alone = try await RedisLogLagCheck(archive: archive, server: server.settings)
+          .verify(logger: RedisFixture.logger)
+        let foreign = try await RedisFixture.withServer { other in
+          try await RedisLogLagCheck(archive: archive, server: other.settings).verify(logger: RedisFixture.logger)
+        }
+        #expect([followed, alone, foreign].map { $0.map(\.severity) } == [[.passed], [.warning], [.failure]])
+        let bytes = alone.first?.evidence.split(separator: " ").first.flatMap { Int($0) } ?? 0
+        #expect(bytes >= 1000, "\(alone)")
         #expect(second.gaps == 0 && second.resumptions == 1 && second.snapshots.isEmpty)
         #expect(try await RedisFixture.restoredDigest(first.snapshots[0], repository, to: .latest) == digest)
       }
