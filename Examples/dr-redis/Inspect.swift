@@ -55,6 +55,11 @@ struct Inspect: AsyncParsableCommand {
     let settings = try RepositoryConfiguration(file: config ?? "")
     let repository = Repository(tier: try await settings.tier(creating: false))
     let manifest = try await settings.redisBackup(backup, in: repository, for: .latest)
+    if shard == nil, manifest.artifacts.contains(where: { $0.name == "dump-0.rdb" }) {
+      throw DRError(
+        .invalidConfiguration, "backup \(manifest.id) is of a cluster: it has a data set for each shard",
+        advice: "say which one with --shard, from 0", component: manifest.component)
+    }
     let artifact = try manifest.artifact(shard.map { "dump-\($0).rdb" } ?? "dump.rdb")
     let reader = repository.reader(for: manifest, decoding: try settings.decoding())
     return (try await reader.read(artifact), artifact.key.rawValue)

@@ -181,7 +181,7 @@ final class LinkInbound: ChannelInboundHandler {
   }
 
   func errorCaught(context: ChannelHandlerContext, error: any Error) {
-    end = end ?? DRError(.sourceFailed, "the connection broke", cause: error)
+    end = end ?? DRError(.sourceFailed, "the connection broke", advice: Self.advice(for: error), cause: error)
     context.close(promise: nil)
     deliver()
   }
@@ -240,6 +240,15 @@ extension RedisConnectionSettings {
   fileprivate var hostName: String? {
     guard case .tcp(let host, _) = address else { return nil }
     return (try? SocketAddress(ipAddress: host, port: 0)) == nil ? host : nil
+  }
+}
+
+extension LinkInbound {
+  /// What TLS says of a certificate is no fault of the network.
+  private static func advice(for error: any Error) -> String? {
+    guard error is NIOSSLError || error is NIOSSLExtraError || error is BoringSSLError else { return nil }
+    return
+      "TLS: name who signed the server's certificate (--ca), and this client's own one if the server asks for it (--cert, --key)"
   }
 }
 

@@ -122,7 +122,7 @@ final class KeySender: @unchecked Sendable {
       guard case .error(let error) = try await target.lane.connection.reply() else { continue }
       throw DRError(
         .sourceFailed, "the server at \(target.lane.connection.settings) refused the functions",
-        advice: "leave the functions, or have them replaced", cause: error)
+        advice: "leave the functions out, or have those that are there replaced (--replace)", cause: error)
     }
   }
 
