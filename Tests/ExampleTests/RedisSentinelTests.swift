@@ -81,6 +81,10 @@ import Testing
     let taken = try await run(
       folder, ["backup", "--cadence", "daily"] + place + ["cache"], ["REDIS_SENTINEL_AUTH": password])
     #expect(taken.status == 0, "\(taken.error)")
+    // It takes a Sentinel up to a second after the failover.
+    try await eventually("a Sentinel to watch it") {
+      try await second.command("PUBSUB", "NUMSUB", "__sentinel__:hello").elements?.last?.integer ?? 0 > 0
+    }
     let refused = try await run(folder, ["restore", "--online", "--replace"] + place + ["cache"] + secret)
     #expect(refused.status == 2 && refused.error.contains("Sentinels watch it"), "\(refused.error)")
     let keys = try await run(

@@ -109,7 +109,10 @@ package final class RedisLink: Sendable {
         throw DRError(
           .timedOut, "sending to \(peer) took longer than \(limit)", advice: "see whether the server is stuck")
       }
-      throw DRError(.sourceFailed, "the connection to \(peer) broke", cause: error)
+      // Of one that had ended before, its end says why.
+      let end = try? await channel.eventLoop.submit { [inbound] in inbound.value.ending }.get()
+      throw DRError(
+        .sourceFailed, "the connection to \(peer) broke", advice: end?.advice, cause: end?.cause ?? error)
     }
   }
 
@@ -144,6 +147,7 @@ final class LinkInbound: ChannelInboundHandler {
   private var waiting: [ByteBuffer] = []
   private var size = 0
   private var end: (any Error)?
+  var ending: DRError? { end as? DRError }
   private var receiver: EventLoopPromise<[ByteBuffer]>?
   private var late: Scheduled<Void>?
   private var isReading = false
