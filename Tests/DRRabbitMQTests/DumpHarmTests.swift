@@ -120,7 +120,8 @@ extension RabbitMQTests {
         await expectError {
           try await TestBroker.backUp(source, to: repository)
         } matching: {
-          "\($0)".contains("order: of 70000 messages as many as 70000 may have been returned before")
+          // A loaded broker's statistics may be too old to say how many; then it is refused as well.
+          "\($0)".contains("order: of 70000 messages ") && "\($0)".contains("override 'order'")
         }
         source.overrides = [.order]
         let second = try await TestBroker.backUp(source, to: repository)

@@ -9,7 +9,8 @@ import NIOCore
 ///
 /// The whole cluster is recovered in a sandbox that reaches nothing outside and is gone afterwards; the table's rows go from
 /// there into the server in one transaction, by `pg_dump` and `psql`, without a file in between. When this returns, they are
-/// committed; when it throws, nothing was changed in the server.
+/// committed; when it throws, nothing was changed in the server. Killed, it may leave a table `…_restored_…` beside an
+/// untouched one.
 public struct PostgresTableRecovery: Sendable {
   /// Where the recovered rows go.
   public enum Placement: Hashable, Sendable {
