@@ -169,7 +169,9 @@ let package = Package(
       swiftSettings: settings),
     .testTarget(
       name: "DRPostgresTests",
-      dependencies: ["DRPostgres", "DRStorage", "DRVerify", "DRCore", "DRTestSupport", nioCore, logging, lifecycle],
+      dependencies: [
+        "DRPostgres", "DRSandbox", "DRStorage", "DRVerify", "DRCore", "DRTestSupport", nioCore, logging, lifecycle,
+      ],
       swiftSettings: settings),
     .testTarget(
       name: "DRRedisTests",

@@ -14,7 +14,7 @@ extension RepositoryConfiguration {
     }
     guard !destination.isEmpty else { throw refuse("is empty") }
     let folder = URL(fileURLWithPath: destination).resolvingSymlinksInPath().path
-    let needed = [repository, identityFile, config].compactMap { $0 }
+    let needed = ([repository, identityFile, config] + (copies ?? [])).compactMap { $0 }
       .filter { !TierPlace.isBucket($0) }.map { URL(fileURLWithPath: $0).resolvingSymlinksInPath().path }
     for path in needed where path == folder || path.hasPrefix(folder + "/") {
       throw refuse("holds \(path), which the restore needs")

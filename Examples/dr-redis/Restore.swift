@@ -61,8 +61,8 @@ struct Restore: AsyncParsableCommand {
     let settings = try repository.settings()
     // What is replaced is stored first.
     if replace { try settings.warnOfPlaintext() }
-    let tier = try await settings.tier(creating: false)
-    let repository = Repository(tier: tier)
+    let source = try await settings.restoreSource()
+    let (repository, tier) = (source.repository, source.repository.tier)
     let target = try targets.target()
     let manifest = try await settings.redisBackup(backup, in: repository, for: target)
     var restorer = RedisOnlineRestorer(
@@ -95,7 +95,7 @@ struct Restore: AsyncParsableCommand {
     let report: RedisOnlineRestorer.Report
     do {
       report = try await restorer.restoreServer(
-        from: repository.reader(for: manifest, decoding: try settings.decoding()), to: target,
+        from: source.reader(for: manifest, logger: self.repository.logger), to: target,
         logger: self.repository.logger)
     } catch {
       if let kept = kept.value { print(kept) }

@@ -50,8 +50,8 @@ struct RestoreFile: AsyncParsableCommand {
 
   private func restore() async throws {
     let settings = try repository.settings()
-    let tier = try await settings.tier(creating: false)
-    let repository = Repository(tier: tier)
+    let source = try await settings.restoreSource()
+    let (repository, tier) = (source.repository, source.repository.tier)
     let target = try target.target()
     let manifest = try await settings.redisBackup(backup, in: repository, for: target)
     let layout = try layout()
@@ -60,7 +60,7 @@ struct RestoreFile: AsyncParsableCommand {
     restorer.archive = try settings.archive(tier)
     restorer.shard = shard
     let report = try await restorer.restoreFiles(
-      from: repository.reader(for: manifest, decoding: try settings.decoding()), to: target,
+      from: source.reader(for: manifest, logger: self.repository.logger), to: target,
       logger: self.repository.logger)
     print(
       "\(manifest.id) restored to \(restorer.layout.folder): \(report.summary.keys) keys"

@@ -52,8 +52,8 @@ struct RestoreKeys: AsyncParsableCommand {
   func run() async throws {
     try await reporting {
       let settings = try repository.settings()
-      let repository = Repository(tier: try await settings.tier(creating: false))
-      let manifest = try await settings.redisBackup(backup, in: repository, for: .immediate)
+      let source = try await settings.restoreSource()
+      let manifest = try await settings.redisBackup(backup, in: source.repository, for: .immediate)
       var restorer = RedisKeyRestorer(
         server: try await server.connection(self.repository.logger), selection: try selection())
       restorer.replacesExisting = replace
@@ -62,7 +62,7 @@ struct RestoreKeys: AsyncParsableCommand {
       restorer.checksFirst = !unchecked
       restorer.progress = ProgressBar("restore").handler
       let report = try await restorer.restoreKeys(
-        from: repository.reader(for: manifest, decoding: try settings.decoding()), logger: self.repository.logger)
+        from: source.reader(for: manifest, logger: self.repository.logger), logger: self.repository.logger)
       let rate = Double(report.selected) / max(report.sending / .seconds(1), 1e-9)
       print(
         "\(manifest.id): \(report.restored) of \(report.selected) keys restored, \(report.existing) were there, "

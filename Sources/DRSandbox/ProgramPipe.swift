@@ -9,7 +9,6 @@ final class ProgramPipe: Sendable {
   private let program: String
   private let silence: Duration
   private let executor = BlockingExecutor(label: "program.pipe")
-  private let isClosed = MutableBox(false)
 
   /// As large as a frame of the pipeline.
   private static let frame = 1 << 20
@@ -21,7 +20,7 @@ final class ProgramPipe: Sendable {
     self.silence = silence
   }
 
-  deinit { if !isClosed.value { close(descriptor) } }
+  deinit { close(descriptor) }
 
   static func make() throws -> (reading: Int32, writing: Int32) {
     var ends: [Int32] = [-1, -1]

@@ -10,7 +10,7 @@ import SystemPackage
 ///
 /// - Parameters:
 ///   - environment: As for ``runProgram(_:_:as:environment:limit:)``.
-///   - silence: How long it may write nothing.
+///   - silence: How long it may write nothing, and go on after it has closed its output.
 /// - Returns: What the body returned, and what the program wrote to its standard error.
 /// - Throws: ``DRError``: `programFailed` with the last lines of its standard error, `timedOut`; what the body throws. The
 ///   program and its children have ended then.
@@ -32,10 +32,10 @@ package func withOutput<Result: Sendable>(
       let result = try await body(
         ByteStream {
           if let buffer = try await pipe.read() { return buffer }
-          _ = try await ended(program, path)
+          _ = try await ended(program, path, within: silence)
           return nil
         })
-      return (result, try await ended(program, path).error)
+      return (result, try await ended(program, path, within: silence).error)
     } catch {
       program.cancel()
       _ = await program.result
@@ -48,10 +48,25 @@ package func withOutput<Result: Sendable>(
   }
 }
 
-private func ended(_ program: Task<ProgramResult, any Error>, _ path: String) async throws -> ProgramResult {
+/// How it ended. One that has closed its connection and goes on is ended at the limit, with its children.
+private func result(
+  of program: Task<ProgramResult, any Error>, _ path: String, within limit: Duration
+) async throws -> ProgramResult {
+  try await withTimeLimit(limit, "the program \(path)") {
+    try await withTaskCancellationHandler {
+      try await program.value
+    } onCancel: {
+      program.cancel()
+    }
+  }
+}
+
+private func ended(
+  _ program: Task<ProgramResult, any Error>, _ path: String, within limit: Duration
+) async throws -> ProgramResult {
   let result: ProgramResult
   do {
-    result = try await program.value
+    result = try await DRSandbox.result(of: program, path, within: limit)
   } catch let error as SubprocessError {
     throw DRError(.programFailed, "the program \(path) could not be run", cause: error)
   }
@@ -66,7 +81,7 @@ private func ended(_ program: Task<ProgramResult, any Error>, _ path: String) as
 
 /// Runs a program that is given a stream on its standard input.
 ///
-/// - Parameter silence: How long it may take nothing of it.
+/// - Parameter silence: How long it may take nothing of it and, once it has all, how long it may go on.
 /// - Returns: What it wrote, and how it ended: also with a status other than 0, and if it did not want all of the stream.
 /// - Throws: ``DRError``: `programFailed` if it cannot be run, `timedOut`; what the stream throws. The program and its children
 ///   have ended then.
@@ -90,7 +105,7 @@ package func runProgram(
         guard try await pipe.write(buffer) else { break }
       }
       await pipe.endWriting()
-      return try await program.value
+      return try await result(of: program, path, within: silence)
     } catch {
       program.cancel()
       _ = await program.result

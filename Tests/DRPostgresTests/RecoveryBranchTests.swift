@@ -156,6 +156,11 @@ import Testing
         .report(logger: BackupFixture.logger)
       #expect(chosen.findings.allSatisfy { $0.severity < .warning }, "\(chosen.findings)")
       #expect(chosen.backups.first?.through == production.through)
+      let unknown = await #expect(throws: DRError.self) {
+        _ = try await WALCheck(archive: branched.archive, backups: [branched.backup], timeline: 9)
+          .report(logger: BackupFixture.logger)
+      }
+      #expect(unknown?.message == "the archive knows no timeline 9")
     }
   }
 

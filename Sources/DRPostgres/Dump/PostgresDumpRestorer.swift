@@ -38,7 +38,8 @@ public struct PostgresDumpRestorer: Restorer {
   public var omitsOwners: Bool
   /// Leave out grants.
   public var omitsPrivileges: Bool
-  /// How long the program may take nothing more, as while it builds the largest index.
+  /// How long the program may take nothing more, and how long it may go on once it has all, as while it builds indexes. With more
+  /// than one job, or from a directory: how long it may take altogether.
   public var silenceLimit: Duration = .seconds(6 * 3600)
 
   public init(
@@ -104,7 +105,8 @@ public struct PostgresDumpRestorer: Restorer {
         .invalidConfiguration, "the backup has no dump in the custom format, which alone can be listed",
         object: reader.manifest.id)
     }
-    let program = try await ClientProgram.find("pg_restore", server: 0)
+    let program = try await ClientProgram.find(
+      "pg_restore", server: reader.manifest.serverVersion.flatMap { Int($0.prefix { $0.isNumber }) } ?? 0)
     let said = try await runProgram(
       program.path, ["--list"], input: try await reader.read(artifact), silence: .seconds(600))
     guard said.status == 0 else {

@@ -15,9 +15,6 @@ struct BranchReader {
   /// How many segments are read from either end to find a commit. Quiet servers write checkpoints only.
   private static let segmentsRead = 16
 
-  /// What says of one segment that nothing can be learned from it.
-  private static let unusable = WALArchive.unreadable
-
   init(_ archive: WALArchive) { self.archive = archive }
 
   /// When a branch was written to and, behind the same fork, the timeline that is followed.
@@ -78,7 +75,7 @@ struct BranchReader {
     do {
       let content = try await archive.fetch("\(segment)")
       return content.withUnsafeReadableBytes { WALScanner.scan($0, as: segment, behind: branch.fork) }
-    } catch let error as DRError where BranchReader.unusable.contains(error.code) {
+    } catch let error as DRError where WALArchive.unreadable.contains(error.code) {
       return nil
     }
   }

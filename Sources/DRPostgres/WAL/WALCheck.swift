@@ -28,13 +28,18 @@ public struct WALCheck: Verifier {
 
   public func verify(logger: Logger) async throws -> [Finding] { try await report(logger: logger).findings }
 
-  /// - Throws: ``DRError`` when it could not look: `tierUnavailable`; `noMatchingIdentity` where something must be read, and
+  /// - Throws: ``DRError`` when it could not look: `tierUnavailable`; `invalidConfiguration` for a ``timeline`` that is not there; `noMatchingIdentity` where something must be read, and
   ///   where keys were given and none of them opens the log.
   public func report(logger: Logger) async throws -> WALCheckReport {
     let archive = try await archive.withStoredSegmentSize()
     let stored = try await archive.store.segments()
     let inventory = WALInventory(stored, segmentSize: archive.segmentSize)
     var reader = WALCheckReader(archive, logger)
+    if let timeline, timeline > 1, inventory.histories[timeline] == nil, !inventory.timelines.contains(timeline) {
+      throw DRError(
+        .invalidConfiguration, "the archive knows no timeline \(timeline)",
+        advice: "it has \(inventory.timelines.map(String.init).joined(separator: ", "))")
+    }
     if readsAll { try await reader.readAll(inventory) }
     let histories = try await reader.histories(inventory)
     var entries: [WALCheckReport.Backup] = []

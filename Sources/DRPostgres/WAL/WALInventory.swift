@@ -58,9 +58,10 @@ package struct WALInventory: Sendable {
   }
 
   /// The one that the archive begins on: it needs no history.
-  var lowestTimeline: UInt32? {
-    (segments.keys.map(\.timeline) + partials.keys.map(\.timeline)).min()
-  }
+  var lowestTimeline: UInt32? { timelines.first }
+
+  /// Those of which there is WAL, in order.
+  var timelines: [UInt32] { Set(segments.keys.map(\.timeline) + partials.keys.map(\.timeline)).sorted() }
 
   package var isEmpty: Bool { segments.isEmpty && partials.isEmpty }
 
@@ -74,8 +75,7 @@ package struct WALInventory: Sendable {
   /// The timelines above another one whose histories are not there, though WAL of them is, or a history that names them: a server
   /// that counts up finds neither them nor what comes after.
   func missingHistories(_ known: [UInt32: TimelineHistory], above timeline: UInt32) -> [UInt32] {
-    let used = Set(segments.keys.map(\.timeline)).union(partials.keys.map(\.timeline))
-      .union(known.values.flatMap { $0.ancestors.map(\.timeline) })
+    let used = Set(timelines).union(known.values.flatMap { $0.ancestors.map(\.timeline) })
     return used.filter { $0 > timeline && histories[$0] == nil }.sorted()
   }
 
