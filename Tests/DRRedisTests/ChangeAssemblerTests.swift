@@ -148,4 +148,21 @@ struct ChangeAssemblerTests {
     #expect(line.stretches == [10..<45, 60..<70])
     #expect(line.end == ReplicationPosition(history: Self.id, offset: 70))
   }
+
+  /// The history changes before the first byte behind a snapshot.
+  @Test func aLineBegunUnderAnotherHistory() {
+    let other = String(repeating: "0f", count: 20)
+    func chain(_ segments: [ChangeSegment], _ offset: Int64, _ history: String = ChangeAssemblerTests.id) -> [Int64]? {
+      ChangeLine(id: Self.id, segments).chain(from: ReplicationPosition(history: history, offset: offset))?.map(\.end)
+    }
+    let first = ChangeSegment(start: 10, end: 20, history: other)
+    let second = ChangeSegment(start: 20, end: 30, history: other)
+    #expect(chain([first, second], 10) == [20, 30])
+    // Elsewhere in the segments of another history, it is not this server's.
+    #expect(chain([first, second], 20) == nil && chain([first, second], 15) == nil)
+    #expect(chain([first, second], 10, String(repeating: "0e", count: 20)) == nil)
+    // The second time, behind a gap.
+    let before = ChangeSegment(start: 0, end: 5, history: Self.id)
+    #expect(chain([before, first], 10) == [20])
+  }
 }

@@ -230,6 +230,42 @@ import Testing
     }
   }
 
+  /// The server fails over when nothing has come behind the snapshot: what comes then, under another history, belongs to it.
+  @Test(arguments: [false, true]) func failoverBeforeTheFirstChange(restarted: Bool) async throws {
+    var options = RedisFixture.options(["repl-ping-replica-period": "3600"])
+    options.listensOnLoopback = true
+    try await RedisFixture.withServer(options) { old in
+      try await RedisFixture.withServer(options) { new in
+        try await RedisFixture.withRepository { repository, _ in
+          let archive = try RedisFixture.archive(repository)
+          let port = try #require(old.nodes[0].port)
+          try await new.command("REPLICAOF", "127.0.0.1", "\(port)")
+          try await RedisFixture.eventually("the replica to be in sync") {
+            try await RedisFixture.info(new, "replication")["master_link_status"] == "up"
+          }
+          let place = old.settings.with(host: "127.0.0.1", port: port)
+          let first = try RunningLog(archive, old, settings: place)
+          try await RedisFixture.eventually("the snapshot") { !first.snapshots.isEmpty }
+          if restarted { try await first.stop().get() }
+          try await old.kill()
+          try await new.command("REPLICAOF", "NO", "ONE")
+          try await new.command("CONFIG", "SET", "port", "\(port)")
+          let log = restarted ? try RunningLog(archive, new, settings: place) : first
+          try await RedisFixture.eventually("it to go on") { log.resumptions == 1 }
+          try await Self.write(new)
+          try await log.waitUntilDurable(new)
+          let digest = try await RedisFixture.digest(new)
+          let backup = first.snapshots[0]
+          let end = try #require(try await RedisFixture.info(new, "replication").integer("master_repl_offset"))
+          #expect(try await archive.reach(of: backup) == end)
+          try await log.stop().get()
+          #expect(log.gaps == 0)
+          #expect(try await RedisFixture.restoredDigest(backup, repository, to: .latest) == digest)
+        }
+      }
+    }
+  }
+
   /// A tier that is away: changes wait, in memory and then in a file; the server is not made to wait.
   @Test func spoolsWhileTheTierIsAway() async throws {
     try await RedisFixture.withServer(

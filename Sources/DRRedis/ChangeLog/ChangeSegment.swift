@@ -61,7 +61,7 @@ package struct ChangeLine: Hashable, Sendable {
     let isHere = segments.contains {
       $0.history == position.history && $0.start <= position.offset && position.offset <= $0.end
     }
-    guard isHere else { return nil }
+    guard isHere || goesOnElsewhere(from: position) else { return nil }
     var chain: [ChangeSegment] = []
     var end = position.offset
     var longest: ChangeSegment?
@@ -77,6 +77,13 @@ package struct ChangeLine: Hashable, Sendable {
     }
     if let next = longest, next.end > end { chain.append(next) }
     return chain
+  }
+
+  /// Whether the line was begun at a position and got its first bytes under another history: the server failed over before it
+  /// had sent any.
+  private func goesOnElsewhere(from position: ReplicationPosition) -> Bool {
+    id == position.history && segments.contains { $0.start == position.offset }
+      && segments.allSatisfy { position.offset <= $0.start || $0.history == id }
   }
 
   /// Where its newest stretch ends.

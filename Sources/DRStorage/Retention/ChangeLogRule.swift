@@ -26,12 +26,18 @@ public struct ChangeLogRule: Sendable {
   public var keepsNewest: Bool
   /// Segments that are always kept, by name: few, and needed across the log (PostgreSQL's timeline histories).
   public var alwaysKept: @Sendable (_ name: String) -> Bool
+  /// Whether a folder, of which all names are given, goes on from a backup: only then ``isNeeded`` is asked.
+  public var concerns: @Sendable (_ folder: String, _ names: Set<String>, _ backup: BackupManifest) -> Bool
   /// Whether the name of a segment says that a backup needs it, whenever it was stored.
   public var isNeeded: @Sendable (_ name: String, _ backup: BackupManifest) -> Bool
 
   public init(
     log: String, margin: Duration = .seconds(3600), scope: Scope = .system, keepsNewest: Bool = false,
     alwaysKept: @escaping @Sendable (_ name: String) -> Bool = { _ in false },
+    concerns: @escaping @Sendable (_ folder: String, _ names: Set<String>, _ backup: BackupManifest) -> Bool = {
+      _, _, _ in
+      true
+    },
     isNeeded: @escaping @Sendable (_ name: String, _ backup: BackupManifest) -> Bool = { _, _ in false }
   ) {
     self.log = log
@@ -39,6 +45,7 @@ public struct ChangeLogRule: Sendable {
     self.scope = scope
     self.keepsNewest = keepsNewest
     self.alwaysKept = alwaysKept
+    self.concerns = concerns
     self.isNeeded = isNeeded
   }
 
@@ -48,7 +55,8 @@ public struct ChangeLogRule: Sendable {
 
   /// Redis': its folders are named for replication IDs, which a failover changes.
   public static let aof = ChangeLogRule(
-    log: "aof", scope: .component, keepsNewest: true, isNeeded: SegmentPosition.isChangeNeeded)
+    log: "aof", scope: .component, keepsNewest: true, concerns: SegmentPosition.isOfLine,
+    isNeeded: SegmentPosition.isChangeNeeded)
 
   /// RabbitMQ's, where segment 0 of a queue says how far the broker has let go of it.
   public static let messages = ChangeLogRule(log: "messages", scope: .component, keepsNewest: true) {
@@ -72,9 +80,11 @@ public struct ChangeLogRule: Sendable {
   ) -> [Bool?] {
     let backups = backups.filter { scope == .component || ($0.systemIdentifier ?? "") == folder }
     let files = objects.map { SegmentFileName(parsing: $0.key.lastComponent) }
+    let names = Set(files.compactMap { $0?.name })
+    let concerned = backups.filter { concerns(folder, names, $0) }
     var needed = zip(objects, files).map { object, file in
       file.map { file in
-        isNeeded(file.name, stored: object.modified, after: horizon) || backups.contains { isNeeded(file.name, $0) }
+        isNeeded(file.name, stored: object.modified, after: horizon) || concerned.contains { isNeeded(file.name, $0) }
       }
     }
     guard keepsNewest else { return needed }

@@ -16,12 +16,18 @@ enum SegmentPosition {
     return block > high || block == high && min((number + 1) * size, 1 << 32) > low
   }
 
+  /// A folder of Redis' changes is a line of them, named for the replication ID with which it began. A failover changes the ID
+  /// within it.
+  static func isOfLine(_ folder: String, _ names: Set<String>, _ backup: BackupManifest) -> Bool {
+    guard let history = backup.changesFrom?.history else { return false }
+    return folder == history || names.contains { $0.hasSuffix("-\(history)") }
+  }
+
   /// A segment of Redis' changes is named for the offsets where it begins and ends, and the replication ID.
   static func isChangeNeeded(_ name: String, _ backup: BackupManifest) -> Bool {
     let parts = name.split(separator: "-")
-    guard parts.count == 3, let end = Int64(parts[1]), let start = backup.changesFrom,
-      let offset = Int64(start.position), let history = start.history
+    guard parts.count == 3, let end = Int64(parts[1]), let offset = backup.changesFrom.flatMap({ Int64($0.position) })
     else { return false }
-    return parts[2] == history && end > offset
+    return end > offset
   }
 }

@@ -322,6 +322,38 @@ struct RetentionTests {
       !names.contains("000000010000000000000005") && names.contains("000000010000000100000000") && names.count == 8)
   }
 
+  @Test("What a kept snapshot of Redis needs of its line stays, also behind a failover; other lines go")
+  func positionBehindAFailover() async throws {
+    let bench = Bench()
+    let redis = try Component(.redis, "app")
+    let (own, next, former) = (
+      String(repeating: "a1", count: 20), String(repeating: "b2", count: 20), String(repeating: "c3", count: 20)
+    )
+    func store(_ line: String) throws -> ChangeLogStore {
+      try ChangeLogStore(tier: bench.tier, component: redis, log: "aof", systemIdentifier: line)
+    }
+    func name(_ start: Int, _ history: String) -> String {
+      String(format: "%020d-%020d-", start, start + 10) + history
+    }
+    for (start, history) in [(0, own), (10, own), (20, next), (30, next)] {
+      _ = try await store(own).put(name(start, history), TestData.rows(10, seed: UInt64(start)))
+    }
+    for start in [100, 110] {
+      _ = try await store(former).put(name(start, former), TestData.rows(10, seed: UInt64(start)))
+    }
+    bench.clock.advance(3 * Self.day)
+    var source = MemorySource(component: redis, artifacts: ["dump.rdb": TestData.rows(100)])
+    source.recoveryPoint = RecoveryPoint(time: bench.clock.now(), position: "10", history: own)
+    source.changesFrom = source.recoveryPoint
+    _ = try await bench.repository.backUp(source, cadence: .daily, logger: quiet)
+    let plan = try await bench.repository.prunePlan(RetentionPolicy([.newest(1)]))
+    // The newest of each line says where to go on.
+    #expect(
+      plan.logs.flatMap(\.remove).map { String($0.lastComponent.prefix(82)) }.sorted() == [
+        name(0, own), name(100, former),
+      ])
+  }
+
   @Test("Redis' and RabbitMQ's logs go with the oldest backup too, whatever their folders are named for")
   func otherChangeLogs() async throws {
     let clock = TestClock("2026-01-01T02:00:00Z")
