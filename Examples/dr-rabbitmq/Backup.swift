@@ -33,10 +33,14 @@ struct Backup: AsyncParsableCommand {
     help: "Dump in spite of this refusal: see its name in the error. May be given several times.")
   var overrides: [String] = []
 
-  @Flag(help: "Of streams, only what came since the last backup.")
+  @Flag(help: "Of streams, only what came since the last backup. A restore finds the rest by itself.")
   var incrementalStreams = false
 
+  @Option(help: "Backups that may hang together by --incremental-streams; the next one is whole.")
+  var chainLimit = 24
+
   func validate() throws {
+    try allow("--chain-limit", chainLimit, 1...1000)
     _ = try usage { (try Cadence(parsing: cadence), try parsedOverrides()) }
   }
 
@@ -67,12 +71,22 @@ struct Backup: AsyncParsableCommand {
     source.overrides = try parsedOverrides()
     source.progress = ProgressBar("backup").handler
     if incrementalStreams {
-      let last = try await store.catalog(of: settings.component).backups.last { $0.properties["queues"] != nil }
-      if let last { source.streamOffsets = RabbitMQMessageSource.nextOffsets(after: last) }
+      source.since = Self.toGoOnFrom(try await store.catalog(of: settings.component).backups, chainLimit)
     }
     let chosen: any BackupSource = definitionsOnly ? definitions : source
     return try await store.backUp(
       chosen, cadence: try Cadence(parsing: cadence), encoding: try settings.encoding(), logger: repository.logger)
+  }
+
+  /// The newest one, unless as many hang together as may.
+  private static func toGoOnFrom(_ backups: [BackupManifest], _ limit: Int) -> BackupManifest? {
+    let newest = backups.filter { $0.properties["queues"] != nil }.max { ($0.ended, $0.id) < ($1.ended, $1.id) }
+    var (link, length) = (newest, 0)
+    while let current = link, length < limit {
+      length += 1
+      link = current.parent.flatMap { parent in backups.first { $0.id == parent } }
+    }
+    return length < limit ? newest : nil
   }
 
   private func parsedOverrides() throws -> Set<DumpRefusal> {

@@ -48,7 +48,31 @@ public struct BackupVerifier: Verifier {
         Finding("artifact-present", .failure, subject: manifest.id, evidence: "the backup has no artifact at all"))
     }
     meter?.finish()
+    if manifest.parent != nil { findings.append(try await chain()) }
     return findings
+  }
+
+  /// Whether all is there that the backup goes on from. What is in it, its own verification says.
+  private func chain() async throws -> Finding {
+    do {
+      let ancestors = try await reader.chain().dropLast()
+      for ancestor in ancestors {
+        for artifact in ancestor.manifest.artifacts {
+          let finding = try await presence(of: artifact)
+          guard finding.severity == .passed else {
+            return Finding(
+              "backup-chain", .failure, subject: ancestor.manifest.id,
+              evidence: "\(manifest.id) needs \(artifact.key): \(finding.evidence)", advice: finding.advice)
+          }
+        }
+      }
+      let names = ancestors.map(\.manifest.id).joined(separator: ", ")
+      return Finding("backup-chain", .passed, subject: manifest.id, evidence: "it goes on from \(names)")
+    } catch let error as DRError where BackupVerifier.damage.contains(error.code) {
+      return Finding(
+        "backup-chain", .failure, subject: manifest.id, evidence: error.message,
+        advice: error.advice ?? "copy it from another tier, or take a new backup")
+    }
   }
 
   private func presence(of artifact: BackupManifest.Artifact) async throws -> Finding {

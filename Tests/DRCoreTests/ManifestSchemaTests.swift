@@ -31,12 +31,11 @@ struct ManifestSchemaTests {
       ended: start + 1,
       capture: Capture(
         recoveryPoint: RecoveryPoint(time: start + 1, position: "2F/40", history: "3"),
-        changesFrom: RecoveryPoint(time: start, position: "2F/28", history: "3"), method: .basebackup,
-        serverVersion: "15.18 (Debian 15.18-0+deb12u1)", systemIdentifier: "7301948571930475812",
+        changesFrom: RecoveryPoint(time: start, position: "2F/28", history: "3"), parent: "backup_20261122_020000",
+        method: .basebackup, serverVersion: "15.18 (Debian 15.18-0+deb12u1)", systemIdentifier: "7301948571930475812",
         leftOut: [.init(what: "pg_replslot/", reason: "\"slots\" belong to one server\n")],
         properties: ["tablespaces": ["16384": "/fast"], "checksums": true, "pages": 42, "none": [:]]),
-      artifacts: try [artifact(.zstd, .max, recipients), artifact(.gzip, 0, ["scrypt"]), artifact(.none, 7, [])],
-      parent: "backup_20261122_020000")
+      artifacts: try [artifact(.zstd, .max, recipients), artifact(.gzip, 0, ["scrypt"]), artifact(.none, 7, [])])
   }
 
   /// Without the digest of the text.

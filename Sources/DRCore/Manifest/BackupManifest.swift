@@ -97,13 +97,13 @@ public struct BackupManifest: Hashable, Sendable {
 
   public init(
     id: String, component: Component, cadence: Cadence, started: Date, ended: Date, capture: Capture,
-    artifacts: [Artifact], parent: String? = nil
+    artifacts: [Artifact]
   ) {
     self.id = id
     self.component = component
     self.cadence = cadence
     self.method = capture.method
-    self.parent = parent
+    self.parent = capture.parent
     self.started = started
     self.ended = ended
     self.recoveryPoint = capture.recoveryPoint

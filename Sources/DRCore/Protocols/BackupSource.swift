@@ -43,6 +43,8 @@ public struct Capture: Sendable {
   public var recoveryPoint: RecoveryPoint
   /// Where the change log must start for the backup to become consistent.
   public var changesFrom: RecoveryPoint?
+  /// The backup that this one goes on from and cannot be restored without: of the same component and system.
+  public var parent: String?
   /// Which kind of capture this was.
   public var method: BackupManifest.Method
   /// The version of the server, as it gives it.
@@ -55,12 +57,14 @@ public struct Capture: Sendable {
   public var properties: [String: JSONValue]
 
   public init(
-    recoveryPoint: RecoveryPoint, changesFrom: RecoveryPoint? = nil, method: BackupManifest.Method,
-    serverVersion: String? = nil, systemIdentifier: String? = nil, leftOut: [BackupManifest.Omission] = [],
+    recoveryPoint: RecoveryPoint, changesFrom: RecoveryPoint? = nil, parent: String? = nil,
+    method: BackupManifest.Method, serverVersion: String? = nil, systemIdentifier: String? = nil,
+    leftOut: [BackupManifest.Omission] = [],
     properties: [String: JSONValue] = [:]
   ) {
     self.recoveryPoint = recoveryPoint
     self.changesFrom = changesFrom
+    self.parent = parent
     self.method = method
     self.serverVersion = serverVersion
     self.systemIdentifier = systemIdentifier

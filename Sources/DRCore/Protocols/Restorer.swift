@@ -39,6 +39,11 @@ public protocol BackupReader: Sendable {
   ///
   /// - Throws: As ``read(_:)``, and `truncatedData`.
   func verify(_ artifact: BackupManifest.Artifact) async throws
+
+  /// Gives the artifacts of the backup that this one goes on from (``BackupManifest/parent``); nil: it is whole by itself.
+  ///
+  /// - Throws: ``DRError``: `objectNotFound` if that backup is gone; why its manifest cannot be read.
+  func parent() async throws -> (any BackupReader)?
 }
 
 extension BackupReader {
@@ -48,6 +53,30 @@ extension BackupReader {
 
   public func verify(_ artifact: BackupManifest.Artifact) async throws {
     for try await _ in try await read(artifact) {}
+  }
+
+  public func parent() async throws -> (any BackupReader)? {
+    guard let parent = manifest.parent else { return nil }
+    throw DRError(
+      .unsupported, "this reader cannot find \(parent), from which \(manifest.id) goes on",
+      advice: "read it through the repository", component: manifest.component)
+  }
+
+  /// This backup and all that it goes on from, the oldest first.
+  ///
+  /// - Throws: As ``parent()``; `malformedData` for a chain that never ends.
+  public func chain() async throws -> [any BackupReader] {
+    var chain: [any BackupReader] = [self]
+    var seen: Set<String> = [manifest.id]
+    while let next = try await chain[chain.count - 1].parent() {
+      guard seen.insert(next.manifest.id).inserted else {
+        throw DRError(
+          .malformedData, "the backups from which \(manifest.id) goes on lead back to \(next.manifest.id)",
+          advice: "choose another backup", component: manifest.component)
+      }
+      chain.append(next)
+    }
+    return chain.reversed()
   }
 }
 

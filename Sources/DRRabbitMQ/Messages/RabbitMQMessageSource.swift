@@ -28,9 +28,10 @@ public struct RabbitMQMessageSource: BackupSource {
   public var definitions: RabbitMQDefinitionsSource?
   public var refused = Refused.fail
   public var overrides: Set<DumpRefusal> = []
-  /// For streams, where to begin: what lies before was dumped earlier (``nextOffsets(after:)``). By vhost and name, as
-  /// in `//orders`.
-  public var streamOffsets: [String: Int64] = [:]
+  /// Of streams, capture only what came behind this backup; the new one then goes on from it (``BackupManifest/parent``) and
+  /// cannot be restored without it. A stream that is another one by now, made anew under its name, and those of another cluster
+  /// are captured whole.
+  public var since: BackupManifest?
   /// How often messages of queues with a delivery-limit had been returned at most, where it is known from the last dump
   /// and nobody else consumed since. By vhost and name.
   public var knownDeliveryCounts: [String: Int64] = [:]
@@ -43,16 +44,6 @@ public struct RabbitMQMessageSource: BackupSource {
     self.broker = broker
     self.queues = queues
     definitions = RabbitMQDefinitionsSource(component: component, broker: broker)
-  }
-
-  /// The offsets at which the streams of a backup go on, for an incremental capture.
-  public static func nextOffsets(after manifest: BackupManifest) -> [String: Int64] {
-    var offsets: [String: Int64] = [:]
-    for queue in RabbitMQQueueRecord.all(of: manifest) where queue.type == "stream" {
-      let next = queue.summary.lastOffset.map { $0 + 1 } ?? queue.fromOffset
-      if let next { offsets[queue.title] = next }
-    }
-    return offsets
   }
 
   public func capture(into writer: any BackupWriter, logger: Logger) async throws -> Capture {
@@ -108,8 +99,12 @@ public struct RabbitMQMessageSource: BackupSource {
             reason: "consumers held them without an acknowledgement"))
       }
       if let from = record.fromOffset, from > 0 {
-        leftOut.append(
-          BackupManifest.Omission(what: "\(queue.title) before offset \(from)", reason: "an earlier backup has it"))
+        if let first = record.summary.firstOffset, first > from {
+          leftOut.append(
+            BackupManifest.Omission(
+              what: "\(queue.title) from offset \(from) through \(first - 1)",
+              reason: "the stream's own retention had removed it"))
+        }
       }
       if queue.kind != .stream, record.readyBefore > record.summary.messages {
         leftOut.append(
@@ -123,7 +118,8 @@ public struct RabbitMQMessageSource: BackupSource {
     let messages = records.reduce(0) { $0 + $1.summary.messages }
     // What was ready when the first queue was read is in it; what came later may be.
     return Capture(
-      recoveryPoint: RecoveryPoint(time: began, position: "\(messages) messages"), method: .snapshot,
+      recoveryPoint: RecoveryPoint(time: began, position: "\(messages) messages"),
+      parent: records.contains { $0.fromOffset ?? 0 > 0 } ? since?.id : nil, method: .snapshot,
       serverVersion: facts.rabbitMQVersion, systemIdentifier: facts.identifier, leftOut: leftOut,
       properties: properties)
   }
@@ -243,7 +239,7 @@ public struct RabbitMQMessageSource: BackupSource {
     _ meter: ProgressMeter?, _ logger: Logger
   ) async throws -> RabbitMQQueueRecord {
     let artifact = RabbitMQQueueRecord.artifactName(vhost: queue.vhost, queue: queue.name)
-    let from = streamOffsets[queue.title] ?? 0
+    let from = queue.kind == .stream ? try await startingOffset(queue, facts, logger) : 0
     let dump = try await QueueDump.begin(
       queue, broker: broker, brokerVersion: facts.rabbitMQVersion, fromOffset: from, meter: meter, logger: logger)
     do {
@@ -278,11 +274,28 @@ public struct RabbitMQMessageSource: BackupSource {
         "the first messages of a queue are others after its dump than before",
         metadata: ["rabbitmq.queue": "\(queue.title)"])
     }
-    return RabbitMQQueueRecord(
+    var record = RabbitMQQueueRecord(
       vhost: queue.vhost, name: queue.name, type: queue.kind.rawValue, durable: queue.durable, artifact: artifact,
       summary: summary, readyBefore: dump.ready, readyAfter: after, orderAfter: order,
       unacknowledged: queue.kind == .stream ? 0 : queue.unacknowledged, consumers: queue.consumers,
       fromOffset: queue.kind == .stream ? from : nil)
+    if queue.kind == .stream, let next = record.nextOffset, next > 0 {
+      record.tail = try await StreamTail.read(of: queue, endingAt: next - 1, broker, logger)
+    }
+    return record
+  }
+
+  /// Behind what the backup before has of a stream; 0: it is captured whole.
+  private func startingOffset(_ queue: RabbitMQQueue, _ facts: BrokerFacts, _ logger: Logger) async throws -> Int64 {
+    guard let since, since.systemIdentifier == facts.identifier,
+      let record = RabbitMQQueueRecord.all(of: since).first(where: { $0.title == queue.title && $0.type == "stream" }),
+      let next = record.nextOffset, next > 0, let tail = record.tail
+    else { return 0 }
+    if try await tail.isStillOf(queue, broker, logger) { return next }
+    logger.notice(
+      "a stream is not the one that was captured before: it is captured whole",
+      metadata: ["rabbitmq.queue": "\(queue.title)", "backup.before": "\(since.id)"])
+    return 0
   }
 
   /// Reads the first messages once more, where that costs nothing: of a queue with a delivery-limit each reading counts, and

@@ -19,8 +19,13 @@ package struct RabbitMQQueueRecord: Codable, Hashable, Sendable {
   package var consumers: Int64
   /// Of a stream: where the artifact begins.
   package var fromOffset: Int64?
+  /// Of a stream: by what the next dump knows it again.
+  package var tail: StreamTail?
 
   package var title: String { "\(vhost)/\(name)" }
+
+  /// Of a stream: the offset at which the next dump goes on.
+  var nextOffset: Int64? { summary.lastOffset.map { $0 + 1 } ?? fromOffset }
 
   func json() throws -> JSONValue {
     try JSONDecoder().decode(JSONValue.self, from: JSONEncoder().encode(self))

@@ -4,8 +4,10 @@ import Logging
 extension RabbitMQMessageRestorer {
   /// Where a queue's messages go, and which of them.
   struct Destination {
+    /// Of all parts together.
     var record: RabbitMQQueueRecord
-    var artifact: BackupManifest.Artifact
+    /// Where its messages are, in their order: of a stream that was captured by and by, more than one.
+    var parts: [ArchivePart]
     var queue: RabbitMQQueue
     var mark: RestoreMark
     var journal: RestoreJournal?
@@ -18,10 +20,13 @@ extension RabbitMQMessageRestorer {
 
   /// Looks at a destination before anything is published: whether it is fit, and where a killed restore of it stopped.
   func prepare(
-    _ record: RabbitMQQueueRecord, _ reader: any BackupReader, _ logger: Logger
+    _ newest: RabbitMQQueueRecord, _ chain: [any BackupReader], _ logger: Logger
   ) async throws -> Destination {
+    let parts = try ArchivePart.all(of: newest, in: chain)
+    var record = newest
+    record.summary.messages = parts.reduce(0) { $0 + $1.record.summary.messages }
+    record.summary.bodyBytes = parts.reduce(0) { $0 + $1.record.summary.bodyBytes }
     let name = renames[record.title] ?? record.name
-    let artifact = try reader.manifest.artifact(record.artifact)
     let queue: RabbitMQQueue
     do {
       queue = try await RabbitMQQueue.find(record.vhost, name, ManagementAPI(broker))
@@ -35,12 +40,14 @@ extension RabbitMQMessageRestorer {
     }
     // Half a queue from a damaged archive would be worse than none: it is read to its end before anything is published.
     if readsFirst {
-      try await reader.verify(artifact)
-      logger.debug("an archive was read and is whole", metadata: ["object": "\(artifact.key)"])
+      for part in parts {
+        try await part.reader.verify(part.artifact)
+        logger.debug("an archive was read and is whole", metadata: ["object": "\(part.artifact.key)"])
+      }
     }
     let journal = try journalFolder.map { folder in
       try RestoreJournal(
-        "\(folder)/\(record.artifact).journal", archive: artifact.rawSHA256,
+        "\(folder)/\(record.artifact).journal", archive: ArchivePart.identity(of: parts),
         destination: "\(broker.host):\(broker.port)/\(record.vhost)/\(name)")
     }
     let isResumed = journal?.isResumed ?? false
@@ -76,7 +83,7 @@ extension RabbitMQMessageRestorer {
       }
     }
     return Destination(
-      record: record, artifact: artifact, queue: queue, mark: mark, journal: journal, first: first,
+      record: record, parts: parts, queue: queue, mark: mark, journal: journal, first: first,
       mayBeRepeated: repeated, before: isResumed ? 0 : Int64(depth.ready))
   }
 }

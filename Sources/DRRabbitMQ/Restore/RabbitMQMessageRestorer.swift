@@ -73,9 +73,10 @@ public struct RabbitMQMessageRestorer: Restorer {
       let limit = try limit(target, reader.manifest)
       // Everything is looked at before anything is published.
       var destinations: [Destination] = []
-      for record in records { destinations.append(try await prepare(record, reader, logger)) }
+      let chain = try await reader.chain()
+      for record in records { destinations.append(try await prepare(record, chain, logger)) }
       let meter = progress.map {
-        ProgressMeter("messages", total: records.reduce(0) { $0 + $1.summary.bodyBytes }, handler: $0)
+        ProgressMeter("messages", total: destinations.reduce(0) { $0 + $1.record.summary.bodyBytes }, handler: $0)
       }
       var (bytes, items): (Int64, Int) = (0, 0)
       for destination in destinations {
@@ -240,10 +241,17 @@ public struct RabbitMQMessageRestorer: Restorer {
       batchBytes += message.body.readableBytes
       if batchBytes >= 1 << 20 || batch.count >= 2000 { try await send() }
     }
-    try await MessageArchiveReader.read(
-      try await reader.read(destination.artifact), object: destination.artifact.key.rawValue
-    ) { event in
-      if case .message(let message) = event { try await offer(message, fromTap: false) }
+    var before: UInt64 = 0
+    for part in destination.parts {
+      let first = before
+      try await MessageArchiveReader.read(
+        try await part.reader.read(part.artifact), object: part.artifact.key.rawValue
+      ) { event in
+        guard case .message(var message) = event else { return }
+        message.number += first
+        try await offer(message, fromTap: false)
+      }
+      before += UInt64(part.record.summary.messages)
     }
     if let tap {
       let record = destination.record

@@ -37,13 +37,16 @@ extension Repository {
       let artifacts = try writer.close()
       try Task.checkCancellation()
       try await checkPresence(of: artifacts)
-      let manifest = try await put(
-        BackupManifest(
-          id: attempt.id, component: attempt.component, cadence: cadence, started: attempt.started, ended: now(),
-          capture: capture, artifacts: artifacts), in: attempt.folder, &commit)
+      let wanted = BackupManifest(
+        id: attempt.id, component: attempt.component, cadence: cadence, started: attempt.started, ended: now(),
+        capture: capture, artifacts: artifacts)
+      _ = try await parent(of: wanted)
+      let manifest = try await put(wanted, in: attempt.folder, &commit)
       // A process that was suspended for longer than the grace may have been taken for dead and its artifacts removed.
       // From the manifest on nobody removes them.
       try await checkPresence(of: artifacts)
+      // Nor did a pruning take what it goes on from, which it did not know to be needed.
+      _ = try await parent(of: manifest)
       do {
         try await tier.delete(attempt.folder.marker(attempt.id))
       } catch {

@@ -3,15 +3,39 @@ public import DRCore
 extension Repository {
   /// Gives the artifacts of a backup.
   public func reader(for manifest: BackupManifest, decoding: Decoding = Decoding()) -> any BackupReader {
-    RepositoryReader(manifest: manifest, tier: tier, decoding: decoding)
+    RepositoryReader(manifest: manifest, repository: self, decoding: decoding)
+  }
+
+  /// - Throws: ``DRError``: `objectNotFound`; why it cannot be read.
+  func parent(of manifest: BackupManifest) async throws -> BackupManifest? {
+    guard let parent = manifest.parent else { return nil }
+    let folder = folder(of: manifest.component)
+    do {
+      return try await readManifest(folder.manifest(parent), in: folder).get()
+    } catch var error as DRError {
+      if error.code == .objectNotFound {
+        error.message = "\(parent), from which \(manifest.id) goes on, is not in \(tier.name)"
+        error.advice = "read it from another tier, or choose another backup"
+      }
+      error.component = manifest.component
+      throw error
+    }
   }
 }
 
 /// Reads artifacts from a tier, checking them against the manifest.
 private struct RepositoryReader: BackupReader {
   let manifest: BackupManifest
-  let tier: any StorageTier
+  let repository: Repository
   let decoding: Decoding
+
+  private var tier: any StorageTier { repository.tier }
+
+  func parent() async throws -> (any BackupReader)? {
+    try await repository.parent(of: manifest).map {
+      RepositoryReader(manifest: $0, repository: repository, decoding: decoding)
+    }
+  }
 
   func read(_ artifact: BackupManifest.Artifact) async throws -> ByteStream {
     decoding.decode(

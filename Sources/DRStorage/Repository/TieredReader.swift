@@ -10,15 +10,35 @@ import NIOCore
 public struct TieredReader: BackupReader {
   public let manifest: BackupManifest
   private let tiers: [any StorageTier]
+  private let layout: RepositoryLayout
   private let decoding: Decoding
   private let logger: Logger
 
   /// - Parameter tiers: The nearest first; at least one.
-  public init(_ manifest: BackupManifest, tiers: [any StorageTier], decoding: Decoding = Decoding(), logger: Logger) {
+  public init(
+    _ manifest: BackupManifest, tiers: [any StorageTier], layout: RepositoryLayout = .byKind,
+    decoding: Decoding = Decoding(), logger: Logger
+  ) {
     self.manifest = manifest
     self.tiers = tiers
+    self.layout = layout
     self.decoding = decoding
     self.logger = logger
+  }
+
+  public func parent() async throws -> (any BackupReader)? {
+    guard manifest.parent != nil else { return nil }
+    var first: (any Error)?
+    for tier in tiers {
+      do {
+        return try await Repository(tier: tier, layout: layout).parent(of: manifest).map {
+          TieredReader($0, tiers: tiers, layout: layout, decoding: decoding, logger: logger)
+        }
+      } catch let error as DRError {
+        first = first ?? error
+      }
+    }
+    throw first ?? DRError(.objectNotFound, "there is no tier to read from", component: manifest.component)
   }
 
   /// Tiers where the artifact is, in its size and readable. Those that cannot be asked are stepped over.
@@ -154,6 +174,6 @@ extension Repository {
   public func reader(
     for manifest: BackupManifest, further tiers: [any StorageTier], decoding: Decoding = Decoding(), logger: Logger
   ) -> any BackupReader {
-    TieredReader(manifest, tiers: [tier] + tiers, decoding: decoding, logger: logger)
+    TieredReader(manifest, tiers: [tier] + tiers, layout: layout, decoding: decoding, logger: logger)
   }
 }
