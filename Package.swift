@@ -21,6 +21,8 @@ let metrics = Target.Dependency.product(name: "Metrics", package: "swift-metrics
 let lifecycle = Target.Dependency.product(name: "ServiceLifecycle", package: "swift-service-lifecycle")
 let subprocess = Target.Dependency.product(name: "Subprocess", package: "swift-subprocess")
 let nioFoundation = Target.Dependency.product(name: "NIOFoundationCompat", package: "swift-nio")
+let x509 = Target.Dependency.product(name: "X509", package: "swift-certificates")
+let asn1 = Target.Dependency.product(name: "SwiftASN1", package: "swift-asn1")
 let arguments = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
 
 let package = Package(
@@ -49,6 +51,8 @@ let package = Package(
     .package(url: "https://github.com/apple/swift-nio-ssl.git", from: "2.34.0"),
     .package(url: "https://github.com/swift-server/async-http-client.git", from: "1.37.0"),
     .package(url: "https://github.com/apple/swift-crypto.git", from: "4.5.0"),
+    .package(url: "https://github.com/apple/swift-certificates.git", from: "1.21.0"),
+    .package(url: "https://github.com/apple/swift-asn1.git", from: "1.7.0"),
     .package(url: "https://github.com/apple/swift-log.git", from: "1.16.0"),
     .package(url: "https://github.com/apple/swift-metrics.git", from: "2.13.0"),
     .package(url: "https://github.com/swift-server/swift-service-lifecycle.git", from: "2.13.0"),
@@ -98,7 +102,9 @@ let package = Package(
         logging, lifecycle,
       ],
       swiftSettings: settings),
-    .target(name: "DRFiles", dependencies: ["DRCore", "DRStorage", nioCore, logging], swiftSettings: settings),
+    .target(
+      name: "DRFiles", dependencies: ["DRCore", "DRStorage", nioCore, logging, lifecycle, x509, asn1],
+      swiftSettings: settings),
     .target(name: "DRVerify", dependencies: ["DRCore", "DRStorage", nioCore, logging], swiftSettings: settings),
 
     // Examples: thin, they compose the rest
@@ -136,7 +142,7 @@ let package = Package(
       dependencies: ["ExampleSupport", "DRCore", "DRStorage", "DRRabbitMQ", nioCore, logging, lifecycle, arguments],
       path: "Examples/dr-rabbitmq", swiftSettings: settings),
     .executableTarget(
-      name: "dr-files", dependencies: ["ExampleSupport", "DRCore", "DRStorage", "DRFiles", logging, arguments],
+      name: "dr-files", dependencies: ["ExampleSupport", "DRCore", "DRStorage", "DRFiles", logging, lifecycle, arguments],
       path: "Examples/dr-files", swiftSettings: settings),
     .executableTarget(
       name: "dr-drill",

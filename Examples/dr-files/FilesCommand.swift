@@ -15,7 +15,8 @@ struct FilesCommand: AsyncParsableCommand, BackupProgram {
     abstract: "Backs up and restores trees of files: configuration, certificates, keys.",
     discussion: ProgramExit.codes(),
     subcommands: [
-      InitializeRepository<FilesCommand>.self, CaptureFiles.self, List.self, Restore.self, Clean<FilesCommand>.self,
+      InitializeRepository<FilesCommand>.self, CaptureFiles.self, Watch.self, List.self, Certificates.self,
+      Restore.self, Clean<FilesCommand>.self,
     ])
 }
 

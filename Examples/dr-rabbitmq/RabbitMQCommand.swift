@@ -46,6 +46,23 @@ struct BrokerArguments: ParsableArguments {
   @Option(help: "Use TLS and trust the certificates of this file (PEM).", completion: .file())
   var caFile: String?
 
+  @Option(
+    help: "With TLS: the client's certificate (PEM), for a broker that asks for one. Needs --client-key.",
+    completion: .file())
+  var clientCertificate: String?
+
+  @Option(help: "The private key of --client-certificate (PEM, not encrypted).", completion: .file())
+  var clientKey: String?
+
+  func validate() throws {
+    guard (clientCertificate == nil) == (clientKey == nil) else {
+      throw ValidationError("--client-certificate and --client-key belong together")
+    }
+    guard clientCertificate == nil || caFile != nil else {
+      throw ValidationError("--client-certificate is for TLS, which --ca-file asks for")
+    }
+  }
+
   func settings() throws -> RabbitMQSettings {
     let environment = ProcessInfo.processInfo.environment
     let broker = broker ?? environment["RABBITMQ_BROKER"] ?? "localhost"
@@ -59,7 +76,9 @@ struct BrokerArguments: ParsableArguments {
     guard parts.count == 1 || port != nil else {
       throw ValidationError("'\(parts[1].prefix(20))' is no port")
     }
-    let tls = caFile.map { RabbitMQSettings.TLS(rootCertificates: $0) }
+    let tls = caFile.map {
+      RabbitMQSettings.TLS(rootCertificates: $0, certificate: clientCertificate, privateKey: clientKey)
+    }
     return RabbitMQSettings(
       host: String(host), port: port, managementPort: managementPort, user: user, password: try password(), tls: tls,
       managementTLS: tls)

@@ -55,6 +55,60 @@ struct RabbitMQProgramTests {
     }
   }
 
+  @Test("Over TLS, with a certificate of its own where the broker asks for one; to no broker that another authority vouches for")
+  func overTLS() async throws {
+    try await withTemporaryFolder { folder in
+      chmod(folder, 0o755)
+      let made = try await runCommand("bash", ["-c", Self.certificates, "bash", folder])
+      try #require(made.status == 0, "\(made.error)")
+      var options = RabbitMQSandbox.Options()
+      options.certificates = folder
+      for prefix in ["ssl_options", "management.ssl"] {
+        options.configuration["\(prefix).verify"] = "verify_peer"
+        options.configuration["\(prefix).fail_if_no_peer_cert"] = "true"
+      }
+      try await RabbitMQSandbox.withSandbox(options, logger: Self.logger) { broker in
+        try await Self.fill(broker.settings)
+        let settings = try #require(broker.tlsSettings)
+        try await ProgramPlace.with("dr-rabbitmq", component: "rabbitmq/test", fields: ", \"plaintext\": true") { place in
+          #expect(try await place.run("init").status == 0)
+          var to = try Self.arguments(settings, place)
+          to[1] = "localhost:\(settings.port)"
+          func backUp(_ authority: String, _ more: [String] = []) async throws -> (status: Int32, error: String) {
+            let result = try await place.run(
+              ["backup", "--allow-clear-secrets", "--ca-file", "\(folder)/\(authority).pem"] + to + more)
+            return (result.status, result.error)
+          }
+          let own = ["--client-certificate", "\(folder)/client.pem", "--client-key", "\(folder)/client.key"]
+          let taken = try await backUp("ca", own)
+          #expect(taken.status == 0, "\(taken.error)")
+          let nameless = try await backUp("ca")
+          #expect(nameless.status == 2, "\(nameless.error)")
+          let stranger = try await backUp("client", own)
+          #expect(stranger.status == 2 && stranger.error.contains("--ca-file"), "\(stranger.error)")
+          let half = try await backUp("ca", ["--client-key", "\(folder)/client.key"])
+          #expect(half.status == 64 && half.error.contains("belong together"), "\(half.error)")
+          let listed = try await place.run("list", "--queues")
+          #expect(listed.output.contains("orders"), "\(listed.output)")
+        }
+      }
+    }
+  }
+
+  /// An authority, and what it vouches for: the broker at localhost, and a client.
+  private static let certificates = """
+    set -e; cd "$1"
+    openssl ecparam -genkey -name prime256v1 -noout -out ca.key
+    openssl req -x509 -new -key ca.key -sha256 -days 2 -subj /CN=test -addext basicConstraints=critical,CA:TRUE -out ca.pem
+    printf 'subjectAltName=DNS:localhost\nbasicConstraints=CA:FALSE\n' > leaf.ext
+    for name in server client; do
+      openssl ecparam -genkey -name prime256v1 -noout | openssl pkcs8 -topk8 -nocrypt -out $name.key
+      openssl req -new -key $name.key -subj /CN=$name -out $name.csr
+      openssl x509 -req -in $name.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -sha256 -extfile leaf.ext -out $name.pem
+    done
+    chmod 644 *.key
+    """
+
   private static func size(_ path: String) -> Int {
     // It may be renamed meanwhile.
     (try? FileManager.default.attributesOfItem(atPath: path)[.size] as? Int) ?? 0

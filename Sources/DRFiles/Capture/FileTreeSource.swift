@@ -15,6 +15,9 @@ import NIOCore
 /// A secret (``SecretRules``) is stored only where the backup is encrypted, and then with a mode of at most 0600 and no
 /// access control list; else the capture is refused with the list of the files.
 ///
+/// X.509 certificates in it are in the manifest (``CertificateFacts``), with whether the keys beside them fit: see
+/// ``CertificateCheck``.
+///
 /// Never captured: what a restore keeps aside or works on, and folders that hold a repository.
 public struct FileTreeSource: BackupSource {
   /// What to do with a file that may not be read.
@@ -40,6 +43,8 @@ public struct FileTreeSource: BackupSource {
   public var crossesFileSystems = false
   public var unreadable: Unreadable = .fail
   public var secrets = SecretRules()
+  /// What a watch knows the tree by (``FileTreeChanges``).
+  var fingerprint: String?
 
   public init(component: Component, root: String, included: [String] = [], excluded: [String] = []) {
     self.component = component
@@ -90,16 +95,19 @@ public struct FileTreeSource: BackupSource {
       ])
     return Capture(
       recoveryPoint: RecoveryPoint(time: Date(), position: writer.backupID), method: .files,
-      leftOut: report.leftOut(patterns: settings.selection), properties: properties(report))
+      leftOut: report.leftOut(patterns: settings.selection), properties: try properties(report))
   }
 
-  private func properties(_ report: TreeReport) -> [String: JSONValue] {
+  private func properties(_ report: TreeReport) throws -> [String: JSONValue] {
     func list(_ texts: [String]) -> JSONValue { .array(texts.map { .string($0) }) }
-    return [
+    var properties: [String: JSONValue] = [
       "root": .string(root), "included": list(included), "excluded": list(excluded),
       "files": .integer(Int64(report.files)), "folders": .integer(Int64(report.folders)),
       "links": .integer(Int64(report.links)), "bytes": .integer(report.bytes),
-      "secrets": .integer(Int64(report.secrets.count)), "changedCount": .integer(Int64(report.changedCount)),
+      "secrets": .integer(Int64(report.secrets.count)),
+      "certificates": .array(try report.certificates.facts().map { try $0.json() }),
+      "unreadableCertificates": list(report.certificates.unreadable),
+      "changedCount": .integer(Int64(report.changedCount)),
       "changed": .array(
         report.changed.map { change in
           [
@@ -108,6 +116,8 @@ public struct FileTreeSource: BackupSource {
           ]
         }),
     ]
+    if let fingerprint { properties["fingerprint"] = .string(fingerprint) }
+    return properties
   }
 
   private func refuse(_ secrets: TreeReport.Some<String>) throws {

@@ -275,6 +275,7 @@ final class TreeCursor: @unchecked Sendable {
     scanner.scan(content)
     let isSecret = judge(&member, hasSecretContent: scanner.isSecret)
     if isRefusing { return }
+    report.certificates.scan(member.rawPath, content)
     try addAttributes(&member, file, isSecret: isSecret)
     try writeParents()
     try count(member.size)

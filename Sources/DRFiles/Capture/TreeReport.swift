@@ -27,6 +27,7 @@ struct TreeReport: Sendable {
   var links = 0
   var bytes: Int64 = 0
   var secrets = Some<String>()
+  var certificates = CertificateInventory()
   private var changes = Some<Change>()
   private var omissions = Some<BackupManifest.Omission>()
   private var unmatched: Set<Int>

@@ -57,7 +57,7 @@ struct SecretScanner {
     private static let memmem = dlsym(nil, "memmem").map { unsafeBitCast($0, to: Find.self) }
   #endif
 
-  private static func position(of text: [UInt8], in bytes: UnsafeRawBufferPointer, from start: Int) -> Int? {
+  static func position(of text: [UInt8], in bytes: UnsafeRawBufferPointer, from start: Int) -> Int? {
     guard let base = bytes.baseAddress, bytes.count - start >= text.count else { return nil }
     return text.withUnsafeBytes { needle -> Int? in
       guard let wanted = needle.baseAddress else { return nil }

@@ -101,9 +101,16 @@ package struct ManagementAPI: Sendable {
       try Task.checkCancellation()
       throw DRError(
         .sourceFailed, "the management API at \(host):\(settings.managementPort) could not be asked",
-        advice: "see whether the broker runs with rabbitmq_management enabled, and which port it listens on",
-        object: path, cause: RabbitMQError(code: 0, text: "\(error)"))
+        advice: ManagementAPI.isOfTLS(error)
+          ? "TLS: name who signed the broker's certificate (--ca-file), the host as the certificate has it, and this client's own one "
+            + "if the broker asks for it (--client-certificate, --client-key)"
+          : "see whether the broker runs with rabbitmq_management enabled, and which port it listens on",
+        object: path, cause: RabbitMQError(code: 0, text: DRError.text(of: error)))
     }
+  }
+
+  private static func isOfTLS(_ error: any Error) -> Bool {
+    error is NIOSSLError || error is NIOSSLExtraError || error is BoringSSLError
   }
 
   private func configuration(_ tls: RabbitMQSettings.TLS) throws -> TLSConfiguration {
