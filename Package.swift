@@ -103,7 +103,7 @@ let package = Package(
       ],
       swiftSettings: settings),
     .target(
-      name: "DRFiles", dependencies: ["DRCore", "DRStorage", nioCore, logging, lifecycle, x509, asn1],
+      name: "DRFiles", dependencies: ["DRCore", "DRStorage", "DRSandbox", nioCore, logging, lifecycle, x509, asn1],
       swiftSettings: settings),
     .target(name: "DRVerify", dependencies: ["DRCore", "DRStorage", nioCore, logging], swiftSettings: settings),
 
@@ -117,7 +117,7 @@ let package = Package(
       dependencies: ["ExampleSupport", "DRCore", "DRStorage", "DRVerify", logging, arguments],
       path: "Examples/dr-tier-check", swiftSettings: settings),
     .executableTarget(
-      name: "dr-repository", dependencies: ["ExampleSupport", "DRCore", "DRStorage", logging, arguments],
+      name: "dr-repository", dependencies: ["ExampleSupport", "DRCore", "DRStorage", "DRFiles", logging, arguments],
       path: "Examples/dr-repository", swiftSettings: settings),
     .executableTarget(
       name: "dr-wal", dependencies: ["ExampleSupport", "DRCore", "DRStorage", "DRPostgres", logging, arguments],
@@ -142,7 +142,8 @@ let package = Package(
       dependencies: ["ExampleSupport", "DRCore", "DRStorage", "DRRabbitMQ", nioCore, logging, lifecycle, arguments],
       path: "Examples/dr-rabbitmq", swiftSettings: settings),
     .executableTarget(
-      name: "dr-files", dependencies: ["ExampleSupport", "DRCore", "DRStorage", "DRFiles", logging, lifecycle, arguments],
+      name: "dr-files",
+      dependencies: ["ExampleSupport", "DRCore", "DRStorage", "DRFiles", logging, lifecycle, arguments],
       path: "Examples/dr-files", swiftSettings: settings),
     .executableTarget(
       name: "dr-drill",

@@ -71,22 +71,12 @@ struct Backup: AsyncParsableCommand {
     source.overrides = try parsedOverrides()
     source.progress = ProgressBar("backup").handler
     if incrementalStreams {
-      source.since = Self.toGoOnFrom(try await store.catalog(of: settings.component).backups, chainLimit)
+      source.since = try await store.catalog(of: settings.component).backups
+        .newestToGoOnFrom(limit: chainLimit) { $0.properties["queues"] != nil }
     }
     let chosen: any BackupSource = definitionsOnly ? definitions : source
     return try await store.backUp(
       chosen, cadence: try Cadence(parsing: cadence), encoding: try settings.encoding(), logger: repository.logger)
-  }
-
-  /// The newest one, unless as many hang together as may.
-  private static func toGoOnFrom(_ backups: [BackupManifest], _ limit: Int) -> BackupManifest? {
-    let newest = backups.filter { $0.properties["queues"] != nil }.max { ($0.ended, $0.id) < ($1.ended, $1.id) }
-    var (link, length) = (newest, 0)
-    while let current = link, length < limit {
-      length += 1
-      link = current.parent.flatMap { parent in backups.first { $0.id == parent } }
-    }
-    return length < limit ? newest : nil
   }
 
   private func parsedOverrides() throws -> Set<DumpRefusal> {

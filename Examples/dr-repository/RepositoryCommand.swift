@@ -14,7 +14,7 @@ struct RepositoryCommand: AsyncParsableCommand {
       A tier is s3://bucket/prefix or the folder of a local one; credentials of a bucket come from the environment or from \
       AWS's own files. \(ProgramExit.codes())
       """,
-    subcommands: [Status.self, Replicate.self, Prune.self, CleanTier.self])
+    subcommands: [Status.self, Replicate.self, Prune.self, CleanTier.self, Kit.self])
 }
 
 /// What every subcommand is told.

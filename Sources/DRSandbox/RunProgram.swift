@@ -39,7 +39,7 @@ func programConfiguration(
   _ path: String, _ arguments: [String], as user: ServerUser?, environment: [String: String]
 ) -> Configuration {
   var variables: [Environment.Key: String?] = [:]
-  let steering = ["PG", "REDISCLI_", "RABBITMQ_", "ERL_"]
+  let steering = ["PG", "REDISCLI_", "RABBITMQ_", "ERL_", "GIT_"]
   for name in ProcessInfo.processInfo.environment.keys where steering.contains(where: name.hasPrefix) {
     if let key = Environment.Key(rawValue: name) { variables[key] = .some(nil) }
   }

@@ -55,7 +55,9 @@ struct RabbitMQProgramTests {
     }
   }
 
-  @Test("Over TLS, with a certificate of its own where the broker asks for one; to no broker that another authority vouches for")
+  @Test(
+    "Over TLS, with a certificate of its own where the broker asks for one; to no broker that another authority vouches for"
+  )
   func overTLS() async throws {
     try await withTemporaryFolder { folder in
       chmod(folder, 0o755)
@@ -70,7 +72,8 @@ struct RabbitMQProgramTests {
       try await RabbitMQSandbox.withSandbox(options, logger: Self.logger) { broker in
         try await Self.fill(broker.settings)
         let settings = try #require(broker.tlsSettings)
-        try await ProgramPlace.with("dr-rabbitmq", component: "rabbitmq/test", fields: ", \"plaintext\": true") { place in
+        try await ProgramPlace.with("dr-rabbitmq", component: "rabbitmq/test", fields: ", \"plaintext\": true") {
+          place in
           #expect(try await place.run("init").status == 0)
           var to = try Self.arguments(settings, place)
           to[1] = "localhost:\(settings.port)"

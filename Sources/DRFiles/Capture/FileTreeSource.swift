@@ -43,6 +43,12 @@ public struct FileTreeSource: BackupSource {
   public var crossesFileSystems = false
   public var unreadable: Unreadable = .fail
   public var secrets = SecretRules()
+  /// Capture in a way that the next backup can go on from: an index of the files is stored beside them (`tree.index`).
+  public var isIncremental = false
+  /// The backup to go on from, which was incremental too: the content of files that have not changed since (path, length, times, inode,
+  /// mode and owner are the same) is left where it is, and the new backup cannot be restored without it. Secrets and certificates are
+  /// stored each time. One of another root, or without an index, is passed over.
+  public var since: (any BackupReader)?
   /// What a watch knows the tree by (``FileTreeChanges``).
   var fingerprint: String?
 
@@ -69,15 +75,22 @@ public struct FileTreeSource: BackupSource {
 
   private func read(into writer: any BackupWriter, _ logger: Logger) async throws -> Capture {
     let executor = BlockingExecutor(label: "files.capture")
-    let settings = try TreeCursor.Settings(self, encrypts: writer.encrypts)
+    var settings = try TreeCursor.Settings(self, encrypts: writer.encrypts)
+    if isIncremental { settings.indexedAs = writer.backupID }
+    if isIncremental, let since, since.manifest.properties["root"] == .string(root),
+      since.manifest.artifacts.contains(where: { $0.name == TreeIndex.artifact })
+    {
+      settings.known = try await TreeIndex.read(of: since)
+    }
+    let cursorSettings = settings
     if !writer.encrypts {
       // Known before anything is stored.
-      let survey = try await executor.run { try TreeCursor(settings, isSurvey: true) }
+      let survey = try await executor.run { try TreeCursor(cursorSettings, isSurvey: true) }
       while try await executor.run({ try survey.advance() }) { try Task.checkCancellation() }
       try refuse(survey.report.secrets)
     }
     let pool = BufferPool(capacity: TreeCursor.frameSize)
-    let cursor = try await executor.run { try TreeCursor(settings, isSurvey: false) }
+    let cursor = try await executor.run { try TreeCursor(cursorSettings, isSurvey: false) }
     let stream = ByteStream(recycling: pool) {
       try Task.checkCancellation()
       return try await executor.run { try cursor.fill(pool.take()) }
@@ -88,13 +101,15 @@ public struct FileTreeSource: BackupSource {
     guard report.files + report.links + report.folders > 0 else {
       throw DRError(.sourceFailed, "there is nothing of what was asked for", advice: "see the patterns", object: root)
     }
+    if isIncremental { try await writer.write(TreeIndex.artifact, report.index.stream(), expectedLength: nil) }
     logger.info(
       "files captured",
       metadata: [
         "files.count": "\(report.files)", "files.bytes": "\(report.bytes)", "files.changed": "\(report.changedCount)",
       ])
     return Capture(
-      recoveryPoint: RecoveryPoint(time: Date(), position: writer.backupID), method: .files,
+      recoveryPoint: RecoveryPoint(time: Date(), position: writer.backupID),
+      parent: report.unchanged > 0 ? since?.manifest.id : nil, method: .files,
       leftOut: report.leftOut(patterns: settings.selection), properties: try properties(report))
   }
 
@@ -104,7 +119,7 @@ public struct FileTreeSource: BackupSource {
       "root": .string(root), "included": list(included), "excluded": list(excluded),
       "files": .integer(Int64(report.files)), "folders": .integer(Int64(report.folders)),
       "links": .integer(Int64(report.links)), "bytes": .integer(report.bytes),
-      "secrets": .integer(Int64(report.secrets.count)),
+      "unchanged": .integer(Int64(report.unchanged)), "secrets": .integer(Int64(report.secrets.count)),
       "certificates": .array(try report.certificates.facts().map { try $0.json() }),
       "unreadableCertificates": list(report.certificates.unreadable),
       "changedCount": .integer(Int64(report.changedCount)),

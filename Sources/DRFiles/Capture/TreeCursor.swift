@@ -28,6 +28,14 @@ final class TreeCursor: @unchecked Sendable {
     let largestTotal: Int64
     let crossesFileSystems: Bool
     let leavesOutUnreadable: Bool
+    /// The identity of this backup, where it keeps an index for the next.
+    var indexedAs: String?
+    /// What the backup before knows.
+    var known = TreeIndex()
+    /// Secrets are passed over, and said to be.
+    var leavesOutSecrets = false
+    /// Sparse files keep their holes.
+    var keepsHoles = true
 
     init(_ source: FileTreeSource, encrypts: Bool) throws {
       guard source.root.hasPrefix("/"), !source.root.utf8.contains(0) else {
@@ -67,6 +75,8 @@ final class TreeCursor: @unchecked Sendable {
     var runs: ArraySlice<Range<Int64>>
     var scanner: SecretScanner?
     var isShort = false
+    /// Of what is stored, where it is for the index.
+    var digest: StreamDigest?
   }
 
   private(set) var report: TreeReport
@@ -233,6 +243,12 @@ final class TreeCursor: @unchecked Sendable {
       return report.omit(path, "it has \(status.size) bytes, more than \(settings.largestFile)")
     }
     if isSurvey { return try survey(name, path, in: folder) }
+    if let known = settings.known[path], known.isStill(status) {
+      report.index[path] = known
+      report.unchanged += 1
+      try writeParents()
+      return try count(status.size)
+    }
     var readings = 0
     while true {
       readings += 1
@@ -262,20 +278,21 @@ final class TreeCursor: @unchecked Sendable {
       if readings > 1 { report.changed(path, readings: readings, settled: isSettled) }
       var member = member(.file, path, after)
       member.size = min(Int64(count), TreeCursor.smallSize)
-      try writeSmall(member, file, after, runs: isSettled ? sparseRuns(file, after) : nil)
+      try writeSmall(member, file, after, isSettled: isSettled)
       return
     }
   }
 
   /// Writes a file whose content is in `scratch`.
-  private func writeSmall(_ given: TarMember, _ file: Descriptor, _ status: FileStatus, runs: [Range<Int64>]?) throws {
+  private func writeSmall(_ given: TarMember, _ file: Descriptor, _ status: FileStatus, isSettled: Bool) throws {
     var member = given
+    let runs = isSettled ? sparseRuns(file, status) : nil
     let content = UnsafeRawBufferPointer(rebasing: scratch[..<Int(member.size)])
     var scanner = SecretScanner()
     scanner.scan(content)
     let isSecret = judge(&member, hasSecretContent: scanner.isSecret)
-    if isRefusing { return }
-    report.certificates.scan(member.rawPath, content)
+    if isRefusing || isLeftOut(isSecret, given.rawPath) { return }
+    let isSpecial = report.certificates.scan(member.rawPath, content) || isSecret
     try addAttributes(&member, file, isSecret: isSecret)
     try writeParents()
     try count(member.size)
@@ -284,9 +301,13 @@ final class TreeCursor: @unchecked Sendable {
       member.size = member.sparse?.dataSize ?? 0
     }
     TarWriter.write(member, into: &pending)
+    var digest = isSettled && !isSpecial ? indexDigest(status) : nil
     for run in runs ?? [0..<Int64(content.count)] {
-      pending.writeBytes(UnsafeRawBufferPointer(rebasing: content[Int(run.lowerBound)..<Int(run.upperBound)]))
+      let piece = UnsafeRawBufferPointer(rebasing: content[Int(run.lowerBound)..<Int(run.upperBound)])
+      digest?.update(piece)
+      pending.writeBytes(piece)
     }
+    note(member.rawPath, status, digest)
     pending.writeRepeatingByte(0, count: TarWriter.padding(member.size))
     if status.links > 1 { names[status.identity] = member.rawPath }
   }
@@ -318,8 +339,8 @@ final class TreeCursor: @unchecked Sendable {
     var scanner = SecretScanner()
     scanner.scan(UnsafeRawBufferPointer(rebasing: scratch[..<head]))
     let isSecret = judge(&stream.member, hasSecretContent: scanner.isSecret)
-    if isRefusing { return }
-    if !settings.encrypts { stream.scanner = SecretScanner() }
+    if isRefusing || isLeftOut(isSecret, given.member.rawPath) { return }
+    if !settings.encrypts || settings.leavesOutSecrets { stream.scanner = SecretScanner() }
     try addAttributes(&stream.member, stream.file, isSecret: isSecret)
     try writeParents()
     if stream.reading == 1 { try count(stream.before.size) }
@@ -331,6 +352,7 @@ final class TreeCursor: @unchecked Sendable {
       stream.runs = runs[...]
     }
     TarWriter.write(stream.member, into: &pending)
+    stream.digest = isSecret ? nil : indexDigest(stream.before)
     self.stream = stream
   }
 
@@ -348,6 +370,7 @@ final class TreeCursor: @unchecked Sendable {
           current.isShort = true
         }
         current.scanner?.scan(UnsafeRawBufferPointer(part))
+        current.digest?.update(UnsafeRawBufferPointer(part))
         return count
       }
     } catch let error as SystemError {
@@ -356,8 +379,9 @@ final class TreeCursor: @unchecked Sendable {
     if current.scanner?.isSecret == true {
       // Not even a part of it is handed out.
       throw DRError(
-        .secretsUnencrypted, "a file holds a private key, and the backup is not encrypted",
-        advice: "set a recipient, or exclude it", object: FileName.text(current.member.rawPath))
+        .secretsUnencrypted, "a file holds a private key, and what is stored of it would not be encrypted",
+        advice: settings.leavesOutSecrets ? "exclude it" : "set a recipient, or exclude it",
+        object: FileName.text(current.member.rawPath))
     }
     let rest = run.lowerBound + Int64(count)..<run.upperBound
     if rest.isEmpty { current.runs.removeFirst() } else { current.runs[current.runs.startIndex] = rest }
@@ -379,6 +403,7 @@ final class TreeCursor: @unchecked Sendable {
       if isSettled || ended.reading >= TreeCursor.readings || named == nil {
         if ended.reading > 1 || !isSettled { report.changed(path, readings: ended.reading, settled: isSettled) }
         if after.links > 1 { names[after.identity] = path }
+        note(path, after, isSettled && named != nil ? ended.digest : nil)
         return
       }
       guard let folder,
@@ -399,6 +424,12 @@ final class TreeCursor: @unchecked Sendable {
 
   /// Where secrets may not be stored and one was found, nothing more is: the capture fails.
   private var isRefusing: Bool { !settings.encrypts && report.secrets.count > 0 }
+
+  private func isLeftOut(_ isSecret: Bool, _ path: [UInt8]) -> Bool {
+    guard isSecret, settings.leavesOutSecrets else { return false }
+    report.omit(path, "it looks like a secret")
+    return true
+  }
 
   private func judge(_ member: inout TarMember, hasSecretContent: Bool) -> Bool {
     guard hasSecretContent || settings.judge.isSecret(member.rawPath) else { return false }
@@ -422,6 +453,17 @@ final class TreeCursor: @unchecked Sendable {
       if scanner.isSecret { return report.secrets.add(FileName.text(path)) }
       if count < scratch.count || offset > settings.largestFile { return }
     }
+  }
+
+  // MARK: The index
+
+  private func indexDigest(_ status: FileStatus) -> StreamDigest? {
+    settings.indexedAs != nil && status.links == 1 ? StreamDigest() : nil
+  }
+
+  private func note(_ path: [UInt8], _ status: FileStatus, _ digest: StreamDigest?) {
+    guard let digest, let home = settings.indexedAs else { return }
+    report.index[path] = TreeIndex.Entry(status, home: home, sha256: digest.hex())
   }
 
   // MARK: Details
@@ -463,7 +505,7 @@ final class TreeCursor: @unchecked Sendable {
   }
 
   private func sparseRuns(_ file: Descriptor, _ status: FileStatus) -> [Range<Int64>]? {
-    guard status.isSparse, status.size > 0 else { return nil }
+    guard status.isSparse, status.size > 0, settings.keepsHoles else { return nil }
     guard let runs = file.dataRuns(length: status.size, limit: TreeCursor.mostRuns) else { return nil }
     // A compressing file system has fewer blocks too, and no holes.
     return runs == [0..<status.size] ? nil : runs

@@ -28,6 +28,10 @@ struct TreeReport: Sendable {
   var bytes: Int64 = 0
   var secrets = Some<String>()
   var certificates = CertificateInventory()
+  /// Of an incremental capture: what the next one needs to know.
+  var index = TreeIndex()
+  /// Files whose content a backup before has.
+  var unchanged = 0
   private var changes = Some<Change>()
   private var omissions = Some<BackupManifest.Omission>()
   private var unmatched: Set<Int>

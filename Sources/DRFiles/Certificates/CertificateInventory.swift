@@ -26,10 +26,14 @@ struct CertificateInventory: Sendable {
   /// Certificates beyond the first so many.
   private(set) var uncounted = 0
 
-  mutating func scan(_ path: [UInt8], _ content: UnsafeRawBufferPointer) {
+  /// - Returns: Whether the file may hold a certificate or a key.
+  @discardableResult
+  mutating func scan(_ path: [UInt8], _ content: UnsafeRawBufferPointer) -> Bool {
     if SecretScanner.position(of: [UInt8]("-----BEGIN ".utf8), in: content, from: 0) != nil {
       scan(path, pem: String(decoding: content, as: UTF8.self))
-    } else if content.count > 128, content[0] == 0x30, (0x81...0x83).contains(content[1]),
+      return true
+    }
+    if content.count > 128, content[0] == 0x30, (0x81...0x83).contains(content[1]),
       CertificateInventory.isNamedForDER(path)
     {
       do {
@@ -37,7 +41,9 @@ struct CertificateInventory: Sendable {
       } catch {
         unreadable.append(FileName.text(path))
       }
+      return true
     }
+    return false
   }
 
   private mutating func scan(_ path: [UInt8], pem text: String) {

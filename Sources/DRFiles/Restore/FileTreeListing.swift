@@ -51,7 +51,7 @@ public struct FileTreeListing: Sendable {
     let artifact = try reader.manifest.artifact(FileTreeSource.artifact)
     let selection = try PathSelection(included: paths)
     var archive = TarReader(object: artifact.key.rawValue, dialect: .everything)
-    for try await frame in try await reader.read(artifact) {
+    for try await frame in try await TreeContent.open(reader) {
       archive.append(frame)
       while let event = try archive.next() {
         switch event {

@@ -79,8 +79,8 @@ public struct FileTreeRestorer: Restorer {
             policy: AttributePolicy(restoresOwners: restoresOwners, restoresPrivileges: restoresPrivileges),
             foldsCase: try foldsCase ?? place.staging.foldsCase())
         }
-        let meter = progress.map { ProgressMeter(artifact.name, total: artifact.rawSize, handler: $0) }
-        for try await frame in try await reader.read(artifact) {
+        let meter = progress.map { ProgressMeter(artifact.name, total: TreeContent.size(reader.manifest), handler: $0) }
+        for try await frame in try await TreeContent.open(reader) {
           try Task.checkCancellation()
           try await executor.run { try extractor.write(frame) }
           meter?.add(frame.readableBytes)
@@ -121,7 +121,7 @@ public struct FileTreeRestorer: Restorer {
           judge: judge, policy: AttributePolicy(restoresOwners: restoresOwners, restoresPrivileges: restoresPrivileges),
           foldsCase: foldsCase ?? false)
       }
-      for try await frame in try await reader.read(artifact) {
+      for try await frame in try await TreeContent.open(reader) {
         try Task.checkCancellation()
         try await executor.run { try comparer.write(frame) }
       }

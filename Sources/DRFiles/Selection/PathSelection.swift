@@ -13,6 +13,10 @@ package struct PathSelection: Sendable {
     self.excluded = try excluded.map(PathPattern.init)
   }
 
+  static let everything = PathSelection()
+
+  private init() { (included, excluded) = ([], []) }
+
   var isEverything: Bool { included.isEmpty }
 
   /// The patterns, by number, that match the path itself.
