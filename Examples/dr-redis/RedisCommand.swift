@@ -123,12 +123,15 @@ struct List: AsyncParsableCommand {
       let tier = try await settings.tier(creating: false)
       let catalog = try await Repository(tier: tier).catalog(of: settings.component)
       let archive = try settings.archive(tier)
+      let reaches = try await archive.reaches(of: catalog.backups)
       for backup in catalog.backups {
-        let reach = try await archive.reach(of: backup)
+        let reach = reaches[backup.id].map {
+          " to \($0.offset)" + ($0.moment.map { ", \(Timestamp.format($0))" } ?? "")
+        }
         print(
           "\(backup.id)  \(backup.cadence)  \(Format.bytes(backup.rawSize)) as \(Format.bytes(backup.storedSize))  "
             + "\(backup.properties["keys"]?.integer ?? 0) keys  from \(Timestamp.format(backup.recoveryPoint.time))  "
-            + "offset \(backup.recoveryPoint.position)" + (reach.map { " to \($0)" } ?? ", no change log"))
+            + "offset \(backup.recoveryPoint.position)" + (reach ?? ", no change log"))
       }
       if catalog.backups.isEmpty { print("no backups of \(settings.component)") }
       for broken in catalog.unreadable { print("UNREADABLE \(broken.id): \(broken.error)") }

@@ -29,6 +29,9 @@ extension RepositoryConfiguration {
     let catalog = try await repository.catalog(of: component)
     if let name { return try catalog.backup(id: name, of: component) }
     catalog.warnOfUnreadable()
-    return try catalog.backup(of: component, for: target) { RedisLogArchive.reaches($0, $1) }
+    if case .position(let position) = target {
+      return try await archive(repository.tier).backup(at: position, in: catalog)
+    }
+    return try catalog.backup(of: component, for: target)
   }
 }

@@ -111,6 +111,26 @@ import Testing
     #expect(choice(nil) == newest)
   }
 
+  /// A segment of another history goes on only where the one before it ends.
+  @Test func chainsOfTwoHistories() {
+    func segment(_ start: Int64, _ end: Int64, _ history: String) -> ChangeSegment {
+      ChangeSegment(start: start, end: end, history: history)
+    }
+    func chain(_ segments: [ChangeSegment], _ history: String, _ offset: Int64) -> [Int64]? {
+      ChangeLine(id: Self.own, segments).chain(from: ReplicationPosition(history: history, offset: offset))?.map(\.end)
+    }
+    let over = [segment(0, 50, Self.own), segment(50, 70, Self.former), segment(70, 90, Self.former)]
+    #expect(chain(over, Self.own, 10) == [50, 70, 90] && chain(over, Self.former, 60) == [70, 90])
+    // It parted at 30, before the end of the first.
+    let parted = [segment(0, 50, Self.own), segment(30, 70, Self.former), segment(70, 90, Self.former)]
+    #expect(chain(parted, Self.own, 10) == [50] && chain(parted, Self.former, 40) == [70, 90])
+    let line = ChangeLine(id: Self.own, [segment(0, 30, Self.own), segment(30, 70, Self.former)])
+    #expect(line.wentAnotherWay(before: ReplicationPosition(history: Self.own, offset: 40)))
+    #expect(!line.wentAnotherWay(before: ReplicationPosition(history: Self.own, offset: 20)))
+    #expect(!line.wentAnotherWay(before: ReplicationPosition(history: Self.stranger, offset: 40)))
+    #expect(!line.wentAnotherWay(before: ReplicationPosition(history: Self.own, offset: 80)))
+  }
+
   @Test func holes() throws {
     let line = ChangeLine(
       id: Self.own,
@@ -119,7 +139,7 @@ import Testing
         ChangeSegment(start: 40, end: 50, history: Self.former),
       ])
     let hole = try #require(line.hole(after: 30))
-    #expect(hole.start == 30 && hole.end == 40 && hole.behind.end == 50)
+    #expect(hole.start == 30 && hole.end == 40 && hole.behind?.end == 50)
     #expect(line.hole(after: 50) == nil)
     func behind(_ history: String, _ offset: Int64) -> Int64? {
       line.hole(behind: ReplicationPosition(history: history, offset: offset))?.end

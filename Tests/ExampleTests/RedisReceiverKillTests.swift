@@ -45,6 +45,10 @@ import Testing
           try await Self.kill(receivers[round - 1])
           let reach = try #require(try await archive.reach(of: backup))
           #expect(reach >= acknowledged, "kill \(round)")
+          // Nor does it say that more was durable than is.
+          let wrong = try await RedisLogCheck(archive: archive, backups: [backup], readsAll: false)
+            .verify(logger: Self.logger).filter { $0.severity == .failure }
+          #expect(wrong.isEmpty, "kill \(round): \(wrong)")
           receivers.append(try Self.start(folder, server, round))
         }
         // It goes on where the log ends.

@@ -56,6 +56,9 @@ package struct ChangeAssembler: Sendable {
 
   package var position: ReplicationPosition { ReplicationPosition(history: history, offset: end) }
 
+  /// The offset through which bytes were taken.
+  package var received: Int64 { end + Int64(pending.readableBytes) }
+
   /// Whether a segment is due to be stored.
   package var isFull: Bool { segment.readableBytes >= size }
 
@@ -138,6 +141,9 @@ package struct ChangeAssembler: Sendable {
     pending = ByteBuffer()
     delay = .begins(since: nil)
   }
+
+  /// What follows comes under another ID, on the same connection; the caller has sealed the segment.
+  package mutating func goOn(under history: String) { self.history = history }
 
   private mutating func note(count: Int) {
     if segment.readableBytes == 0 {

@@ -7,7 +7,7 @@ import NIOCore
 
 /// What a change log knows across connections: what was received, what is durable, and how to store more.
 final class ChangeJournal: Sendable {
-  private struct State {
+  fileprivate struct State {
     var assembler: ChangeAssembler?
     /// The folder of the line that is being written.
     var line: String?
@@ -18,6 +18,10 @@ final class ChangeJournal: Sendable {
     var partial: ChangeSegment?
     /// Who is told what is durable.
     var session: ReplicaSession?
+    /// The history under which the stream goes on behind an offset.
+    var next: ReplicationPosition?
+    /// By line, through where everything is durable, if that is not noted yet.
+    var heads: [String: ReplicationPosition] = [:]
   }
 
   private let archive: RedisLogArchive
@@ -71,23 +75,36 @@ final class ChangeJournal: Sendable {
       state.durable = position
       state.durableMoment = Date()
       state.partial = nil
+      state.next = nil
     }
   }
 
   /// The stream goes on at a position, which is where the assembler is, or where the log ended before this process.
-  func resume(at position: ReplicationPosition, line: (id: String, beginsAnew: Bool)) throws {
+  ///
+  /// - Parameter former: The history under which the server was asked, and the offset through which the stream is its own too;
+  ///   nil: not known, or not beyond the position.
+  func resume(
+    at position: ReplicationPosition, line: (id: String, beginsAnew: Bool), former: ReplicationPosition? = nil
+  ) throws {
+    let first = ReplicationPosition(history: former?.history ?? position.history, offset: position.offset)
+    let next = former.map { ReplicationPosition(history: position.history, offset: $0.offset) }
     guard self.position != nil else {
       state.withLock { state in
         state.assembler = ChangeAssembler(
-          at: position, size: options.segmentSize, catchesUp: true, beginsAnew: line.beginsAnew)
+          at: first, size: options.segmentSize, catchesUp: true, beginsAnew: line.beginsAnew)
         state.line = line.id
         state.durable = position
         state.durableMoment = nil
+        state.next = next
+        if !line.beginsAnew { state.heads[line.id] = first }
       }
       return
     }
-    if self.position?.history != position.history { try seal() }
-    state.withLock { $0.assembler?.resume(under: position.history) }
+    if self.position?.history != first.history { try seal() }
+    state.withLock { state in
+      state.assembler?.resume(under: first.history)
+      state.next = next
+    }
   }
 
   /// From now on, this session acknowledges what is durable.
@@ -106,6 +123,20 @@ final class ChangeJournal: Sendable {
   ///
   /// - Returns: Whether the server asks for an acknowledgement now.
   func append(_ bytes: ByteBuffer, _ arrival: Arrival) throws -> Bool {
+    guard let own = state.withLock({ $0.ownBytes(of: bytes.readableBytes) }) else { return try add(bytes, arrival) }
+    // What was made before a failover belongs to the former history, of which there may be snapshots.
+    var rest = bytes
+    let isAsked = try rest.readSlice(length: own).map { own > 0 ? try add($0, arrival) : false } ?? false
+    try seal()
+    state.withLock { state in
+      if let next = state.next { state.assembler?.goOn(under: next.history) }
+      state.next = nil
+    }
+    let isAskedLater = rest.readableBytes > 0 ? try add(rest, arrival) : false
+    return isAsked || isAskedLater
+  }
+
+  private func add(_ bytes: ByteBuffer, _ arrival: Arrival) throws -> Bool {
     let moment = arrival.moment.millisecondsUp
     let (isAsked, isFull) = try state.withLock { state in
       state.received += Int64(bytes.readableBytes)
@@ -140,9 +171,15 @@ final class ChangeJournal: Sendable {
   /// Stores what there is, again and again, until it is cancelled.
   func store() async throws {
     var lastPartial = ContinuousClock.now
+    var lastHead: ContinuousClock.Instant?
     while true {
       try Task.checkCancellation()
-      if let piece = try spool.first() {
+      if lastHead.map({ $0.duration(to: .now) >= options.headInterval }) ?? true,
+        !state.withLock({ $0.heads.isEmpty })
+      {
+        try await retrying { try await self.storeHeads() }
+        lastHead = .now
+      } else if let piece = try spool.first() {
         try await retrying { try await self.store(full: piece) }
         spool.removeFirst()
         lastPartial = .now
@@ -169,6 +206,11 @@ final class ChangeJournal: Sendable {
           spool.removeFirst()
         }
         if let piece = duePartial() { try await store(partial: piece) }
+        do {
+          try await storeHeads()
+        } catch let error as DRError {
+          logger.notice("how far the change log goes was not noted", metadata: ["error": "\(error)"])
+        }
       }
     }
     do {
@@ -186,7 +228,10 @@ final class ChangeJournal: Sendable {
   /// What there is of the last segment, if it has more than what is durable.
   private func duePartial() -> ChangeAssembler.Piece? {
     state.withLock { state in
-      guard var piece = state.assembler?.partial(), piece.segment.end > state.durable?.offset ?? 0 else { return nil }
+      // A segment may have become full since it was looked for: what follows it is not stored before it.
+      guard spool.isEmpty, var piece = state.assembler?.partial(), piece.segment.end > state.durable?.offset ?? 0 else {
+        return nil
+      }
       piece.line = state.line ?? ""
       return piece
     }
@@ -212,10 +257,19 @@ final class ChangeJournal: Sendable {
     await report(piece, partial: piece.segment)
   }
 
+  /// Notes how far the log goes, where that is not noted yet.
+  private func storeHeads() async throws {
+    for (line, position) in state.withLock({ $0.heads }) {
+      try await archive.putHead(position, line: line)
+      state.withLock { if $0.heads[line] == position { $0.heads[line] = nil } }
+    }
+  }
+
   private func report(_ piece: ChangeAssembler.Piece, partial: ChangeSegment?) async {
     let moment = Date(milliseconds: piece.arrival)
     let end = ReplicationPosition(history: piece.segment.history, offset: piece.segment.end)
     let lagging = state.withLock { state -> Int64? in
+      state.heads[piece.line] = end
       // What was left of the line before a gap is stored late, and says nothing of this one.
       guard piece.line == state.line else { return nil }
       state.durable = end
@@ -253,6 +307,14 @@ final class ChangeJournal: Sendable {
         try await Task.sleep(for: pause.next())
       }
     }
+  }
+}
+
+extension ChangeJournal.State {
+  /// How many of the next bytes are of the former history too; nil: all of them are of one.
+  fileprivate func ownBytes(of count: Int) -> Int? {
+    guard let next, let received = assembler?.received, next.offset < received + Int64(count) else { return nil }
+    return Int(max(0, next.offset - received))
   }
 }
 

@@ -36,7 +36,7 @@ package struct ChangeSegment: Hashable, Sendable {
 
   package var name: String { "\(ChangeSegment.digits(start))-\(ChangeSegment.digits(end))-\(history)" }
 
-  private static func digits(_ offset: Int64) -> String {
+  static func digits(_ offset: Int64) -> String {
     let text = String(offset)
     return String(repeating: "0", count: max(0, 20 - text.utf8.count)) + text
   }
@@ -48,6 +48,8 @@ package struct ChangeLine: Hashable, Sendable {
   package var id: String
   /// Sorted by their start; of those with one start, the longest first.
   package var segments: [ChangeSegment]
+  /// Through where everything was durable, as far as that was noted (``LogHead``).
+  package var head: ReplicationPosition?
 
   package init(id: String, _ segments: [ChangeSegment]) {
     self.id = id
@@ -57,25 +59,34 @@ package struct ChangeLine: Hashable, Sendable {
   }
 
   /// What follows a position without a gap: the first may begin before it. Nil if the position is not in this line.
+  ///
+  /// A segment of another history goes on only where the one before ends: a server that began another history earlier than
+  /// there went its own way.
   package func chain(from position: ReplicationPosition) -> [ChangeSegment]? {
     let isHere = segments.contains {
       $0.history == position.history && $0.start <= position.offset && position.offset <= $0.end
     }
     guard isHere || goesOnElsewhere(from: position) else { return nil }
     var chain: [ChangeSegment] = []
-    var end = position.offset
-    var longest: ChangeSegment?
-    for segment in segments {
-      if segment.start > end {
-        // The longest that begins in what is covered goes on; if none does, here is the gap.
-        guard let next = longest, next.end > end else { break }
-        chain.append(next)
-        end = next.end
-        guard segment.start <= end else { break }
+    var (end, history) = (position.offset, position.history)
+    // The longest that begins in what is covered goes on; if none does, here is the gap.
+    var own: ChangeSegment?
+    var index = 0
+    while true {
+      var other: ChangeSegment?
+      while index < segments.count, segments[index].start <= end {
+        let segment = segments[index]
+        index += 1
+        if segment.history == history {
+          if segment.end > own?.end ?? end { own = segment }
+        } else if segment.start == end, segment.end > other?.end ?? end {
+          other = segment
+        }
       }
-      if segment.end > longest?.end ?? end { longest = segment }
+      guard let next = own ?? other else { break }
+      chain.append(next)
+      (end, history, own) = (next.end, next.history, nil)
     }
-    if let next = longest, next.end > end { chain.append(next) }
     return chain
   }
 

@@ -6,8 +6,10 @@ import struct Foundation.Date
 package struct ChangeStartingPoint: Sendable {
   private let ends: [(position: ReplicationPosition, modified: Date)]
   private let snapshots: [(position: ReplicationPosition, ended: Date)]
+  private let lines: [ChangeLine]
 
   package init(lines: [ChangeLine], backups: [BackupManifest]) {
+    self.lines = lines
     ends = lines.compactMap { line in line.end.map { ($0, line.modified ?? .distantPast) } }
     snapshots = backups.compactMap { backup in
       ReplicationPosition(backup.recoveryPoint).map { ($0, backup.ended) }
@@ -27,7 +29,12 @@ package struct ChangeStartingPoint: Sendable {
     }
     let own = ends.map(\.position).filter { Self.isOf($0, replication) }
     if let end = furthest(own.filter { Self.isHeld($0, replication) }) { return (end, nil) }
-    let held = snapshots.map(\.position).filter { Self.isOf($0, replication) && Self.isHeld($0, replication) }
+    // Where the log goes on from a snapshot already, but not to where this server is, the server has gone another way from there:
+    // it was put back, or was behind when it took over. Two ways from one snapshot could not be told apart.
+    let held = snapshots.map(\.position).filter { snapshot in
+      Self.isOf(snapshot, replication) && Self.isHeld(snapshot, replication)
+        && !lines.contains { $0.chain(from: snapshot)?.isEmpty == false }
+    }
     if let snapshot = furthest(held) { return (snapshot, furthest(own)) }
     return (furthest(own) ?? newest ?? latest, nil)
   }

@@ -24,6 +24,8 @@ public struct RedisChangeLog: ChangeSource, Service {
   public struct Options: Sendable {
     /// How often what there is of the last segment is stored, if something new came: what a disaster can cost.
     public var partialInterval: Duration = .milliseconds(500)
+    /// How often it is noted how far the log is durable, so that the loss of its end is seen.
+    public var headInterval: Duration = .seconds(60)
     /// Bytes after which a segment is full.
     public var segmentSize = 8 << 20
     /// The folder of the plan's tree in which the snapshots lie that it takes by itself.
@@ -85,7 +87,8 @@ public struct RedisChangeLog: ChangeSource, Service {
     onEvent: @escaping @Sendable (Event) async -> Void = { _ in },
     onDurable: @escaping @Sendable (RecoveryPoint) async -> Void = { _ in }
   ) throws {
-    guard options.partialInterval > .zero, options.silenceLimit > .zero, options.longestPause > .zero,
+    guard options.partialInterval > .zero, options.headInterval > .zero, options.silenceLimit > .zero,
+      options.longestPause > .zero,
       (64 << 10...256 << 20).contains(options.segmentSize), options.spoolMemory > 0, options.spoolLimit >= 0
     else {
       throw DRError(
@@ -213,13 +216,15 @@ public struct RedisChangeLog: ChangeSource, Service {
     switch try await session.next(waiting: server.timeLimit) {
     case .continues(let position):
       let line = try await journal.line(of: resuming ?? position)
-      try journal.resume(at: position, line: line)
+      let former = try await formerHistory(resuming ?? position, position, server, logger)
+      try journal.resume(at: position, line: line, former: former)
       logger.info(
         "the Redis change log goes on",
         metadata: ["redis.history": "\(position.history)", "redis.offset": "\(position.offset)"])
       await onEvent(.resumed(position.recoveryPoint(at: Date())))
     case .fullResync(let position):
       let moment = Date()
+      var gapAfter: ReplicationPosition?
       if let resuming {
         // What was received before the gap is stored first: it may be all that is left of it.
         try journal.sealForGap()
@@ -227,6 +232,7 @@ public struct RedisChangeLog: ChangeSource, Service {
         logger.error(
           "the Redis change log has a gap",
           metadata: ["redis.gap.after": "\(resuming)", "redis.gap.until": "\(position)"])
+        gapAfter = ReplicationPosition(last)
         await onEvent(.gap(after: last, until: position.recoveryPoint(at: moment)))
         guard options.takesSnapshots else {
           throw DRError(
@@ -237,7 +243,7 @@ public struct RedisChangeLog: ChangeSource, Service {
       }
       let source = SynchronisedSnapshot(
         snapshot: RedisSnapshot(component: component, server: server), session: session, server: server,
-        start: position, moment: moment)
+        start: position, moment: moment, gapAfter: gapAfter)
       let manifest = try await Repository(tier: archive.tier, layout: archive.layout).backUp(
         source, cadence: options.cadence, encoding: archive.encoding, logger: logger)
       try journal.begin(at: position)
@@ -249,6 +255,22 @@ public struct RedisChangeLog: ChangeSource, Service {
     default: throw DRError(.malformedData, "something else where an answer to PSYNC belongs")
     }
     try await receive(session, journal)
+  }
+
+  /// Under which history the server was asked to go on, and through which offset its stream is still of that one: it may have
+  /// been ahead of the log when it took over, and a snapshot may lie between. Nil where it is not known.
+  private func formerHistory(
+    _ asked: ReplicationPosition, _ answered: ReplicationPosition, _ server: RedisConnectionSettings, _ logger: Logger
+  ) async throws -> ReplicationPosition? {
+    guard asked.history != answered.history else { return nil }
+    let answer = try await RedisConnection.withConnection(server, logger: logger) {
+      try await $0.send(["INFO", "replication"])
+    }
+    guard let info = RedisInfo.readable(answer), info["master_replid"] == answered.history,
+      info["master_replid2"] == asked.history, let second = info.integer("second_repl_offset"),
+      second - 1 > answered.offset
+    else { return nil }
+    return ReplicationPosition(history: asked.history, offset: second - 1)
   }
 
   /// Takes the stream until the connection fails.
@@ -298,11 +320,16 @@ private struct SynchronisedSnapshot: BackupSource {
   let server: RedisConnectionSettings
   let start: ReplicationPosition
   let moment: Date
+  /// Where the log ended before, if it could not go on.
+  let gapAfter: ReplicationPosition?
 
   var component: Component { snapshot.component }
 
   func capture(into writer: any BackupWriter, logger: Logger) async throws -> Capture {
-    try await snapshot.capture(from: session, at: start, moment: moment, server, into: writer, logger: logger)
+    var capture = try await snapshot.capture(
+      from: session, at: start, moment: moment, server, into: writer, logger: logger)
+    if let gapAfter { capture.properties[BackupManifest.gapProperty] = .string("\(gapAfter)") }
+    return capture
   }
 }
 

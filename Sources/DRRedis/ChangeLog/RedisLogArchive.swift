@@ -7,6 +7,8 @@ import NIOCore
 /// with.
 ///
 ///     redis/aof/<replication ID>/<start>-<end>-<replication ID>-<SHA-256>.zst[.age]
+///
+/// and beside them a note of how far it was durable.
 public struct RedisLogArchive: Sendable {
   public let tier: any StorageTier
   public let component: Component
@@ -51,7 +53,10 @@ public struct RedisLogArchive: Sendable {
   }
 
   func line(_ id: String) async throws -> ChangeLine {
-    ChangeLine(id: id, try await store(id).segments().compactMap { ChangeSegment($0) })
+    let stored = try await store(id).segments()
+    var line = ChangeLine(id: id, stored.compactMap { ChangeSegment($0) })
+    line.head = stored.compactMap { LogHead.position($0.name) }.max { $0.offset < $1.offset }
+    return line
   }
 
   /// Reads a segment's batches, checked against its name.

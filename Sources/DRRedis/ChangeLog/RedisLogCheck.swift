@@ -20,11 +20,16 @@ public struct RedisLogCheck: Verifier {
     let lines = try await archive.lines()
     var findings: [Finding] = []
     var broken: Set<ChangeSegment> = []
+    /// The ends of gaps that the segments tell of.
+    var named: Set<Int64> = []
     let own = backups.filter { $0.component == archive.component }
     for line in lines {
-      for stretch in line.stretches.dropLast() {
-        guard let hole = line.hole(after: stretch.upperBound) else { continue }
-        findings.append(try await finding(hole))
+      for stretch in line.stretches {
+        guard let hole = line.hole(after: stretch.upperBound), isOf(hole, line, own),
+          let finding = try await finding(hole)
+        else { continue }
+        findings.append(finding)
+        named.insert(hole.end)
       }
       guard readsAll else { continue }
       var damaged = 0
@@ -47,6 +52,7 @@ public struct RedisLogCheck: Verifier {
     }
     findings += lines.flatMap { orphans(of: $0, own) }
     for backup in own {
+      if let gap = backup.changeLogGap, !named.contains(gap.until.offset) { findings.append(finding(gap, backup)) }
       if let finding = damage(behind: backup, lines, broken) {
         findings.append(finding)
         continue
@@ -57,6 +63,19 @@ public struct RedisLogCheck: Verifier {
           Finding(
             "change-log-reach", .failure, subject: backup.id,
             evidence: "the first changes behind it are missing: \(hole.description)", advice: Self.repair))
+        continue
+      }
+      if let start = ReplicationPosition(backup.recoveryPoint),
+        lines.contains(where: { $0.wentAnotherWay(before: start) }),
+        reach == nil
+      {
+        findings.append(
+          Finding(
+            "change-log-reach", .warning, subject: backup.id,
+            evidence:
+              "the change log went another way before offset \(start.offset): a server took over that was not there yet",
+            advice:
+              "only the snapshot itself can be restored; what followed is reached from an earlier or a later backup"))
         continue
       }
       findings.append(
@@ -105,15 +124,36 @@ public struct RedisLogCheck: Verifier {
     }
   }
 
-  private func finding(_ hole: ChangeHole) async throws -> Finding {
-    let evidence = "nothing between offset \(hole.start) and \(hole.end) of history \(hole.behind.history)"
+  /// The end of a log is missed only if there is a backup that needs it: retention removes a log from its beginning.
+  private func isOf(_ hole: ChangeHole, _ line: ChangeLine, _ backups: [BackupManifest]) -> Bool {
+    guard hole.behind == nil else { return true }
+    return backups.compactMap { ReplicationPosition($0.recoveryPoint) }.contains {
+      line.knows($0.history) && $0.offset < hole.end
+    }
+  }
+
+  /// A gap that the receiver named when it took a snapshot.
+  private func finding(_ gap: ChangeLogGap, _ backup: BackupManifest) -> Finding {
+    Finding(
+      "change-log-gap", .warning, subject: backup.id, evidence: "\(gap): the receiver named it and took this snapshot",
+      advice: "nothing in between can be restored")
+  }
+
+  /// Nil where there is none after all.
+  private func finding(_ hole: ChangeHole) async throws -> Finding? {
+    let evidence = "nothing between offset \(hole.start) and \(hole.end) of history \(hole.history)"
     guard try await archive.isLoss(hole) else {
+      guard hole.behind != nil else { return nil }
       return Finding(
         "change-log-gap", .warning, subject: hole.line, evidence: evidence + ": the receiver was away for too long",
         advice: "nothing in between can be restored; a snapshot behind it is needed for what follows")
     }
     return Finding(
-      "change-log-gap", .failure, subject: hole.line, evidence: evidence + ": segments that were stored are missing",
+      "change-log-gap", .failure, subject: hole.line,
+      evidence: evidence
+        + (hole.behind == nil
+          ? ": the last segments of the log, which were stored, are missing"
+          : ": segments that were stored are missing"),
       advice: Self.repair)
   }
 }

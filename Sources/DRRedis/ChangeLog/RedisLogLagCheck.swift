@@ -20,7 +20,7 @@ public struct RedisLogLagCheck: Verifier {
   /// - Throws: ``DRError`` if the server cannot be reached; as the tier's `list`.
   public func verify(logger: Logger) async throws -> [Finding] {
     let lines = try await archive.lines()
-    guard !lines.isEmpty else { return [] }
+    guard lines.contains(where: { !$0.segments.isEmpty }) else { return [] }
     let answer = try await RedisConnection.withConnection(server, logger: logger) {
       try await $0.send(["INFO", "replication"])
     }

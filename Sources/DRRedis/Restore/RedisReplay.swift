@@ -41,11 +41,11 @@ package struct RedisReplay: Sendable {
       throw unreachable(
         "backup \(manifest.id) is of \(Timestamp.format(moment)), after the target", "choose an earlier backup")
     case .offset(let offset, let history):
-      if let start, offset < start.offset, history == nil || history == start.history {
+      if let start, offset < start.offset {
         throw unreachable(
           "backup \(manifest.id) is at offset \(start.offset), after the target", "choose an earlier backup")
       }
-      if let start, start.offset == offset { return nil }
+      if let start, start.offset == offset, history == nil || history == start.history { return nil }
     default: break
     }
     guard let archive, let start else {
@@ -65,6 +65,12 @@ package struct RedisReplay: Sendable {
           "the first changes behind backup \(manifest.id) are missing in the change log, \(hole.description): nothing was touched",
           "--immediate restores the backup alone, as of \(Timestamp.format(moment)); for what is behind the hole choose a newer "
             + "backup, or take the missing segments from another tier")
+      }
+      if lines.contains(where: { $0.wentAnotherWay(before: start) }) {
+        throw unreachable(
+          "the change log went another way before backup \(manifest.id), which is at offset \(start.offset): a server took over that "
+            + "was not there yet. Nothing was touched",
+          "--immediate restores the backup alone; what followed is reached from an earlier backup (see list)")
       }
       if case .latest = wanted { return nil }
       throw unreachable(
@@ -158,9 +164,17 @@ package struct RedisReplay: Sendable {
         throw unreachable(reached, "choose an earlier target, or the latest; see whether the change log runs")
       }
       throw unreachable(
-        "\(reached): then segments are missing, \(lost.description), with more behind them: nothing was touched",
+        "\(reached): then segments are missing, \(lost.description)\(lost.behind == nil ? "" : ", with more behind them"): "
+          + "nothing was touched",
         "with this backup ask for --target-offset \(end.offset), or --target-time '\(Timestamp.format(moment))'; for what is "
           + "behind the hole choose a newer backup, or take the missing segments from another tier")
+    }
+    if case .offset(let offset, let history?) = wanted, history != end.history,
+      !chain.contains(where: { $0.history == history && $0.start == end.offset })
+    {
+      throw unreachable(
+        "offset \(offset) of what follows this backup is of history \(end.history)",
+        "name a backup from which history \(history) is reached (see list)")
     }
     return RedisReplay(
       start: start, end: end, moment: moment, commands: commands, archive: archive, line: line, chain: used)

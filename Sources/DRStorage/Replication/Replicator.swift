@@ -136,7 +136,7 @@ public struct Replicator: Sendable {
   }
 
   /// What kept a step from its end, if something did. A cancellation is thrown.
-  private func failure(_ body: () async throws -> Void) async throws -> DRError? {
+  func failure(_ body: () async throws -> Void) async throws -> DRError? {
     try Task.checkCancellation()
     do {
       try await body()
@@ -167,7 +167,7 @@ public struct Replicator: Sendable {
     settings.lock.map { RetentionLock($0.mode, until: target.now().addingTimeInterval($0.days * 86_400)) }
   }
 
-  private var isArchived: Bool { settings.storageClass?.isArchive ?? false }
+  var isArchived: Bool { settings.storageClass?.isArchive ?? false }
 
   // MARK: Backups
 
@@ -273,7 +273,7 @@ public struct Replicator: Sendable {
   ///
   /// - Returns: The SHA-256 of what was sent.
   @discardableResult
-  private func send(_ key: ObjectKey, size: Int64, sha256: String?) async throws -> String {
+  func send(_ key: ObjectKey, size: Int64, sha256: String?) async throws -> String {
     let stream = try await source.tier.get(key, range: nil)
     let state = MutableBox((digest: StreamDigest(), size: Int64(0)))
     let body = ByteStream {
@@ -297,7 +297,7 @@ public struct Replicator: Sendable {
     return state.withLock { $0.digest.hex() }
   }
 
-  private func verify(_ key: ObjectKey, _ size: Int64, _ sha256: String) async throws {
+  func verify(_ key: ObjectKey, _ size: Int64, _ sha256: String) async throws {
     var (digest, seen) = (StreamDigest(), Int64(0))
     for try await buffer in try await target.tier.get(key, range: nil) {
       digest.update(buffer)
@@ -307,79 +307,6 @@ public struct Replicator: Sendable {
       throw DRError(
         .corruptData, "the copy on \(target.tier.name) has \(seen) bytes of SHA-256 \(digest.hex()), not \(sha256)",
         advice: "run the replication again", object: key.rawValue)
-    }
-  }
-
-  // MARK: Change logs
-
-  private func copyLog(
-    _ rule: ChangeLogRule, in folder: BackupFolder, for backups: [BackupManifest], _ logger: Logger,
-    _ outcome: inout ReplicationOutcome
-  ) async throws {
-    let root = "\(folder.path)/\(rule.log)/"
-    for system in try await source.tier.folders(below: root) {
-      let horizon = rule.horizon(of: backups, for: system)
-      let prefix = "\(root)\(system)/"
-      let there = Dictionary(
-        try await target.tier.listAll(prefix: prefix).map { ($0.key, $0) }
-      ) { first, _ in first }
-      let listed = try await source.tier.listAll(prefix: prefix)
-      var missing = zip(listed, rule.needed(listed, of: system, by: backups, after: horizon)).filter {
-        object, isNeeded in
-        guard isNeeded == true else { return false }
-        guard let copy = there[object.key], copy.size == object.size else { return true }
-        // A partial one is written anew under the same name.
-        let isPartial = SegmentFileName(parsing: object.key.lastComponent)?.sha256 == nil
-        return isPartial && copy.modified < object.modified
-      }.map(\.0)
-      if settings.readsBackAll { missing += try await damaged(listed, there) }
-      // Oldest first: a log with a hole is worth what lies before it.
-      let results = try await concurrently(missing, limit: settings.concurrency) { object in
-        try await failure {
-          let sent = try await send(object.key, size: object.size, sha256: nil)
-          if !isArchived { try await verify(object.key, object.size, sent) }
-        }
-      }
-      for (object, error) in zip(missing, results) {
-        guard let error else {
-          outcome.segments += 1
-          outcome.bytes += object.size
-          continue
-        }
-        // Removed since it was listed; or a partial one that has grown: the next run has the newer one.
-        let isPartial = SegmentFileName(parsing: object.key.lastComponent)?.sha256 == nil
-        if error.code == .objectNotFound || isPartial && error.code == .corruptData { continue }
-        outcome.failures[object.key] = error
-      }
-      try await removeStalePartials(listed, there)
-    }
-  }
-
-  /// Copies of full segments that do not read back as their names say.
-  private func damaged(_ listed: [ObjectInfo], _ there: [ObjectKey: ObjectInfo]) async throws -> [ObjectInfo] {
-    let same = listed.filter { there[$0.key]?.size == $0.size }
-    let isDamaged = try await concurrently(same, limit: settings.concurrency) { object in
-      guard SegmentFileName(parsing: object.key.lastComponent)?.sha256 != nil else { return false }
-      return try await digest(object.key, on: target.tier) != digest(object.key, on: source.tier)
-    }
-    return zip(same, isDamaged).filter(\.1).map(\.0)
-  }
-
-  private func digest(_ key: ObjectKey, on tier: any StorageTier) async throws -> String {
-    var digest = StreamDigest()
-    for try await buffer in try await tier.get(key, range: nil) { digest.update(buffer) }
-    return digest.hex()
-  }
-
-  /// Partial segments that are full by now, or were replaced by longer ones, as at the source.
-  private func removeStalePartials(_ listed: [ObjectInfo], _ there: [ObjectKey: ObjectInfo]) async throws {
-    let atSource = Set(listed.map(\.key))
-    let newest = listed.last?.key
-    for key in there.keys.sorted() where !atSource.contains(key) {
-      guard let file = SegmentFileName(parsing: key.lastComponent), file.sha256 == nil, let newest, key < newest else {
-        continue
-      }
-      try await target.tier.delete(key)
     }
   }
 }

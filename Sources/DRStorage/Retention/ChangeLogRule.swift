@@ -26,6 +26,8 @@ public struct ChangeLogRule: Sendable {
   public var keepsNewest: Bool
   /// Segments that are always kept, by name: few, and needed across the log (PostgreSQL's timeline histories).
   public var alwaysKept: @Sendable (_ name: String) -> Bool
+  /// What the names begin with of notes that say how far a folder's segments go: a copy has them only if it has all of those.
+  public var notes: String?
   /// Whether a folder, of which all names are given, goes on from a backup: only then ``isNeeded`` is asked.
   public var concerns: @Sendable (_ folder: String, _ names: Set<String>, _ backup: BackupManifest) -> Bool
   /// Whether the name of a segment says that a backup needs it, whenever it was stored.
@@ -33,6 +35,7 @@ public struct ChangeLogRule: Sendable {
 
   public init(
     log: String, margin: Duration = .seconds(3600), scope: Scope = .system, keepsNewest: Bool = false,
+    notes: String? = nil,
     alwaysKept: @escaping @Sendable (_ name: String) -> Bool = { _ in false },
     concerns: @escaping @Sendable (_ folder: String, _ names: Set<String>, _ backup: BackupManifest) -> Bool = {
       _, _, _ in
@@ -44,6 +47,7 @@ public struct ChangeLogRule: Sendable {
     self.margin = margin / .seconds(1)
     self.scope = scope
     self.keepsNewest = keepsNewest
+    self.notes = notes
     self.alwaysKept = alwaysKept
     self.concerns = concerns
     self.isNeeded = isNeeded
@@ -55,7 +59,7 @@ public struct ChangeLogRule: Sendable {
 
   /// Redis': its folders are named for replication IDs, which a failover changes.
   public static let aof = ChangeLogRule(
-    log: "aof", scope: .component, keepsNewest: true, concerns: SegmentPosition.isOfLine,
+    log: "aof", scope: .component, keepsNewest: true, notes: "head-", concerns: SegmentPosition.isOfLine,
     isNeeded: SegmentPosition.isChangeNeeded)
 
   /// RabbitMQ's, where segment 0 of a queue says how far the broker has let go of it.

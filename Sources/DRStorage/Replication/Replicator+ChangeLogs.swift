@@ -1,0 +1,107 @@
+import DRCore
+import Logging
+
+extension Replicator {
+  func copyLog(
+    _ rule: ChangeLogRule, in folder: BackupFolder, for backups: [BackupManifest], _ logger: Logger,
+    _ outcome: inout ReplicationOutcome
+  ) async throws {
+    let root = "\(folder.path)/\(rule.log)/"
+    for system in try await source.tier.folders(below: root) {
+      // Who follows the log replaces its end several times a second.
+      for _ in 0..<3 where try await copyFolder("\(root)\(system)/", of: system, rule, for: backups, &outcome) { break }
+    }
+  }
+
+  /// - Returns: Whether everything of it was there: nothing had been replaced since it was listed.
+  private func copyFolder(
+    _ prefix: String, of system: String, _ rule: ChangeLogRule, for backups: [BackupManifest],
+    _ outcome: inout ReplicationOutcome
+  ) async throws -> Bool {
+    let horizon = rule.horizon(of: backups, for: system)
+    func isNote(_ key: ObjectKey) -> Bool { rule.notes.map { key.lastComponent.hasPrefix($0) } ?? false }
+    func needed(_ listed: [ObjectInfo], _ there: [ObjectKey: ObjectInfo]) -> [ObjectInfo] {
+      zip(listed, rule.needed(listed, of: system, by: backups, after: horizon)).filter { object, isNeeded in
+        guard isNeeded == true else { return false }
+        guard let copy = there[object.key], copy.size == object.size else { return true }
+        // A partial one is written anew under the same name.
+        let isPartial = SegmentFileName(parsing: object.key.lastComponent)?.sha256 == nil
+        return isPartial && copy.modified < object.modified
+      }.map(\.0)
+    }
+    let there = Dictionary(
+      try await target.tier.listAll(prefix: prefix).map { ($0.key, $0) }
+    ) { first, _ in first }
+    // Before the segments of which they speak.
+    var notes: [ObjectInfo] = []
+    if let start = rule.notes { notes = try await source.tier.listAll(prefix: prefix + start) }
+    let listed = try await source.tier.listAll(prefix: prefix).filter { !isNote($0.key) }
+    var missing = needed(listed, there)
+    if settings.readsBackAll { missing += try await damaged(listed, there) }
+    // Oldest first: a log with a hole is worth what lies before it.
+    let results = try await copy(missing)
+    var (isWhole, wasReplaced) = (true, false)
+    for (object, error) in zip(missing, results) {
+      guard let error else {
+        outcome.segments += 1
+        outcome.bytes += object.size
+        continue
+      }
+      isWhole = false
+      // Removed since it was listed; or a partial one that has grown: the next run has the newer one.
+      let isPartial = SegmentFileName(parsing: object.key.lastComponent)?.sha256 == nil
+      if error.code == .objectNotFound || isPartial && error.code == .corruptData {
+        wasReplaced = true
+      } else {
+        outcome.failures[object.key] = error
+      }
+    }
+    // Only what covers a shorter one, and that has come, takes its place.
+    guard isWhole else { return !wasReplaced }
+    try await removeStalePartials(listed, there.filter { !isNote($0.key) })
+    let news = needed(notes, there)
+    for (note, error) in zip(news, try await copy(news)) {
+      guard let error, error.code != .objectNotFound, error.code != .corruptData else { continue }
+      outcome.failures[note.key] = error
+    }
+    try await removeStalePartials(notes, there.filter { isNote($0.key) })
+    return true
+  }
+
+  private func copy(_ objects: [ObjectInfo]) async throws -> [DRError?] {
+    try await concurrently(objects, limit: settings.concurrency) { object in
+      try await failure {
+        let sent = try await send(object.key, size: object.size, sha256: nil)
+        if !isArchived { try await verify(object.key, object.size, sent) }
+      }
+    }
+  }
+
+  /// Copies of full segments that do not read back as their names say.
+  private func damaged(_ listed: [ObjectInfo], _ there: [ObjectKey: ObjectInfo]) async throws -> [ObjectInfo] {
+    let same = listed.filter { there[$0.key]?.size == $0.size }
+    let isDamaged = try await concurrently(same, limit: settings.concurrency) { object in
+      guard SegmentFileName(parsing: object.key.lastComponent)?.sha256 != nil else { return false }
+      return try await digest(object.key, on: target.tier) != digest(object.key, on: source.tier)
+    }
+    return zip(same, isDamaged).filter(\.1).map(\.0)
+  }
+
+  private func digest(_ key: ObjectKey, on tier: any StorageTier) async throws -> String {
+    var digest = StreamDigest()
+    for try await buffer in try await tier.get(key, range: nil) { digest.update(buffer) }
+    return digest.hex()
+  }
+
+  /// Partial segments that are full by now, or were replaced by longer ones, as at the source.
+  private func removeStalePartials(_ listed: [ObjectInfo], _ there: [ObjectKey: ObjectInfo]) async throws {
+    let atSource = Set(listed.map(\.key))
+    let newest = listed.last?.key
+    for key in there.keys.sorted() where !atSource.contains(key) {
+      guard let file = SegmentFileName(parsing: key.lastComponent), file.sha256 == nil, let newest, key < newest else {
+        continue
+      }
+      try await target.tier.delete(key)
+    }
+  }
+}

@@ -1,0 +1,120 @@
+import DRCore
+import DRRedis
+import DRStorage
+import Foundation
+import Testing
+
+/// The end of a change log that is lost: not to be taken for a log that ended there.
+@Suite(.serialized) struct RedisLogEndTests {
+  private static let script = "for i = 1, 100 do redis.call('SET', ARGV[1] .. i, string.rep(i .. ' ', 500)) end"
+
+  private static func failures(_ archive: RedisLogArchive, _ backups: [BackupManifest]) async throws -> [Finding] {
+    try await RedisLogCheck(archive: archive, backups: backups).verify(logger: RedisFixture.logger)
+      .filter { $0.severity == .failure }
+  }
+
+  private static func files(_ folder: String) throws -> [String] {
+    try FileManager.default.subpathsOfDirectory(atPath: folder).filter { $0.hasSuffix(".zst") && $0.contains("aof/") }
+      .sorted().map { "\(folder)/\($0)" }
+  }
+
+  /// A log of several segments of which the last are deleted, one after the other, to none.
+  @Test func theLastSegmentsAreMissing() async throws {
+    try await RedisFixture.withServer { server in
+      try await RedisFixture.withRepository { repository, folder in
+        let archive = try RedisFixture.archive(repository)
+        let log = try RunningLog(archive, server, RunningLog.options { $0.headInterval = .milliseconds(1) })
+        try await RedisFixture.eventually("the snapshot") { !log.snapshots.isEmpty }
+        for round in 0..<3 {
+          try await server.command("EVAL", Self.script, "0", "\(round):")
+          try await log.waitUntilDurable(server)
+        }
+        let digest = try await RedisFixture.digest(server)
+        try await log.stop().get()
+        let snapshot = log.snapshots[0]
+        #expect(try await Self.failures(archive, [snapshot]).isEmpty)
+        #expect(try await RedisFixture.restoredDigest(snapshot, repository, to: .latest) == digest)
+        let line = try await archive.lines()[0]
+        let end = try #require(line.end)
+        #expect(line.head == end)
+
+        // On a copy too, where it says no more than the copy has; and retention keeps both.
+        let copy = Repository(tier: try await LocalTier(root: folder + "/copy", creating: true))
+        _ = try await Replicator(from: repository, to: copy).run(logger: RedisFixture.logger)
+        let copied = try RedisFixture.archive(copy)
+        #expect(try await copied.lines().map(\.head) == [end])
+        _ = try await copy.prune(RetentionPolicy([.newest(1)]), logger: RedisFixture.logger)
+        #expect(try await Self.failures(copied, [snapshot]).isEmpty)
+
+        let segments = try Self.files(folder + "/repository").filter { !$0.contains("/head-") }
+        try #require(segments.count >= 3)
+        for file in segments.reversed() {
+          try FileManager.default.removeItem(atPath: file)
+          let left = try await archive.lines()[0].end?.offset
+          let start = try #require(Int64(snapshot.recoveryPoint.position))
+          let hole = "offset \(left ?? start) to \(end.offset) of history \(end.history)"
+          let error = await #expect(throws: DRError.self) {
+            _ = try await RedisFixture.restoredDigest(snapshot, repository, to: .latest)
+          }
+          #expect(
+            error?.code == .targetUnreachable && error?.message.contains(hole) == true, "\(String(describing: error))")
+          let found = try await Self.failures(archive, [snapshot])
+          let isNamed = found.contains {
+            $0.evidence.contains("\(left ?? start)") && $0.evidence.contains("\(end.offset)")
+          }
+          #expect(found.count == 1 && isNamed, "\(found)")
+          // What is there can be had.
+          let target = left.map { RecoveryTarget.position("\($0)") } ?? .immediate
+          _ = try await RedisFixture.restoredDigest(snapshot, repository, to: target)
+        }
+        // From the copy, all of it comes.
+        #expect(try await RedisFixture.restoredDigest(snapshot, copy, to: .latest) == digest)
+      }
+    }
+  }
+
+  /// Copies made while a receiver stores its last segment anew several times a second: none says more than it has.
+  @Test func copiesOfALogThatIsWritten() async throws {
+    try await RedisFixture.withServer { server in
+      try await RedisFixture.withRepository { repository, folder in
+        let archive = try RedisFixture.archive(repository)
+        let log = try RunningLog(
+          archive, server,
+          RunningLog.options {
+            $0.headInterval = .milliseconds(1)
+            $0.partialInterval = .milliseconds(5)
+          })
+        try await RedisFixture.eventually("the snapshot") { !log.snapshots.isEmpty }
+        let copy = Repository(tier: try await LocalTier(root: folder + "/copy", creating: true))
+        let copied = try RedisFixture.archive(copy)
+        let writing = Task {
+          var round = 0
+          while !Task.isCancelled {
+            try await server.command("EVAL", Self.script, "0", "\(round % 7):")
+            round += 1
+            try await Task.sleep(for: .milliseconds(20))
+          }
+        }
+        try await log.waitUntilDurable(server)
+        var ends: [Int64] = []
+        let deadline = ContinuousClock.now + .seconds(5)
+        while ContinuousClock.now < deadline || ends.count < 12 {
+          _ = try await Replicator(from: repository, to: copy).run(logger: RedisFixture.logger)
+          let found = try await Self.failures(copied, log.snapshots)
+          #expect(found.isEmpty, "\(found)")
+          ends.append(try await copied.lines().first?.end?.offset ?? 0)
+          // While it is written, the original says no more than it has either.
+          let own = try await Self.failures(archive, log.snapshots)
+          #expect(own.isEmpty, "\(own)")
+        }
+        writing.cancel()
+        _ = await writing.result
+        try await log.stop().get()
+        #expect(ends == ends.sorted() && ends.last ?? 0 > ends.first ?? 0, "\(ends)")
+        _ = try await Replicator(from: repository, to: copy).run(logger: RedisFixture.logger)
+        #expect(try await copied.lines().map(\.head) == archive.lines().map(\.head))
+        #expect(try await copied.lines().first?.head != nil)
+      }
+    }
+  }
+}
