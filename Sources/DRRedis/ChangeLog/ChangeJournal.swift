@@ -20,6 +20,8 @@ final class ChangeJournal: Sendable {
     var session: ReplicaSession?
     /// The history under which the stream goes on behind an offset.
     var next: ReplicationPosition?
+    /// The end of the log behind which a gap was named, until a snapshot is there.
+    var namedGap: ReplicationPosition?
     /// By line, through where everything is durable, if that is not noted yet.
     var heads: [String: ReplicationPosition] = [:]
   }
@@ -76,6 +78,7 @@ final class ChangeJournal: Sendable {
       state.durableMoment = Date()
       state.partial = nil
       state.next = nil
+      state.namedGap = nil
     }
   }
 
@@ -117,7 +120,15 @@ final class ChangeJournal: Sendable {
   }
 
   /// Everything before a gap is on its way to be stored.
-  func sealForGap() throws { try seal() }
+  ///
+  /// - Returns: Whether the gap is a new one: not the one for which a snapshot was tried before.
+  func sealForGap(after end: ReplicationPosition) throws -> Bool {
+    try seal()
+    return state.withLock { state in
+      defer { state.namedGap = end }
+      return state.namedGap != end
+    }
+  }
 
   /// Takes bytes of the stream.
   ///

@@ -227,13 +227,16 @@ public struct RedisChangeLog: ChangeSource, Service {
       var gapAfter: ReplicationPosition?
       if let resuming {
         // What was received before the gap is stored first: it may be all that is left of it.
-        try journal.sealForGap()
+        let isNew = try journal.sealForGap(after: resuming)
         let last = journal.lastPoint ?? resuming.recoveryPoint(at: moment)
-        logger.error(
-          "the Redis change log has a gap",
-          metadata: ["redis.gap.after": "\(resuming)", "redis.gap.until": "\(position)"])
         gapAfter = ReplicationPosition(last)
-        await onEvent(.gap(after: last, until: position.recoveryPoint(at: moment)))
+        // Where the tier takes no snapshot, it is tried again and again.
+        if isNew {
+          logger.error(
+            "the Redis change log has a gap",
+            metadata: ["redis.gap.after": "\(resuming)", "redis.gap.until": "\(position)"])
+          await onEvent(.gap(after: last, until: position.recoveryPoint(at: moment)))
+        }
         guard options.takesSnapshots else {
           throw DRError(
             .changeLogGap, "the server cannot go on after \(resuming): it is at \(position)",
