@@ -108,7 +108,7 @@ import Testing
           try await RedisFixture.eventually("the replica") {
             try await RedisFixture.info(server, "replication")["connected_slaves"] == "1"
           }
-          try await refused("1 replicas follow it")
+          try await refused("1 replica follows it")
           let error = try await Self.refusal(manifest, repository, into: follower)
           #expect(error.message.contains("its role is slave"))
         }

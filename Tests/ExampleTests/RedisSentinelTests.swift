@@ -56,9 +56,21 @@ import Testing
     try await eventually("the snapshot") { receiver.said.contains("committed") }
 
     let unknown = try await run(folder, ["backup"] + place + ["other"] + secret)
-    #expect(unknown.status == 2 && unknown.error.contains("other"), "\(unknown.error)")
+    #expect(unknown.status == 2 && unknown.error.contains("they know no master of that name"), "\(unknown.error)")
+    #expect(unknown.error.contains("SENTINEL MASTERS") && !unknown.error.contains("failover"), "\(unknown.error)")
     let stranger = try await run(folder, ["backup"] + place + ["cache"])
     #expect(stranger.status == 2 && stranger.error.contains("NOAUTH"), "\(stranger.error)")
+    #expect(stranger.error.contains("REDIS_SENTINEL_AUTH") && !stranger.error.contains("failover"), "\(stranger.error)")
+    let wrong = try await run(folder, ["backup"] + place + ["cache"], ["REDIS_SENTINEL_AUTH": "falsch"])
+    #expect(wrong.status == 2 && wrong.error.contains("the password in REDIS_SENTINEL_AUTH"), "\(wrong.error)")
+    #expect(!wrong.error.contains("falsch") && !wrong.error.contains("failover"), "\(wrong.error)")
+    let nobody = try await run(folder, ["backup", "--sentinel", "127.0.0.1:1", "--master-name", "cache"])
+    #expect(nobody.status == 2 && nobody.error.contains("see whether one of the Sentinels runs"), "\(nobody.error)")
+    // They know it, and it does not take this password.
+    let refused = try await run(
+      folder, ["backup"] + place + ["cache"] + secret, ["REDISCLI_AUTH": "falsch"])
+    #expect(refused.status == 2 && refused.error.contains("the password in REDISCLI_AUTH"), "\(refused.error)")
+    #expect(!refused.error.contains("falsch") && !refused.error.contains("failover"), "\(refused.error)")
     let alone = try await run(folder, ["backup", "--sentinel", "127.0.0.1:\(sentinel.port)"])
     #expect(alone.status == 64 && alone.error.contains("belong together"), "\(alone.error)")
 
@@ -85,8 +97,8 @@ import Testing
     try await eventually("a Sentinel to watch it") {
       try await second.command("PUBSUB", "NUMSUB", "__sentinel__:hello").elements?.last?.integer ?? 0 > 0
     }
-    let refused = try await run(folder, ["restore", "--online", "--replace"] + place + ["cache"] + secret)
-    #expect(refused.status == 2 && refused.error.contains("Sentinels watch it"), "\(refused.error)")
+    let watched = try await run(folder, ["restore", "--online", "--replace"] + place + ["cache"] + secret)
+    #expect(watched.status == 2 && watched.error.contains("Sentinels watch it"), "\(watched.error)")
     let keys = try await run(
       folder, ["restore-keys", "before", "--rename", "before=again"] + place + ["cache"] + secret)
     #expect(keys.status == 0, "\(keys.error)")

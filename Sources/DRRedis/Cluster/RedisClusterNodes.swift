@@ -55,7 +55,7 @@ package struct RedisClusterNodes: Sendable, Hashable {
   ///   would miss keys, or hold some twice.
   package func masters() throws -> [Node] {
     func refuse(_ what: String, _ advice: String) -> DRError {
-      DRError(.sourceFailed, "the cluster cannot be captured: \(what)", advice: advice)
+      DRError(.sourceFailed, "the cluster is not whole and at rest: \(what)", advice: advice)
     }
     let masters = nodes.filter { $0.isMaster && !$0.slots.isEmpty }
       .sorted { ($0.slots[0].lowerBound, $0.id) < ($1.slots[0].lowerBound, $1.id) }

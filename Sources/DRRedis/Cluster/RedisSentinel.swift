@@ -18,27 +18,90 @@ public struct RedisSentinel: Sendable {
   ///
   /// - Throws: ``DRError`` with `sourceFailed` if no Sentinel knows one, or if what it names is none (any more).
   public func master(_ settings: RedisConnectionSettings, logger: Logger) async throws -> RedisConnectionSettings {
-    var last: (any Error)?
+    var obstacles: [Obstacle] = []
     for sentinel in sentinels {
+      let answer: RESPValue
       do {
-        let answer = try await RedisConnection.withConnection(sentinel, logger: logger) {
+        answer = try await RedisConnection.withConnection(sentinel, logger: logger) {
           try await $0.command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", masterName)
         }
-        guard let words = answer.elements, words.count == 2, let host = words[0].text, let port = words[1].integer
-        else {
+      } catch let error as DRError {
+        obstacles.append(.sentinel(error))
+        continue
+      }
+      guard let words = answer.elements, words.count == 2, let host = words[0].text, let port = words[1].integer else {
+        obstacles.append(.name)
+        continue
+      }
+      let master = settings.with(host: host, port: Int(port))
+      do {
+        let role = try await RedisConnection.withConnection(master, logger: logger) { try await $0.send(["ROLE"]) }
+        if case .error(let refused) = role {
+          if refused.kind == "NOPERM" { return master }
+          obstacles.append(
+            .master(
+              DRError(
+                .sourceFailed, "the server at \(master) refused ROLE", advice: master.advice(for: refused),
+                cause: refused)))
           continue
         }
-        let master = settings.with(host: host, port: Int(port))
-        let role = try await RedisConnection.withConnection(master, logger: logger) { try await $0.send(["ROLE"]) }
-        if case .error(let refused) = role, refused.kind == "NOPERM" { return master }
         // In the middle of a failover a Sentinel may still name the old one.
         if role.elements?.first?.text == "master" { return master }
+        obstacles.append(.role("\(master)"))
       } catch let error as DRError {
-        last = error
+        obstacles.append(.master(error))
       }
     }
-    throw DRError(
-      .sourceFailed, "no Sentinel names a master '\(masterName)' that is one", advice: "wait for the failover to end",
-      cause: last)
+    throw failure(obstacles)
+  }
+
+  /// Why a Sentinel led to no master.
+  private enum Obstacle {
+    case sentinel(DRError)
+    case name
+    case role(String)
+    case master(DRError)
+
+    /// How far it led.
+    var progress: Int {
+      switch self {
+      case .sentinel(let error): error.redisError == nil ? 0 : 1
+      case .name: 2
+      case .master: 3
+      case .role: 4
+      }
+    }
+  }
+
+  private func failure(_ obstacles: [Obstacle]) -> DRError {
+    let what = "no Sentinel names a master '\(masterName)' that is one"
+    switch obstacles.max(by: { $0.progress < $1.progress }) {
+    case nil: return DRError(.invalidConfiguration, "no Sentinel is named", advice: "name one: host:port")
+    case .name:
+      return DRError(
+        .sourceFailed, "\(what): they know no master of that name",
+        advice: "see --master-name; SENTINEL MASTERS lists the names that a Sentinel knows")
+    case .role(let server):
+      return DRError(.sourceFailed, "\(what): \(server) is a replica", advice: "wait for the failover to end")
+    // It was reached, and does not take this user: no other Sentinel can help.
+    case .master(let error) where error.redisError != nil: return error
+    case .master(let error):
+      return DRError(
+        .sourceFailed, what,
+        advice:
+          "wait for the failover to end, if there is one; see whether this host can reach the address that they name",
+        cause: error)
+    case .sentinel(var error):
+      // The server's password is another one.
+      switch error.redisError?.kind {
+      case "NOAUTH":
+        error.advice =
+          "the Sentinel wants a password: name a file with it (--sentinel-password-file), or set REDIS_SENTINEL_AUTH"
+      case "NOPERM": error.advice = "give the Sentinel's user +sentinel|get-master-addr-by-name"
+      case nil: error.advice = "see whether one of the Sentinels runs and can be reached (--sentinel)"
+      default: break
+      }
+      return DRError(.sourceFailed, what, cause: error)
+    }
   }
 }

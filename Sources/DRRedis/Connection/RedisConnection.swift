@@ -82,8 +82,8 @@ package actor RedisConnection {
     let answer = try await send(arguments, limit: limit)
     guard case .error(let error) = answer else { return answer }
     throw DRError(
-      .sourceFailed, "the server at \(settings) refused \(Self.name(arguments))",
-      advice: error.kind == "NOPERM" ? "give this user the right to it with ACL SETUSER" : nil, cause: error)
+      .sourceFailed, "the server at \(settings) refused \(Self.name(arguments))", advice: settings.advice(for: error),
+      cause: error)
   }
 
   /// Sends encoded commands without waiting for answers; ``reply(limit:)`` gives those in their order.
@@ -142,8 +142,7 @@ package actor RedisConnection {
     func checked(_ what: String, _ answer: RESPValue) throws {
       guard case .error(let error) = answer else { return }
       throw DRError(
-        .sourceFailed, "\(what) at \(settings) failed",
-        advice: ["WRONGPASS", "NOAUTH"].contains(error.kind) ? "see the user and the password file" : nil, cause: error)
+        .sourceFailed, "\(what) at \(settings) failed", advice: settings.advice(for: error), cause: error)
     }
     var credentials: [String] = []
     if let password { credentials = settings.user.map { [$0, password] } ?? [password] }

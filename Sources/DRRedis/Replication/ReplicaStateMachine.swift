@@ -220,7 +220,7 @@ package struct ReplicaStateMachine: Sendable {
     let advice =
       switch error.kind {
       case "NOPERM": "let this user do +psync +replconf +ping (ACL SETUSER)"
-      case "NOAUTH": "name a user and a password file"
+      case "NOAUTH": "the server wants a password: name a file with it (--password-file), or set REDISCLI_AUTH"
       case "LOADING", "MASTERDOWN", "NOMASTERLINK", "BUSY": "wait until the server is ready"
       default: "see the server's log"
       }

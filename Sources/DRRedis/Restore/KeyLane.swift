@@ -95,7 +95,9 @@ final class KeyLane: Sendable {
     guard let key else {
       throw DRError(
         .invalidConfiguration, "the server at \(server) refused a database of the backup",
-        advice: "raise its 'databases', or move the keys to another database", cause: error)
+        advice: error.kind == "NOPERM"
+          ? "give this user +select, or choose keys of one database (--database, --move-database)"
+          : "raise its 'databases', or move the keys to another database (--move-database)", cause: error)
     }
     switch error.kind {
     case "BUSYKEY":
@@ -111,7 +113,9 @@ final class KeyLane: Sendable {
     case "READONLY", "NOPERM", "NOAUTH", "LOADING", "MISCONF", "CLUSTERDOWN", "MASTERDOWN", "BUSY":
       throw DRError(
         .sourceFailed, "the server at \(server) takes no keys",
-        advice: error.kind == "NOPERM" ? "give this user +restore and +select and the keys" : nil, cause: error)
+        advice: error.kind == "NOPERM"
+          ? "give this user +restore, the keys (~pattern), and for other databases than 0 +select"
+          : server.advice(for: error), cause: error)
     default:
       outcome.withLock {
         $0.failed += 1

@@ -171,8 +171,20 @@ public struct RedisKeyRestorer: Restorer {
       return report
     } catch {
       await sender.stop()
-      throw error
+      throw await explained(error, logger)
     }
+  }
+
+  /// Which server takes keys, if this one is a replica.
+  private func explained(_ error: any Error, _ logger: Logger) async -> any Error {
+    guard var refused = error as? DRError, refused.redisError?.kind == "READONLY" else { return error }
+    let answer = try? await RedisConnection.withConnection(server, logger: logger) {
+      try await $0.send(["INFO", "replication"])
+    }
+    let info = answer.flatMap { RedisInfo.readable($0) }
+    let master = info.flatMap { info in info["master_host"].map { "\($0):\(info["master_port"] ?? "?")" } }
+    refused.advice = "it is a replica: restore into its master" + (master.map { ", \($0)" } ?? "")
+    return refused
   }
 
   private func check(_ content: ByteStream, _ size: Int64?, _ object: String) async throws {

@@ -57,12 +57,16 @@ struct RedisTargetPreflight: Sendable {
       "standalone", info["redis_mode"] == "standalone", "its mode is \(info["redis_mode"] ?? "unknown")",
       "restore a cluster by file or key by key: its nodes refuse REPLICAOF")
     add(
-      "master", info["role"] == "master", "its role is \(info["role"] ?? "unknown")",
+      "master", info["role"] == "master",
+      "its role is \(info["role"] ?? "unknown")"
+        + (info["master_host"].map { " of \($0):\(info["master_port"] ?? "?")" } ?? ""),
       "restore into the master, or make this one a master with REPLICAOF NO ONE")
     let replicas = info.integer("connected_slaves") ?? 0
     add(
-      "replicas", replicas == 0 || allowsReplicas, "\(replicas) replicas follow it, and would take the restored data",
-      "detach them with REPLICAOF NO ONE, or say that they may follow")
+      "replicas", replicas == 0 || allowsReplicas,
+      "\(replicas) replica\(replicas == 1 ? " follows it, and would" : "s follow it, and would") take the restored data",
+      "detach them with REPLICAOF NO ONE; dr-redis receive counts as one: stop it, and start it again afterwards, when it takes a new snapshot"
+    )
     let newest = RedisVersions.newestRDB(of: info)
     add(
       "version", summary.version <= newest,
