@@ -148,9 +148,9 @@ let package = Package(
     .executableTarget(
       name: "dr-drill",
       dependencies: [
-        "ExampleSupport", "DRCore", "DRStorage", "DRSandbox", "DRPostgres", "DRRedis", "DRRabbitMQ", "DRVerify",
-        nioCore,
-        logging, lifecycle, arguments,
+        "ExampleSupport", "DRCore", "DRStorage", "DRSandbox", "DRPostgres", "DRRedis", "DRRabbitMQ", "DRFiles",
+        "DRVerify",
+        nioCore, crypto, x509, asn1, logging, lifecycle, arguments,
       ],
       path: "Examples/dr-drill", swiftSettings: settings),
 

@@ -105,12 +105,14 @@ struct Drill: Sendable {
 
 /// The systems that a drill can destroy, in the order in which they are brought back.
 enum DrillSystems: String, CaseIterable, Sendable {
+  case files
   case postgres
   case redis
   case rabbitmq
 
   func make() throws -> any DrillSystem {
     switch self {
+    case .files: try FilesDrill()
     case .postgres: try PostgresDrill()
     case .redis: try RedisDrill()
     case .rabbitmq: try RabbitMQDrill()

@@ -71,6 +71,7 @@ actor PostgresDrill: DrillSystem {
     run.say(
       "\(manifest.id) of PostgreSQL: \(Format.bytes(manifest.rawSize)) stored as \(Format.bytes(manifest.storedSize)), "
         + "\(manifest.properties["pagesChecked"]?.integer ?? 0) pages checked")
+    try await dump(server.settings, run)
   }
 
   func betweenChanges(_ body: @escaping @Sendable () async throws -> Void) async throws {
@@ -124,6 +125,9 @@ actor PostgresDrill: DrillSystem {
       try await probes.verify(logger: run.logger)
     }
     run.check(self, "probes of the restored server", seen)
+    try await dropAndRecoverTable(
+      restored.settings, from: found, to: moment, fetch: fetchCommand(run), archive, run)
+    try await restoreDump(into: restored.settings, rowCounts, run)
     try await removeRestored(place)
   }
 
@@ -153,14 +157,17 @@ actor PostgresDrill: DrillSystem {
   private func restore(
     _ manifest: BackupManifest, to target: RecoveryTarget, _ place: String, counts: Bool, _ run: DrillRun
   ) async throws {
-    let fetch = "\(run.folder.program) fetch --config \(run.folder.configuration) %f %p"
     let restorer = PostgresRestorer(
-      dataFolder: place, recovery: RecoverySettings(restoreCommand: fetch), archive: archive,
+      dataFolder: place, recovery: RecoverySettings(restoreCommand: fetchCommand(run)), archive: archive,
       owner: run.folder.user?.name, progress: ProgressBar("restore").handler)
     let reader = run.repository.reader(for: manifest, decoding: run.decoding)
     _ = try await run.measure(self, "read, decrypt, check, write", counts: counts) {
       try await restorer.restore(from: reader, to: target, logger: run.logger)
     }
+  }
+
+  private func fetchCommand(_ run: DrillRun) -> String {
+    "\(run.folder.program) fetch --config \(run.folder.configuration) %f %p"
   }
 
   private func removeRestored(_ place: String) async throws {

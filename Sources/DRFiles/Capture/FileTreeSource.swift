@@ -113,6 +113,17 @@ public struct FileTreeSource: BackupSource {
       leftOut: report.leftOut(patterns: settings.selection), properties: try properties(report))
   }
 
+  /// The certificates of the tree as it is now, without a backup.
+  ///
+  /// - Throws: ``DRError``: `sourceFailed`, `invalidConfiguration`.
+  public func certificates() async throws -> [CertificateFacts] {
+    let executor = BlockingExecutor(label: "files.certificates")
+    let settings = try TreeCursor.Settings(self, encrypts: true)
+    let cursor = try await executor.run { try TreeCursor(settings, isSurvey: false) }
+    while try await executor.run({ try cursor.fill(ByteBuffer()) != nil }) { try Task.checkCancellation() }
+    return cursor.report.certificates.facts()
+  }
+
   private func properties(_ report: TreeReport) throws -> [String: JSONValue] {
     func list(_ texts: [String]) -> JSONValue { .array(texts.map { .string($0) }) }
     var properties: [String: JSONValue] = [

@@ -18,7 +18,7 @@ public struct FileTreeChanges: ChangeSource, Service {
     /// How long it waits for that at most.
     public var longestWait: Duration = .seconds(1)
     /// Captures that may follow one another at once. Where a tree never stands still, the pauses between the next ones double.
-    public var burst = 5
+    public var burst = 20
     /// The longest of these pauses.
     public var longestInterval: Duration = .seconds(60)
     /// How often the tree is looked at though nobody said that it changed: network file systems tell nothing of others' changes.
