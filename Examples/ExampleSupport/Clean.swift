@@ -1,5 +1,5 @@
 public import ArgumentParser
-import DRCore
+public import DRCore
 public import DRStorage
 
 /// Removes what interrupted backups left.
@@ -23,16 +23,16 @@ public struct Clean<Program: BackupProgram>: AsyncParsableCommand {
   public func run() async throws {
     try await reporting {
       let settings = try repository.settings()
-      let outcome = try await Repository(tier: try await settings.tier(creating: false))
+      let outcome = try await Repository(tier: try await settings.tier(creating: false, probing: .reading))
         .cleanInterrupted(olderThan: .seconds(olderThanHours * 3600), logger: repository.logger)
-      CleanReport.say(outcome)
+      CleanReport.say(outcome, olderThanHours: olderThanHours)
     }
   }
 }
 
 /// What a cleaning did, as the programs say it.
 public enum CleanReport {
-  public static func say(_ outcome: CleaningOutcome) {
+  public static func say(_ outcome: CleaningOutcome, olderThanHours: Double) {
     print(
       "removed \(outcome.backups.count) interrupted backups, \(outcome.objects.count) objects, "
         + "\(outcome.uploads) unfinished uploads")
@@ -40,6 +40,17 @@ public enum CleanReport {
       print(
         "left \(young.id) (\(young.objects) objects): its last sign of life was at \(Timestamp.format(young.alive)), it may be "
           + "at work; a cleaning removes it from \(Timestamp.format(young.removable)) on")
+    }
+    say(removed: outcome.removedUploads, left: outcome.youngUploads, olderThanHours: olderThanHours)
+  }
+
+  /// What puts, and trials of a server, that did not end have left: each by its name.
+  public static func say(removed: [UnfinishedUpload], left: [UnfinishedUpload], olderThanHours: Double) {
+    for upload in removed { print("removed \(upload)") }
+    for upload in left {
+      print(
+        "left \(upload): it may be at work; a cleaning removes it from "
+          + "\(Timestamp.format(upload.alive.addingTimeInterval(olderThanHours * 3600))) on")
     }
   }
 }

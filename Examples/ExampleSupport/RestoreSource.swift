@@ -35,7 +35,7 @@ extension RepositoryConfiguration {
   public func restoreSource() async throws -> RestoreSource {
     let tier: any StorageTier
     do {
-      tier = try await self.tier(creating: false)
+      tier = try await self.tier(creating: false, probing: .reading)
     } catch var error as DRError where !(copies ?? []).isEmpty {
       let advice =
         "if it is lost, restore with a configuration whose repository is \((copies ?? []).joined(separator: " or "))"

@@ -11,7 +11,7 @@ public enum TierPlace {
   ///   - adopting: With `creating`: also in a folder that holds something (``LocalTier``).
   ///   - command: The command that makes the folder, to be named where there is none.
   ///   - s3: Nil: everything but the place from the environment.
-  ///   - probing: What is tried out of a bucket's server.
+  ///   - probing: What is tried out of a bucket's server. `reading`, unless something is going to be written.
   ///   - soleWriter: Who asks for it has seen to it that no other process writes there (``SoleWriterTier``).
   /// - Throws: ``DRError``: `invalidConfiguration`, `tierUnavailable`, `notWritable`.
   public static func open(

@@ -27,7 +27,7 @@ struct List: AsyncParsableCommand {
   func run() async throws {
     try await reporting {
       let settings = try repository.settings()
-      let store = Repository(tier: try await settings.tier(creating: false))
+      let store = Repository(tier: try await settings.tier(creating: false, probing: .reading))
       if files || backup != nil || !paths.isEmpty {
         let manifest = try await repository.backup(backup, in: store)
         let reader = store.reader(for: manifest, decoding: try settings.decoding())

@@ -23,7 +23,7 @@ struct CheckWAL: AsyncParsableCommand {
   func run() async throws {
     try await reporting {
       let settings = try repository.settings()
-      let tier = try await settings.tier(creating: false)
+      let tier = try await settings.tier(creating: false, probing: .reading)
       let catalog = try await Repository(tier: tier).catalog(of: settings.component)
       let systems = Set(catalog.backups.compactMap(\.systemIdentifier)).sorted()
       var worst = Verdict.passed

@@ -18,7 +18,8 @@ struct List: AsyncParsableCommand {
     try await reporting {
       let settings = try repository.settings()
       let component = dumps ? try settings.component.dumps : settings.component
-      let catalog = try await Repository(tier: try await settings.tier(creating: false)).catalog(of: component)
+      let catalog = try await Repository(tier: try await settings.tier(creating: false, probing: .reading)).catalog(
+        of: component)
       for backup in catalog.backups {
         print(
           "\(backup.id)  \(backup.cadence)  \(backup.method.rawValue)  \(Format.bytes(backup.rawSize)) as "

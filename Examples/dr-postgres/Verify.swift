@@ -28,7 +28,7 @@ struct Verify: AsyncParsableCommand {
         throw ValidationError("'\(level.prefix(40))' is no level: metadata or data")
       }
       let settings = try repository.settings()
-      let repository = Repository(tier: try await settings.tier(creating: false))
+      let repository = Repository(tier: try await settings.tier(creating: false, probing: .reading))
       let component = dumps ? try settings.component.dumps : settings.component
       let catalog = try await repository.catalog(of: component)
       let manifest =

@@ -21,7 +21,7 @@ struct Diff: AsyncParsableCommand {
   func run() async throws {
     try await reporting {
       let settings = try repository.settings()
-      let repository = Repository(tier: try await settings.tier(creating: false))
+      let repository = Repository(tier: try await settings.tier(creating: false, probing: .reading))
       let manifest = try await self.repository.backup(backup, in: repository, holding: "definitions")
       let restorer = RabbitMQDefinitionsRestorer(
         broker: try broker.settings(), vhosts: vhosts.isEmpty ? nil : vhosts)

@@ -22,7 +22,7 @@ struct Export: AsyncParsableCommand {
   func run() async throws {
     try await reporting {
       let settings = try repository.settings()
-      let repository = Repository(tier: try await settings.tier(creating: false))
+      let repository = Repository(tier: try await settings.tier(creating: false, probing: .reading))
       let manifest = try await self.repository.backup(backup, in: repository, holding: "queues")
       guard let record = RabbitMQQueueRecord.all(of: manifest).first(where: { $0.title == queue }) else {
         throw DRError(

@@ -16,7 +16,8 @@ struct List: AsyncParsableCommand {
   func run() async throws {
     try await reporting {
       let settings = try repository.settings()
-      let catalog = try await Repository(tier: try await settings.tier(creating: false)).catalog(of: settings.component)
+      let catalog = try await Repository(tier: try await settings.tier(creating: false, probing: .reading)).catalog(
+        of: settings.component)
       for backup in catalog.backups {
         let records = RabbitMQQueueRecord.all(of: backup)
         print(

@@ -43,7 +43,7 @@ struct Check: AsyncParsableCommand {
   func run() async throws {
     try await reporting {
       let settings = try repository.settings()
-      let tier = try await settings.tier(creating: false)
+      let tier = try await settings.tier(creating: false, probing: .reading)
       let repository = Repository(tier: tier)
       let logger = self.repository.logger
       var findings: [Finding] = []

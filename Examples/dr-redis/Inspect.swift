@@ -53,7 +53,7 @@ struct Inspect: AsyncParsableCommand {
   private func open() async throws -> (ByteStream, String) {
     if let file { return (try await RDBFile.open(file).content, file) }
     let settings = try RepositoryConfiguration(file: config ?? "")
-    let repository = Repository(tier: try await settings.tier(creating: false))
+    let repository = Repository(tier: try await settings.tier(creating: false, probing: .reading))
     let manifest = try await settings.redisBackup(backup, in: repository, for: .latest)
     if shard == nil, manifest.artifacts.contains(where: { $0.name == "dump-0.rdb" }) {
       throw DRError(

@@ -120,7 +120,7 @@ struct List: AsyncParsableCommand {
   func run() async throws {
     try await reporting {
       let settings = try repository.settings()
-      let tier = try await settings.tier(creating: false)
+      let tier = try await settings.tier(creating: false, probing: .reading)
       let catalog = try await Repository(tier: tier).catalog(of: settings.component)
       let archive = try settings.archive(tier)
       let reaches = try await archive.reaches(of: catalog.backups)

@@ -23,9 +23,9 @@ struct CleanTier: AsyncParsableCommand {
 
   func run() async throws {
     try await reporting {
-      let outcome = try await common.repository(tier)
+      let outcome = try await common.repository(tier, probing: .reading)
         .cleanInterrupted(olderThan: .seconds(olderThanHours * 3600), logger: common.logger)
-      CleanReport.say(outcome)
+      CleanReport.say(outcome, olderThanHours: olderThanHours)
     }
   }
 }

@@ -69,9 +69,10 @@ struct Prune: AsyncParsableCommand {
   func run() async throws {
     try await reporting {
       let policy = try chosen()
-      let repository = try await common.repository(tier)
+      let isPlan = dryRun && !execute
+      let repository = try await common.repository(tier, probing: isPlan ? .reading : .everything)
       let (grace, only) = (Duration.seconds(graceHours * 3600), try common.only())
-      guard execute || !dryRun else {
+      guard !isPlan else {
         let plan = try await repository.prunePlan(policy, of: only, grace: grace)
         print(plan.text)
         print("nothing was changed: this is the plan. --execute carries it out")

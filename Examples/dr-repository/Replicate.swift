@@ -49,7 +49,8 @@ struct Replicate: AsyncParsableCommand {
       settings.readsBackAll = readBackAll
       settings.lock = lockDays.map { RetentionPolicy.Lock(.compliance, days: $0) }
       let replicator = try Replicator(
-        from: try await common.repository(from), to: try await common.repository(to, limit: bandwidth),
+        from: try await common.repository(from, probing: .reading),
+        to: try await common.repository(to, limit: bandwidth),
         settings: settings)
       let outcome = try await replicator.run(of: try common.only(), logger: common.logger)
       print(

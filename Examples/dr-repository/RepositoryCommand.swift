@@ -38,12 +38,15 @@ struct CommonArguments: ParsableArguments {
 
   func only() throws -> Component? { try usage { try component.map { try Component(parsing: $0) } } }
 
-  func repository(_ place: String, limit: Int64? = nil) async throws -> Repository {
+  /// - Parameter probing: `reading` for what writes nothing, or only removes.
+  func repository(
+    _ place: String, limit: Int64? = nil, probing: S3Configuration.Probing = .everything
+  ) async throws -> Repository {
     guard let layout = RepositoryLayout(rawValue: layout) else {
       throw ValidationError("'\(layout.prefix(40))' is no layout: byKind or byKindAndName")
     }
     // A bucket tries again by itself; a folder that fails has failed.
-    let tier = try await TierPlace.open(place, creating: false, soleWriter: soleWriter)
+    let tier = try await TierPlace.open(place, creating: false, probing: probing, soleWriter: soleWriter)
     return Repository(tier: limit.map { RateLimitedTier(tier, upload: $0) } ?? tier, layout: layout)
   }
 }

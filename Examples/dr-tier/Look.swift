@@ -14,7 +14,7 @@ struct ListObjects: AsyncParsableCommand {
 
   func run() async throws {
     try await reporting {
-      let tier = try await tier.open()
+      let tier = try await tier.open(.reading)
       var after: ObjectKey?
       repeat {
         let page = try await tier.list(prefix: prefix, after: after, limit: 1000)
@@ -56,7 +56,7 @@ struct Thaw: AsyncParsableCommand {
       guard let speed = ThawSpeed(rawValue: speed) else {
         throw ValidationError("'\(speed.prefix(40))' is no speed: expedited, standard or bulk")
       }
-      let tier = try await tier.open()
+      let tier = try await tier.open(.unconditional)
       var wanted: [ObjectKey] = []
       for key in keys {
         if key.hasSuffix("/") {

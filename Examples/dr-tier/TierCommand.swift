@@ -9,13 +9,16 @@ import Foundation
 struct TierCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "dr-tier",
-    abstract: "Puts, gets, lists and thaws the objects of a tier: a folder, or a bucket.",
+    abstract: "Puts, gets, lists, thaws and cleans the objects of a tier: a folder, or a bucket.",
     discussion: """
       A bucket is written s3://bucket/prefix. Endpoint, region, certificates and credentials are found as the AWS tools \
       find them: AWS_ENDPOINT_URL, AWS_REGION, AWS_CA_BUNDLE, AWS_ACCESS_KEY_ID, AWS_PROFILE, ~/.aws, container, instance.
       \(ProgramExit.codes())
       """,
-    subcommands: [Initialize.self, Put.self, Get.self, ListObjects.self, Thaw.self, Features.self])
+    subcommands: [
+      Initialize.self, Put.self, Get.self, ListObjects.self, Thaw.self, Features.self, CleanUploads.self,
+      Lifecycle.self,
+    ])
 }
 
 /// Which tier is meant.
@@ -47,7 +50,8 @@ struct Initialize: AsyncParsableCommand {
 
   func run() async throws {
     try await reporting {
-      print("the tier is \(try await TierPlace.open(tier.place, creating: true, adopting: adopt).name)")
+      print(
+        "the tier is \(try await TierPlace.open(tier.place, creating: true, adopting: adopt, probing: .reading).name)")
     }
   }
 }

@@ -1,7 +1,5 @@
 public import DRCore
 
-public import struct Foundation.Date
-
 #if canImport(Darwin)
   import Darwin
 #elseif canImport(Musl)
@@ -20,33 +18,6 @@ extension LocalTier {
       try folder.descriptor.syncFolder()
       folder.removeIfEmpty()
     }
-  }
-
-  public func removeAbandonedUploads(olderThan date: Date) async throws -> Int {
-    let root = root
-    return try await LocalTier.blocking(name, .writing) {
-      try LocalTier.removeTemporaries(in: root.open(), olderThan: date)
-    }
-  }
-
-  /// A put that still runs writes to its file, which keeps it young.
-  private static func removeTemporaries(in folder: OpenFolder, olderThan date: Date) throws -> Int {
-    var removed = 0
-    for entry in try folder.descriptor.entries() {
-      switch entry.kind {
-      case .folder where !(folder.path.isEmpty && entry.name == lostAndFound):
-        if let next = try folder.folder(entry.name) { removed += try removeTemporaries(in: next, olderThan: date) }
-      case .file where ObjectKey.isTemporary(entry.name):
-        guard let status = try folder.file(entry.name), status.modified < date else { continue }
-        // Another cleaner may have been faster.
-        if try allowing(ENOENT, call: { () throws(SystemError) in try folder.descriptor.unlink(entry.name) }) != nil {
-          removed += 1
-        }
-      default:
-        continue
-      }
-    }
-    return removed
   }
 }
 

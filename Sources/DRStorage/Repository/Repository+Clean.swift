@@ -11,6 +11,10 @@ public struct CleaningOutcome: Hashable, Sendable {
   public var objects: [ObjectKey] = []
   /// Unfinished uploads removed.
   public var uploads = 0
+  /// Those that were removed, as they were listed before.
+  public var removedUploads: [UnfinishedUpload] = []
+  /// Those that were left because they are too young: they may be at work.
+  public var youngUploads: [UnfinishedUpload] = []
   /// What has no manifest and was left because it is too young: it may be at work.
   public var young: [Young] = []
 
@@ -65,6 +69,9 @@ extension Repository {
         }
       }
     }
+    let unfinished = try await tier.unfinishedUploads()
+    outcome.removedUploads = unfinished.filter { $0.alive < limit }
+    outcome.youngUploads = unfinished.filter { $0.alive >= limit }
     outcome.uploads = try await tier.removeAbandonedUploads(olderThan: limit)
     return outcome
   }

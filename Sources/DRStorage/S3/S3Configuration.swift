@@ -40,7 +40,10 @@ public struct S3Configuration: Sendable {
     case everything
     /// All but what decides between two writers, which takes the longest; it is not offered then.
     case unconditional
-    /// Nothing: nothing is written, and nothing but plain objects is offered. For who only reads.
+    /// Nothing is written: the bucket is asked for its locks and versions, and nothing is offered that a write would need. For who
+    /// lists, verifies, or removes.
+    case reading
+    /// Nothing is written, and nothing is asked: for who reads single objects.
     case nothing
   }
 

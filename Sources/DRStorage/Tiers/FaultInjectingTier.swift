@@ -28,6 +28,7 @@ public struct FaultInjectingTier: StorageTier {
   public struct Call: Sendable, CustomStringConvertible {
     public enum Kind: String, Sendable {
       case put, get, head, list, delete, deleteAll, copy, thaw, extendRetention, setLegalHold, removeAbandonedUploads
+      case unfinishedUploads
     }
 
     /// From 1, in order.
@@ -133,6 +134,10 @@ public struct FaultInjectingTier: StorageTier {
 
   public func removeAbandonedUploads(olderThan date: Date) async throws -> Int {
     try await whole(.removeAbandonedUploads, "") { try await tier.removeAbandonedUploads(olderThan: date) }
+  }
+
+  public func unfinishedUploads() async throws -> [UnfinishedUpload] {
+    try await whole(.unfinishedUploads, "") { try await tier.unfinishedUploads() }
   }
 
   // MARK: Faults

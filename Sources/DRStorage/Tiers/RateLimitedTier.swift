@@ -65,6 +65,8 @@ public struct RateLimitedTier: StorageTier {
   public func removeAbandonedUploads(olderThan date: Date) async throws -> Int {
     try await tier.removeAbandonedUploads(olderThan: date)
   }
+
+  public func unfinishedUploads() async throws -> [UnfinishedUpload] { try await tier.unfinishedUploads() }
 }
 
 /// Says when the next bytes may pass.

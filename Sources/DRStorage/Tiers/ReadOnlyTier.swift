@@ -46,6 +46,8 @@ public struct ReadOnlyTier: StorageTier {
 
   public func removeAbandonedUploads(olderThan date: Date) async throws -> Int { throw refusal(nil) }
 
+  public func unfinishedUploads() async throws -> [UnfinishedUpload] { try await tier.unfinishedUploads() }
+
   private func refusal(_ key: ObjectKey?) -> DRError {
     DRError(
       .notWritable, "\(tier.name) was opened for reading only", advice: "open it for writing if the change is meant",

@@ -186,6 +186,10 @@ public struct RetryingTier: StorageTier {
     try await retrying { try await tier.removeAbandonedUploads(olderThan: date) }
   }
 
+  public func unfinishedUploads() async throws -> [UnfinishedUpload] {
+    try await retrying { try await tier.unfinishedUploads() }
+  }
+
   // MARK: Attempts
 
   private struct Attempts: Sendable {

@@ -99,6 +99,8 @@ public struct SoleWriterTier: StorageTier {
   public func removeAbandonedUploads(olderThan date: Date) async throws -> Int {
     try await tier.removeAbandonedUploads(olderThan: date)
   }
+
+  public func unfinishedUploads() async throws -> [UnfinishedUpload] { try await tier.unfinishedUploads() }
 }
 
 /// One holder for each key; the others wait in the order in which they came.

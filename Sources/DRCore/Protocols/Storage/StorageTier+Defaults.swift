@@ -37,6 +37,8 @@ extension StorageTier {
     throw unsupported("cannot hold objects", key)
   }
 
+  public func unfinishedUploads() async throws -> [UnfinishedUpload] { [] }
+
   /// Refuses options that are not among the capabilities, for a tier to call before it does anything else.
   ///
   /// - Throws: ``DRError``: `unsupported`; `invalidConfiguration` for a pair of conditions that can never hold.

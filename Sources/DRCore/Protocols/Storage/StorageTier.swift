@@ -90,4 +90,10 @@ public protocol StorageTier: Sendable {
   ///
   /// - Throws: ``DRError``: `notWritable`, `tierUnavailable`, `timedOut`.
   func removeAbandonedUploads(olderThan date: Date) async throws -> Int
+
+  /// What ``removeAbandonedUploads(olderThan:)`` with a date in the future would remove: what puts that run, or were killed, have
+  /// stored so far. The default, for a tier whose puts leave nothing, or that cannot tell, is none.
+  ///
+  /// - Throws: ``DRError``: `tierUnavailable`, `timedOut`.
+  func unfinishedUploads() async throws -> [UnfinishedUpload]
 }

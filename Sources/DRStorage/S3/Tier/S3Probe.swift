@@ -46,6 +46,7 @@ struct S3Probe {
   func features(_ probing: S3Configuration.Probing) async throws -> S3Features {
     if probing == .nothing { return S3Features() }
     var features = try await bucketFeatures(S3Features())
+    if probing == .reading { return features }
     // Locked by the bucket's default, a probe's object could not be removed again.
     if features.objectLock, try await ask("object-lock", "ObjectLockConfiguration")?["Rule"] != nil { return features }
     let own = "\(prefix)\(ObjectKey.temporaryPrefix)probe-\(S3PutID.make())"

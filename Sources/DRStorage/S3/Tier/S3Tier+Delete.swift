@@ -1,7 +1,5 @@
 public import DRCore
 
-public import struct Foundation.Date
-
 extension S3Tier {
   public func delete(_ key: ObjectKey) async throws {
     if features.objectLock { try await checkUnlocked(key) }
@@ -101,71 +99,5 @@ extension S3Tier {
       for try await (key, error) in group { failures[key] = error }
       return failures
     }
-  }
-
-  // MARK: Abandoned uploads
-
-  public func removeAbandonedUploads(olderThan date: Date) async throws -> Int {
-    var removed = 0
-    var query = [(name: "uploads", value: ""), ("prefix", keyPrefix), ("max-uploads", "1000")]
-    while true {
-      let page = try await send(S3Request(.GET, query: query), writing: true).document("ListMultipartUploadsResult")
-      for upload in page.all("Upload") {
-        guard let key = upload.text("Key"), let id = upload.text("UploadId"), key.hasPrefix(keyPrefix),
-          let started = upload.text("Initiated").flatMap(Timestamp.parse), started < date,
-          try await isIdle(key, id, since: date)
-        else { continue }
-        do {
-          _ = try await client.send(S3Request(.DELETE, key, query: [("uploadId", id)]))
-          removed += 1
-        } catch let failure as S3Failure {
-          // Finished, or removed by another, since.
-          guard failure.isNotFound else { throw failure.translated(name, key: key, writing: true) }
-        }
-      }
-      guard page.text("IsTruncated") == "true", let key = page.text("NextKeyMarker") else { break }
-      query = [
-        ("uploads", ""), ("prefix", keyPrefix), ("max-uploads", "1000"), ("key-marker", key),
-        ("upload-id-marker", page.text("NextUploadIdMarker") ?? ""),
-      ]
-    }
-    return removed + (try await removeProbes(olderThan: date))
-  }
-
-  /// A put that still runs sends parts, which keeps its upload young.
-  private func isIdle(_ key: String, _ upload: String, since date: Date) async throws -> Bool {
-    var query = [(name: "uploadId", value: upload)]
-    while true {
-      let parts: XMLElement
-      do {
-        parts = try await client.send(S3Request(.GET, key, query: query)).document("ListPartsResult")
-      } catch let failure as S3Failure {
-        if failure.isNotFound { return false }
-        throw failure.translated(name, key: key, writing: true)
-      }
-      if parts.all("Part").contains(where: {
-        ($0.text("LastModified").flatMap(Timestamp.parse) ?? .distantPast) >= date
-      }) {
-        return false
-      }
-      guard parts.text("IsTruncated") == "true", let next = parts.text("NextPartNumberMarker") else { return true }
-      query = [("uploadId", upload), ("part-number-marker", next)]
-    }
-  }
-
-  /// What the trying out of a server has left, when it was killed.
-  private func removeProbes(olderThan date: Date) async throws -> Int {
-    let request = S3Request(
-      .GET,
-      query: [("list-type", "2"), ("prefix", "\(keyPrefix)\(ObjectKey.temporaryPrefix)probe-"), ("max-keys", "1000")])
-    let page = try await send(request, writing: true).document("ListBucketResult")
-    var removed = 0
-    for entry in page.all("Contents") {
-      guard let key = entry.text("Key"), let time = entry.text("LastModified").flatMap(Timestamp.parse), time < date
-      else { continue }
-      _ = try await send(S3Request(.DELETE, key), writing: true)
-      removed += 1
-    }
-    return removed
   }
 }

@@ -55,7 +55,7 @@ extension S3Tier {
     DRError(.objectNotFound, "there is no such object", object: key.rawValue)
   }
 
-  private func fetch(_ fullKey: String, _ range: Range<Int64>, tag: String?) async throws -> S3Response {
+  func fetch(_ fullKey: String, _ range: Range<Int64>, tag: String?) async throws -> S3Response {
     var request = S3Request(.GET, fullKey)
     request.headers = customerKey() + [("range", "bytes=\(range.lowerBound)-\(range.upperBound - 1)")]
     if let tag { request.headers.append(("if-match", tag)) }

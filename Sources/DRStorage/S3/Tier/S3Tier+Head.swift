@@ -6,7 +6,24 @@ import struct Foundation.Date
 
 extension S3Tier {
   public func head(_ key: ObjectKey) async throws -> ObjectInfo? {
-    try await rawHead(key, fullKey(key)).map { try objectInfo(key, $0) }
+    let fullKey = try fullKey(key)
+    guard let response = try await rawHead(key, fullKey) else { return nil }
+    var info = try objectInfo(key, response)
+    // A class of that name is no archive on every server.
+    if !isProbed, info.archive == .archived, try await isReadable(key, fullKey) { info.archive = nil }
+    return info
+  }
+
+  /// By reading its first byte.
+  private func isReadable(_ key: ObjectKey, _ fullKey: String) async throws -> Bool {
+    do {
+      _ = try await fetch(fullKey, 0..<1, tag: nil)
+      return true
+    } catch let failure as S3Failure {
+      if failure.code == "InvalidObjectState" { return false }
+      if failure.status == 416 { return true }
+      throw failure.translated(name, key: key.rawValue, writing: false)
+    }
   }
 
   /// Nil if the object is absent: the bucket is there.
@@ -30,7 +47,7 @@ extension S3Tier {
     var info = ObjectInfo(
       key: key, size: size, modified: response.header("last-modified").flatMap(HTTPDate.parse) ?? .distantPast,
       entityTag: response.header("etag"))
-    if features.storageClasses {
+    if features.storageClasses || (!isProbed && response.header("x-amz-storage-class") != nil) {
       info.storageClass = StorageClass(rawValue: response.header("x-amz-storage-class") ?? "STANDARD")
     }
     info.archive = archiveState(response, info.storageClass)
@@ -46,7 +63,8 @@ extension S3Tier {
   /// `x-amz-restore: ongoing-request="false", expiry-date="Fri, 21 Dec 2012 00:00:00 GMT"`.
   private func archiveState(_ response: S3Response, _ storageClass: StorageClass?) -> ArchiveState? {
     let isArchived =
-      features.archive && (storageClass?.isArchive == true || response.header("x-amz-archive-status") != nil)
+      (features.archive || !isProbed)
+      && (storageClass?.isArchive == true || response.header("x-amz-archive-status") != nil)
     guard isArchived else { return nil }
     guard let restore = response.header("x-amz-restore") else { return .archived }
     if restore.contains("ongoing-request=\"true\"") { return .thawing }

@@ -52,7 +52,7 @@ extension S3Tier {
     var info = ObjectInfo(
       key: key, size: size, modified: entry.element.text("LastModified").flatMap(Timestamp.parse) ?? .distantPast,
       entityTag: entry.element.text("ETag"))
-    if features.storageClasses {
+    if features.storageClasses || (!isProbed && entry.element.text("StorageClass") != nil) {
       info.storageClass = StorageClass(rawValue: entry.element.text("StorageClass") ?? "STANDARD")
     }
     if features.archive, info.storageClass?.isArchive == true { info.archive = .archived }

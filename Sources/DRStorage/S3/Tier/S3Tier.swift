@@ -22,13 +22,15 @@ public struct S3Tier: StorageTier {
   public let capabilities: TierCapabilities
   /// What the server was found to do.
   public let features: S3Features
+  /// Whether the features are known: from the configuration, or by trying them out.
+  let isProbed: Bool
   package let client: S3Client
   var configuration: S3Configuration { client.configuration }
 
   /// Opens a bucket. It must exist.
   ///
   /// Unless the configuration states the features, they are tried out with a few small objects below the prefix, which are
-  /// removed again. Credentials that may not write get a tier without the capabilities that concern writing.
+  /// removed again; nothing is written with ``S3Configuration/Probing/reading``. Credentials that may not write get a tier without the capabilities that concern writing.
   ///
   /// - Throws: ``DRCore/DRError``: `invalidConfiguration`, `tierUnavailable`, `timedOut`.
   public init(_ configuration: S3Configuration) async throws {
@@ -53,6 +55,9 @@ public struct S3Tier: StorageTier {
       features =
         configuration.isAWS ? try await probe.bucketFeatures(.aws) : try await probe.features(configuration.probing)
     }
+    isProbed =
+      configuration.features != nil || configuration.isAWS
+      || [.everything, .unconditional].contains(configuration.probing)
     if configuration.checksum != .automatic { features.checksum = configuration.checksum }
     self.client = client
     self.name = name
