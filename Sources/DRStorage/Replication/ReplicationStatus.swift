@@ -2,9 +2,11 @@ public import DRCore
 
 public import struct Foundation.Date
 
-/// Which backup is where, and when it was seen to be whole there.
+/// Which backup is where, when it was seen to be whole there, and how far the change logs go on each tier.
 public struct ReplicationStatus: Sendable {
   public enum Place: Hashable, Sendable, CustomStringConvertible {
+    /// The tier, or its marks of retention, could not be read.
+    case unknown
     /// Nothing of it is committed there.
     case absent
     /// Its manifest is there, with every artifact in its size. Verified: when each byte was seen; nil: it was written
@@ -17,6 +19,7 @@ public struct ReplicationStatus: Sendable {
 
     public var description: String {
       switch self {
+      case .unknown: "not known"
       case .absent: "absent"
       case .whole(let verified, let archived):
         "whole" + (verified.map { ", verified \(Timestamp.format($0).prefix(16))Z" } ?? "")
@@ -31,31 +34,45 @@ public struct ReplicationStatus: Sendable {
     public var component: Component
     public var backup: String
     public var recoveryPoint: Date
+    /// When the backup was complete.
+    public var ended: Date
     /// In the order of the tiers.
     public var places: [Place]
   }
 
+  /// The first one is the repository, the others are its copies.
   public var tiers: [String]
   public var rows: [Row]
+  public var logs: [ChangeLogStatus] = []
   /// Manifests that cannot be read, by tier: whether those backups are there is not known.
   public var unreadable: [String: [Catalog.Unreadable]] = [:]
   /// Tiers that could not be read, and why: nothing is known of them.
   public var unreachable: [String: DRError]
 
-  /// Looks at each tier. One that cannot be reached hides no other.
-  public static func of(_ repositories: [Repository], component: Component? = nil) async -> ReplicationStatus {
+  /// Looks at each tier, and writes nothing. One that cannot be reached hides no other.
+  ///
+  /// Every log is listed on every tier, as a replication does it; no segment is read.
+  ///
+  /// - Parameters:
+  ///   - repositories: The first one is what the others are copies of.
+  ///   - component: Only this one; nil: all.
+  public static func of(
+    _ repositories: [Repository], component: Component? = nil, changeLogs: [ChangeLogRule] = ChangeLogRule.all
+  ) async -> ReplicationStatus {
     var status = ReplicationStatus(tiers: repositories.map(\.tier.name), rows: [], unreachable: [:])
-    var views: [View?] = []
+    var views: [TierView?] = []
     for repository in repositories {
-      do {
-        let view = try await View(repository, component)
-        views.append(view)
-        if !view.unreadable.isEmpty { status.unreadable[repository.tier.name] = view.unreadable }
-      } catch {
-        views.append(nil)
-        status.unreachable[repository.tier.name] =
-          error as? DRError ?? DRError(.tierUnavailable, "the tier could not be read", cause: error)
+      views.append(await status.looking(at: repository) { try await TierView(repository, component) })
+    }
+    let components = Set(views.flatMap { $0?.backups.map(\.component) ?? [] })
+      .sorted { $0.description < $1.description }
+    for index in repositories.indices {
+      guard var view = views[index] else { continue }
+      views[index] = await status.looking(at: repositories[index]) {
+        try await view.look(at: components)
+        return view
       }
+      if !view.unreadable.isEmpty { status.unreadable[repositories[index].tier.name] = view.unreadable }
     }
     var names: [String: BackupManifest] = [:]
     for view in views {
@@ -67,37 +84,104 @@ public struct ReplicationStatus: Sendable {
       status.rows.append(
         Row(
           component: backup.component, backup: backup.id, recoveryPoint: backup.recoveryPoint.time,
-          places: views.map { $0?.places[name] ?? ($0?.removed.contains(name) ?? false ? .removed : .absent) }))
+          ended: backup.ended, places: views.map { $0?.place(of: name) ?? .unknown }))
+    }
+    for component in components {
+      for rule in changeLogs { await status.look(at: rule, of: component, repositories, views) }
     }
     return status
   }
 
-  /// One tier.
-  private struct View {
-    var backups: [BackupManifest] = []
-    var places: [String: Place] = [:]
-    var removed: Set<String> = []
-    var unreadable: [Catalog.Unreadable] = []
+  /// Nil if it cannot be read, which is then said of it.
+  private mutating func looking<Result>(
+    at repository: Repository, _ look: () async throws -> Result
+  ) async -> Result? {
+    do {
+      return try await look()
+    } catch {
+      unreachable[repository.tier.name] =
+        error as? DRError ?? DRError(.tierUnavailable, "the tier could not be read", cause: error)
+      return nil
+    }
+  }
 
-    init(_ repository: Repository, _ component: Component?) async throws {
-      let catalog = try await repository.catalog(of: component)
-      (backups, unreadable) = (catalog.backups, catalog.unreadable)
-      for component in Set(backups.map(\.component)) {
-        let folder = repository.folder(of: component)
-        let standings = try await PruneLedger(tier: repository.tier, folder: folder).standings()
-        for (id, standing) in standings where standing.isCondemned { removed.insert("\(component) \(id)") }
-        for backup in backups where backup.component == component {
-          var (missing, archived) = (0, false)
-          for artifact in backup.artifacts {
-            let info = try await repository.tier.head(artifact.key)
-            if info?.size != artifact.storedSize { missing += 1 }
-            if let archive = info?.archive, !archive.isReadable { archived = true }
+  private mutating func look(
+    at rule: ChangeLogRule, of component: Component, _ repositories: [Repository], _ views: [TierView?]
+  ) async {
+    var listings: [[String: ChangeLogStatus.Listing]?] = []
+    for (repository, view) in zip(repositories, views) {
+      guard view != nil else {
+        listings.append(nil)
+        continue
+      }
+      listings.append(
+        await looking(at: repository) {
+          let root = "\(repository.folder(of: component).path)/\(rule.log)/"
+          var found: [String: ChangeLogStatus.Listing] = [:]
+          for system in try await repository.tier.folders(below: root) {
+            found[system] = try await repository.tier.listAll(prefix: "\(root)\(system)/")
           }
-          let record = try await ReplicaRecord.read(folder.replica(backup.id), in: repository.tier)
-          places["\(component) \(backup.id)"] =
-            missing > 0 ? .torn(missing: missing) : .whole(verified: record?.verified, archived: archived)
+          return found
+        })
+    }
+    let own = views.first?.map { $0.backups.filter { $0.component == component } } ?? []
+    for system in Set(listings.flatMap { $0.map { Array($0.keys) } ?? [] }).sorted() {
+      let repository = listings.first?.map { $0[system] ?? [] } ?? nil
+      let places = listings.enumerated().map { index, listing -> ChangeLogStatus.Place? in
+        guard let listing else { return nil }
+        let objects = listing[system] ?? []
+        guard index > 0, let repository, let view = views[index] else { return ChangeLogStatus.place(of: objects) }
+        // As a replication decides it: what backups here or there need, but not what went here by retention.
+        let living = own.filter { !view.removed.contains("\(component) \($0.id)") }
+        let needing = living + view.backups.filter { $0.component == component }
+        return ChangeLogStatus.place(
+          of: objects,
+          neededBack: own.isEmpty
+            ? [] : rule.needed(objects, of: system, by: own, after: rule.horizon(of: own, for: system)),
+          comparedWith: repository,
+          needed: rule.needed(repository, of: system, by: needing, after: rule.horizon(of: needing, for: system)),
+          by: rule)
+      }
+      logs.append(ChangeLogStatus(component: component, log: rule.log, systemIdentifier: system, places: places))
+    }
+  }
+}
+
+/// What one tier holds.
+private struct TierView {
+  private let repository: Repository
+  private(set) var backups: [BackupManifest] = []
+  private(set) var removed: Set<String> = []
+  private(set) var unreadable: [Catalog.Unreadable] = []
+  private var places: [String: ReplicationStatus.Place] = [:]
+
+  init(_ repository: Repository, _ component: Component?) async throws {
+    self.repository = repository
+    let catalog = try await repository.catalog(of: component)
+    (backups, unreadable) = (catalog.backups, catalog.unreadable)
+  }
+
+  /// What retention has removed, and whether what is there is whole.
+  mutating func look(at components: [Component]) async throws {
+    for component in components {
+      let folder = repository.folder(of: component)
+      let standings = try await PruneLedger(tier: repository.tier, folder: folder).standings()
+      for (id, standing) in standings where standing.isCondemned { removed.insert("\(component) \(id)") }
+      for backup in backups where backup.component == component {
+        var (missing, archived) = (0, false)
+        for artifact in backup.artifacts {
+          let info = try await repository.tier.head(artifact.key)
+          if info?.size != artifact.storedSize { missing += 1 }
+          if let archive = info?.archive, !archive.isReadable { archived = true }
         }
+        let record = try await ReplicaRecord.read(folder.replica(backup.id), in: repository.tier)
+        places["\(component) \(backup.id)"] =
+          missing > 0 ? .torn(missing: missing) : .whole(verified: record?.verified, archived: archived)
       }
     }
+  }
+
+  func place(of name: String) -> ReplicationStatus.Place {
+    places[name] ?? (removed.contains(name) ? .removed : .absent)
   }
 }
