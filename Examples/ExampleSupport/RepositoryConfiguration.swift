@@ -35,9 +35,11 @@ public struct RepositoryConfiguration: Codable, Sendable {
   /// Where it was read from.
   private var file: String?
 
-  private enum CodingKeys: String, CodingKey {
+  private enum CodingKeys: String, CodingKey, CaseIterable {
     case repository, component, recipients, identityFile, plaintext, copies, s3
   }
+
+  static let fields = Set(CodingKeys.allCases.map(\.rawValue))
 
   public init(
     repository: String, component: Component, recipients: [String]? = nil, identityFile: String? = nil,
@@ -159,24 +161,9 @@ public struct RepositoryConfiguration: Codable, Sendable {
         .invalidConfiguration, "the identity file cannot be read", advice: "see who owns it, and its mode",
         object: identityFile, cause: error)
     }
-    RepositoryConfiguration.warnOfOpenKey(identityFile)
+    SecretFile.warnIfOpen(identityFile, "the identity file")
     return Decoding(identities: try AgeIdentity.parseFile(text))
   }
-
-  /// Says on standard error, once, that others on this host can read the key.
-  private static func warnOfOpenKey(_ file: String) {
-    var status = stat()
-    guard stat(file, &status) == 0, status.st_mode & 0o077 != 0 else { return }
-    let isFirst = warned.withLock { known in
-      defer { known.insert(file) }
-      return !known.contains(file)
-    }
-    guard isFirst else { return }
-    FileHandle.standardError.write(
-      Data("warning: others can read the identity file \(file): chmod 600 it, or 640 for the server's group\n".utf8))
-  }
-
-  private static let warned = MutableBox<Set<String>>([])
 
   /// The archive that holds the WAL of a backup's cluster, or nil if the manifest does not name the cluster.
   public func archive(of backup: BackupManifest, in tier: any StorageTier) throws -> WALArchive? {

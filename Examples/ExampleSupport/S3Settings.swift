@@ -14,6 +14,9 @@ import Foundation
 ///       "encryption": "aws:kms:alias/backup"
 ///     }
 ///
+/// `encryption` is `AES256` (SSE-S3), `aws:kms` or `aws:kms:KEY` (SSE-KMS), or with a key of your own (SSE-C) `SSE-C:file:PATH` or
+/// `SSE-C:environment:NAME`: 32 bytes, in base64, in hexadecimal, or in a file as they are.
+///
 /// All of it may be left out. On a server that cannot decide between two writers (no conditional put), backups need
 /// `"soleWriter": true`, by which you promise that there is one. `credentials` is `environment`, `profile:NAME` or `file:PATH` (a file as
 /// `~/.aws/credentials`); without it they are looked for as the AWS tools do.
@@ -25,7 +28,7 @@ public struct S3Settings: Codable, Sendable {
   /// `path` or `virtualHost`.
   public var addressing: S3Configuration.Addressing?
   public var storageClass: StorageClass?
-  /// `AES256`, `aws:kms` or `aws:kms:KEY`.
+  /// `AES256`, `aws:kms`, `aws:kms:KEY`, `SSE-C:file:PATH` or `SSE-C:environment:NAME`.
   public var encryption: String?
   public var concurrency: Int?
   /// What the server can do: then it is not tried out at every start.
@@ -71,6 +74,7 @@ public struct S3Settings: Codable, Sendable {
       return ProfileS3Credentials(profile: name, environment: environment)
     }
     if let path = credentials.rest(after: "file:") {
+      SecretFile.warnIfOpen(path, "the credentials file")
       let files = ["AWS_SHARED_CREDENTIALS_FILE": path, "AWS_CONFIG_FILE": path]
       return ProfileS3Credentials(profile: "default", environment: files)
     }
@@ -84,9 +88,10 @@ public struct S3Settings: Codable, Sendable {
     if encryption == "AES256" { return .managed }
     if encryption == "aws:kms" { return .kms(key: nil, bucketKey: true) }
     if let key = encryption.rest(after: "aws:kms:"), !key.isEmpty { return .kms(key: key, bucketKey: true) }
+    if encryption.hasPrefix("SSE-C:") { return .customer(try CustomerKeySource.key(encryption.dropFirst(6))) }
     throw DRError(
       .invalidConfiguration, "the encryption of s3 is none that is known",
-      advice: "write AES256, aws:kms or aws:kms:KEY")
+      advice: "write AES256, aws:kms, aws:kms:KEY, SSE-C:file:PATH or SSE-C:environment:NAME")
   }
 }
 

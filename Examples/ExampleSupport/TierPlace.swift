@@ -2,7 +2,7 @@ public import DRCore
 public import DRStorage
 import Foundation
 
-/// A tier by its place: an absolute path, or `s3://bucket/prefix`.
+/// A tier by its place: an absolute path, or `s3://bucket/prefix`; or a file that describes it (``TierFile``).
 public enum TierPlace {
   public static func isBucket(_ place: String) -> Bool { place.hasPrefix("s3://") }
 
@@ -19,6 +19,12 @@ public enum TierPlace {
     probing: S3Configuration.Probing = .everything,
     soleWriter: Bool = false
   ) async throws -> any StorageTier {
+    if TierFile.isOne(place) {
+      let file = try TierFile(place)
+      return try await open(
+        file.repository, creating: creating, adopting: adopting, command: command, s3: file.s3 ?? S3Settings(),
+        probing: probing, soleWriter: soleWriter)
+    }
     if isBucket(place) {
       var configuration = try (s3 ?? S3Settings()).configuration(url: place)
       configuration.probing = probing

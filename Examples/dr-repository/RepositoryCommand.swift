@@ -12,7 +12,8 @@ struct RepositoryCommand: AsyncParsableCommand {
     abstract: "Copies a repository to further tiers, prunes it, and says which backup is where.",
     discussion: """
       A tier is s3://bucket/prefix or the folder of a local one; credentials of a bucket come from the environment or from \
-      AWS's own files. \(ProgramExit.codes())
+      AWS's own files. Or it is a JSON file with 'repository' and 's3', as the other programs have it: so that two buckets may \
+      have endpoints, credentials and encryptions of their own. \(ProgramExit.codes())
       """,
     subcommands: [Status.self, Replicate.self, Prune.self, CleanTier.self, Kit.self])
 }

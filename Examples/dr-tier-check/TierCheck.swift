@@ -15,7 +15,7 @@ struct TierCheck: AsyncParsableCommand {
       \(ProgramExit.codes(done: "it keeps its promises", wrong: "it does not", failed: "it could not be reached"))
       """)
 
-  @Option(help: "The tier: s3://bucket/prefix, or the folder of a local one.")
+  @Option(help: "The tier: s3://bucket/prefix, the folder of a local one, or a JSON file that says it.")
   var tier: String
 
   @Option(help: "Below it everything is written.")

@@ -12,7 +12,8 @@ struct TierCommand: AsyncParsableCommand {
     abstract: "Puts, gets, lists, thaws and cleans the objects of a tier: a folder, or a bucket.",
     discussion: """
       A bucket is written s3://bucket/prefix. Endpoint, region, certificates and credentials are found as the AWS tools \
-      find them: AWS_ENDPOINT_URL, AWS_REGION, AWS_CA_BUNDLE, AWS_ACCESS_KEY_ID, AWS_PROFILE, ~/.aws, container, instance.
+      find them: AWS_ENDPOINT_URL, AWS_REGION, AWS_CA_BUNDLE, AWS_ACCESS_KEY_ID, AWS_PROFILE, ~/.aws, container, instance. \
+      Or a tier is a JSON file with 'repository' and 's3', as the other programs have it: for an encryption, a storage class.
       \(ProgramExit.codes())
       """,
     subcommands: [
@@ -23,7 +24,8 @@ struct TierCommand: AsyncParsableCommand {
 
 /// Which tier is meant.
 struct TierArguments: ParsableArguments {
-  @Option(name: .customLong("tier"), help: "The tier: an absolute path, or s3://bucket/prefix.")
+  @Option(
+    name: .customLong("tier"), help: "The tier: an absolute path, s3://bucket/prefix, or a JSON file that says it.")
   var place: String
 
   @Option(parsing: .unconditional, help: "How many objects are under way at once.")

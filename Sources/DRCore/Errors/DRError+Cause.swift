@@ -7,8 +7,18 @@ extension DRError {
     case let error as DecodingError: text(of: error)
     case let error as POSIXError: String(cString: strerror(error.code.rawValue))
     case let error as CocoaError: text(of: error)
-    default: "\(cause)"
+    default: withoutSources("\(cause)")
     }
+  }
+
+  /// What TLS says names the place in its own sources, by the path that it had where the program was built. Its words alone:
+  /// `error:1000007d:SSL routines:OPENSSL_internal:CERTIFICATE_VERIFY_FAILED at /…/handshake.cc:320`.
+  private static func withoutSources(_ text: String) -> String {
+    guard text.contains("OPENSSL_internal:") else { return text }
+    let words = text.matches(of: /OPENSSL_internal:([A-Za-z0-9_ ]+?)(?= at |\]|$)/).map {
+      $0.output.1.lowercased().replacing("_", with: " ")
+    }
+    return "TLS: \(words.joined(separator: ", "))"
   }
 
   private static func text(of error: CocoaError) -> String {

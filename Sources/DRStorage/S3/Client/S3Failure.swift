@@ -64,8 +64,17 @@ package struct S3Failure: Error, Sendable, CustomStringConvertible {
     case let error as HTTPClientError: error.shortDescription
     case let error as NIOConnectionError:
       "no connection to \(error.host):\(error.port)" + (error.connectionErrors.first.map { ": \($0.error)" } ?? "")
-    default: "\(error)"
+    default: DRError.text(of: error)
     }
+  }
+
+  /// The whole folder at once: what lies beside the object is of the same backup.
+  private static func thawAdvice(_ tier: String, _ key: String?) -> String {
+    let folder = key.map { $0.split(separator: "/").dropLast().joined(separator: "/") + "/" } ?? "/"
+    let what = folder == "/" ? key ?? "/" : folder
+    func quoted(_ text: String) -> String { "'\(text.replacing("'", with: "'\\''"))'" }
+    return "thaw it and what lies beside it, which takes hours: "
+      + "dr-tier thaw --tier \(quoted(tier)) --days 7 --speed standard \(quoted(what)); then read it again"
   }
 
   /// The server's words, made safe to show.
@@ -142,7 +151,7 @@ package struct S3Failure: Error, Sendable, CustomStringConvertible {
     case "InvalidObjectState":
       return error(
         .objectArchived, "the object is archived and cannot be read yet",
-        "request a thaw (dr-tier thaw, or StorageTier.thaw), wait until it is there, then read it again")
+        S3Failure.thawAdvice(tier, key))
     case "NoSuchKey": return error(.objectNotFound, "there is no such object")
     case "QuotaExceeded", "EntityTooLarge", "InsufficientStorage", "XMinioStorageFull":
       return error(.noSpace, "\(tier) takes no more", "raise its quota, or prune")
@@ -163,6 +172,11 @@ package struct S3Failure: Error, Sendable, CustomStringConvertible {
       return error(
         .corruptData, "\(tier) received other bytes than were sent", "try again; look at the network between")
     case 501?: return error(.unsupported, "\(tier) cannot do this")
+    case 400? where !isTransient:
+      return error(
+        .tierUnavailable, "\(tier) refused the request",
+        "see what the server says; check the bucket's name, the region, and what the configuration asks for"
+          + (writing ? "" : "; what was put with SSE-C is read with its key alone"))
     default: break
     }
     if cannotEverWork {

@@ -16,6 +16,12 @@ extension S3Tier {
       headers.append(("x-amz-object-lock-retain-until-date", S3Tier.moment(lock.until)))
     }
     if options.legalHold { headers.append(("x-amz-object-lock-legal-hold", "ON")) }
+    return headers + encryptionHeaders
+  }
+
+  /// What asks for the encryption of a new object.
+  var encryptionHeaders: [(name: String, value: String)] {
+    var headers: [(name: String, value: String)] = []
     switch configuration.encryption {
     case .bucketDefault, .customer: break
     case .managed: headers.append(("x-amz-server-side-encryption", "AES256"))

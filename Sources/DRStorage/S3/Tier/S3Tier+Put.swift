@@ -21,8 +21,8 @@ extension S3Tier {
       let body = S3Body(first.buffers)
       let response = try await putWhole(key, fullKey, body, putID, options)
       return try await locked(readBack(key, fullKey, Stored(putID, response, body)), options)
-    } catch let error as DRError where error.code == .corruptData {
-      // Seen to be damaged, it must not be taken for an object. Best effort.
+    } catch let error as DRError where error.code == .corruptData || error.code == .unsupported {
+      // Seen to be damaged, or not encrypted, it must not be taken for an object. Best effort.
       let (client, tier) = (client, self)
       await Task {
         if (try? await tier.isOwn(key, fullKey, putID)) == true {
@@ -52,7 +52,7 @@ extension S3Tier {
       if failure.isPreconditionFailed { throw preconditionError(options, key) }
       // Compare-and-swap of what is not there.
       if failure.isNotFound, options.ifMatch != nil { throw preconditionError(options, key) }
-      throw failure.translated(name, key: key.rawValue, writing: true)
+      throw refusal(failure, key, storageClass: options.storageClass ?? configuration.storageClass)
     }
   }
 
@@ -135,6 +135,7 @@ extension S3Tier {
     guard response.header(S3PutID.header) == stored.putID else {
       return ObjectInfo(key: key, size: stored.size, modified: info.modified, entityTag: stored.tag)
     }
+    try checkEncrypted(response, key)
     func differs(_ what: String) -> DRError {
       DRError(
         .corruptData, "the stored object has another \(what) than what was sent",

@@ -32,7 +32,10 @@ public struct S3Tier: StorageTier {
   /// Unless the configuration states the features, they are tried out with a few small objects below the prefix, which are
   /// removed again; nothing is written with ``S3Configuration/Probing/reading``. Credentials that may not write get a tier without the capabilities that concern writing.
   ///
-  /// - Throws: ``DRCore/DRError``: `invalidConfiguration`, `tierUnavailable`, `timedOut`.
+  /// Whether the server encrypts as the configuration asks for is tried out too, unless it is Amazon's, or nothing is written.
+  ///
+  /// - Throws: ``DRCore/DRError``: `invalidConfiguration`, `unsupported` for an encryption that the server ignores,
+  ///   `tierUnavailable`, `timedOut`.
   public init(_ configuration: S3Configuration) async throws {
     try await self.init(configuration, now: { Date() })
   }
@@ -44,6 +47,7 @@ public struct S3Tier: StorageTier {
     guard configuration.partSize >= 5 << 20, configuration.partSize <= 5 << 30, configuration.concurrency >= 1 else {
       throw DRError(.invalidConfiguration, "a part has 5 MiB to 5 GiB, and at least one is under way")
     }
+    try S3Tier.refuseOpenCustomerKey(configuration)
     let client = try S3Client(configuration, now: now)
     let name = "s3://\(configuration.bucket)" + (configuration.prefix.isEmpty ? "" : "/\(configuration.prefix)")
     let probe = S3Probe(client: client, tier: name, prefix: S3Tier.keyPrefix(configuration))
@@ -65,6 +69,8 @@ public struct S3Tier: StorageTier {
     // That a server refuses a completion onto an object says nothing of two at once: moto lets several win.
     let decidesLarge = configuration.isAWS && features.conditionalPut && features.conditionalCompletion
     capabilities = features.capabilities.union(decidesLarge ? .conditionalLargePut : [])
+    let writes = [.everything, .unconditional].contains(configuration.probing)
+    if writes, !configuration.isAWS { try await tryOutEncryption() }
   }
 
   // MARK: Keys

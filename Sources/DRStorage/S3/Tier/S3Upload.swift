@@ -50,7 +50,12 @@ struct S3Upload: Sendable {
     var request = S3Request(.POST, fullKey, query: [("uploads", "")])
     request.headers = tier.headers(for: options, putID: putID)
     if tier.features.checksum == .sha256 { request.headers.append(("x-amz-checksum-algorithm", "SHA256")) }
-    let answer = try await tier.send(request, key, writing: true).document("InitiateMultipartUploadResult")
+    let answer: XMLElement
+    do {
+      answer = try await tier.client.send(request).document("InitiateMultipartUploadResult")
+    } catch let failure as S3Failure {
+      throw tier.refusal(failure, key, storageClass: options.storageClass ?? tier.configuration.storageClass)
+    }
     guard let id = answer.text("UploadId"), !id.isEmpty else {
       throw DRError(.malformedData, "the server gave an upload no name", object: key.rawValue)
     }
