@@ -79,18 +79,30 @@ struct Prune: AsyncParsableCommand {
         return
       }
       let logger = common.logger
-      let outcome = try await Lease.with(
-        "prune", on: repository.tier, Lease.Settings(life: .seconds(leaseSeconds), patience: .seconds(patience)),
-        logger: logger
-      ) { lease in
-        try await repository.prune(policy, of: only, grace: grace, lease: lease, logger: logger)
+      let settings = Lease.Settings(life: .seconds(leaseSeconds), patience: .seconds(patience))
+      let done = MutableBox<PruneOutcome?>(nil)
+      let outcome: PruneOutcome
+      do {
+        outcome = try await endingInGoodOrder(saying: Prune.soFar(done.value)) {
+          try await Lease.with("prune", on: repository.tier, settings, logger: logger) { lease in
+            try await repository.prune(policy, of: only, grace: grace, lease: lease, logger: logger) { outcome in
+              done.withLock { $0 = outcome }
+            }
+          }
+        }
+      } catch let error as DRError {
+        FileHandle.standardError.write(Data((Prune.soFar(done.value) + "\n").utf8))
+        throw error
       }
       print(outcome.plan.text)
-      print(
-        "marked \(outcome.marked.count), took back \(outcome.rescued.count), removed \(outcome.removed.count) backups and "
-          + "\(outcome.segments) segments")
+      print(outcome.text)
       for key in outcome.locked { print("locked: \(key)") }
     }
+  }
+
+  /// What was done of a pruning that did not come to its end: it stays done, and another run goes on with the rest.
+  private static func soFar(_ outcome: PruneOutcome?) -> String {
+    outcome.map { "by then: \($0.text)" } ?? "by then nothing was changed"
   }
 
   private func chosen() throws -> RetentionPolicy {

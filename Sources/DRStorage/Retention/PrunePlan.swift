@@ -31,9 +31,14 @@ public struct PrunePlan: Sendable {
     public var action: Action
     /// Each reason, in the words of the rule.
     public var reasons: [String]
+    /// Artifacts of it are missing, or have another size: it cannot be restored from this tier, and stands for no other.
+    public var isTorn = false
 
     public var description: String {
       "\(action.rawValue) \(component) \(backup): \(reasons.joined(separator: "; "))"
+        + (isTorn
+          ? "; TORN: artifacts are missing here, or have another size, so that it never counts as the last restorable backup"
+          : "")
     }
   }
 
@@ -168,6 +173,7 @@ struct PruneFacts {
   {
     PrunePlan.Decision(
       component: backup.component, systemIdentifier: backup.systemIdentifier, backup: backup.id,
-      cadence: backup.cadence, recoveryPoint: backup.recoveryPoint.time, action: action, reasons: reasons)
+      cadence: backup.cadence, recoveryPoint: backup.recoveryPoint.time, action: action, reasons: reasons,
+      isTorn: action != .finish && !whole.contains(backup.id))
   }
 }

@@ -10,12 +10,24 @@ public struct PruneOutcome: Sendable {
   public var marked: [String] = []
   public var rescued: [String] = []
   public var removed: [String] = []
+  /// One whose removal was begun and is not known to be done: it is no backup any more, and the next pruning ends it.
+  public var begun: String?
   /// Segments of change logs.
   public var segments = 0
   /// What could not be removed because it is locked: no error, it goes when the lock has ended.
   public var locked: [ObjectKey] = []
   /// Objects whose lock was extended.
   public var extended = 0
+
+  /// One line for people.
+  public var text: String {
+    var text =
+      "marked \(marked.count), took back \(rescued.count), removed \(removed.count) backups and \(segments) segments"
+    if extended > 0 { text += ", extended \(extended) locks" }
+    if !removed.isEmpty { text += "; removed: \(removed.joined(separator: ", "))" }
+    if let begun { text += "; begun to remove: \(begun), which the next pruning ends" }
+    return text
+  }
 }
 
 extension Repository {
@@ -44,13 +56,15 @@ extension Repository {
   ///   - lease: Its token is written into each mark and verdict; without one, prunings at the same time merely do the same
   ///     work twice.
   ///   - tombstones: How long it is remembered that a backup was removed, lest a replication brings it back.
+  ///   - onChange: Told all that was done so far, each time that something was: when this throws, it is what was done by then.
   /// - Throws: ``DRCore/DRError``: `leaseLost`, `unsupported` for a tier without conditional put, `tierUnavailable`,
   ///   `notWritable`. What was removed stays removed; run it again.
   @discardableResult
   public func prune(
     _ policy: RetentionPolicy, changeLogs: [ChangeLogRule] = ChangeLogRule.all, of component: Component? = nil,
     grace: Duration = .seconds(86_400), approved: PrunePlan? = nil, lease: Lease? = nil,
-    tombstones: Duration = .seconds(30 * 86_400), logger: Logger
+    tombstones: Duration = .seconds(30 * 86_400), logger: Logger,
+    onChange: @escaping @Sendable (PruneOutcome) -> Void = { _ in }
   ) async throws -> PruneOutcome {
     let plan = try await prunePlan(policy, changeLogs: changeLogs, of: component, grace: grace)
     var outcome = PruneOutcome(plan: plan)
@@ -63,6 +77,7 @@ extension Repository {
         do {
           try await tier.extendRetention(of: key, lock)
           outcome.extended += 1
+          onChange(outcome)
         } catch let error as DRError where error.code == .objectNotFound {
           continue
         }
@@ -86,19 +101,23 @@ extension Repository {
             object: decision.backup)
         }
         outcome.rescued.append(decision.backup)
+        onChange(outcome)
       }
     }
-    for folder in all { try await remove(in: folder, plan, allowed, moment, tombstones, lease, logger, &outcome) }
+    for folder in all {
+      try await remove(in: folder, plan, allowed, moment, tombstones, lease, logger, &outcome, onChange)
+    }
     for log in plan.logs {
       let keys = log.remove.filter { allowed?.segments.contains($0) ?? true }
       for start in stride(from: 0, to: keys.count, by: 500) {
         try await confirm(lease)
         let batch = Array(keys[start..<min(start + 500, keys.count)])
-        try sort(try await tier.deleteAll(batch), &outcome)
-        outcome.segments += batch.count
+        let failures = try await tier.deleteAll(batch)
+        outcome.segments += batch.count - failures.count
+        onChange(outcome)
+        try sort(failures, &outcome)
       }
     }
-    outcome.segments -= outcome.locked.count { key in plan.logs.contains { $0.remove.contains(key) } }
     return outcome
   }
 
@@ -125,7 +144,8 @@ extension Repository {
   /// Marks, and removes what is due, in one folder.
   private func remove(
     in folder: BackupFolder, _ plan: PrunePlan, _ allowed: Approval?, _ moment: Date, _ tombstones: Duration,
-    _ lease: Lease?, _ logger: Logger, _ outcome: inout PruneOutcome
+    _ lease: Lease?, _ logger: Logger, _ outcome: inout PruneOutcome,
+    _ onChange: @Sendable (PruneOutcome) -> Void
   ) async throws {
     let ledger = PruneLedger(tier: tier, folder: folder)
     let standings = try await ledger.standings()
@@ -139,18 +159,27 @@ extension Repository {
         try lease?.check()
         if try await ledger.mark(id, after: standings[id], reason: reason, at: moment, lease) {
           outcome.marked.append(id)
+          onChange(outcome)
         }
       case .remove where allowed?.removals.contains(name) ?? true:
         guard let standing = standings[id] else { continue }
         try await confirm(lease)
         // Whoever decided first: if it is to stay, it stays.
         guard try await ledger.decide(id, standing, .go, reason: reason, at: moment, lease) == .go else { continue }
+        outcome.begun = id
+        onChange(outcome)
         try await removeCondemned(id, in: folder, lease, &outcome)
+        outcome.begun = nil
         outcome.removed.append(id)
+        onChange(outcome)
         logger.info("backup removed", metadata: ["backup.id": "\(id)", "reason": "\(reason)"])
       case .finish where allowed?.removals.contains(name) ?? true:
+        outcome.begun = id
+        onChange(outcome)
         try await removeCondemned(id, in: folder, lease, &outcome)
+        outcome.begun = nil
         outcome.removed.append(id)
+        onChange(outcome)
       default: continue
       }
     }

@@ -113,7 +113,9 @@ extension Repository {
       var decision = PrunePlan.LogDecision(
         component: component, log: rule.log, systemIdentifier: system, keep: 0, remove: [], removedBytes: 0,
         reason: horizon.map {
-          "the oldest backup needs what was stored from \(Timestamp.format($0)) on, and what its position says"
+          "what was stored from \(Timestamp.format($0)) on stays (the oldest backup began at "
+            + "\(Timestamp.format($0.addingTimeInterval(rule.margin))); the margin of \(Int(rule.margin / 60)) min before is for "
+            + "clocks that differ), and so does whatever the position of a backup needs"
         }
           ?? (unreadable ? "a manifest cannot be read" : "no backup of this system says what it needs"))
       var kept: [ObjectKey] = []

@@ -102,6 +102,9 @@ struct RetentionTests {
     for backup in try await bench.repository.catalog().backups.suffix(2) {
       try await bench.tier.delete(backup.artifacts[0].key)
     }
+    let plan = try await bench.repository.prunePlan(nothing)
+    #expect(plan.decisions.map(\.isTorn) == [false, false, true, true])
+    #expect(plan.decisions.last?.description.contains("TORN: artifacts are missing here") == true)
     _ = try await bench.prune(nothing, grace: .zero)
     _ = try await bench.prune(nothing, grace: .zero)
     #expect(try await bench.ids() == [all[1]])

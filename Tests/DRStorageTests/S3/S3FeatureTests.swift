@@ -270,6 +270,13 @@ struct S3FeatureTests {
       #expect(try await tier.head(keys[0])?.archive == .archived)
       let error = await #expect(throws: DRError.self) { _ = try await tier.read(keys[0]) }
       #expect(error?.code == .objectArchived && error?.advice?.contains("thaw") == true)
+      // The whole command, with what lies beside the object.
+      try await tier.put("postgres/daily/b 1/base.tar", "x")
+      let folder = await #expect(throws: DRError.self) {
+        _ = try await tier.read(ObjectKey("postgres/daily/b 1/base.tar"))
+      }
+      let command = "dr-tier thaw --tier '\(tier.name)' --days 7 --speed standard 'postgres/daily/b 1/'"
+      #expect(folder?.advice?.contains(command) == true, "\(String(describing: folder))")
       #expect(
         await code { try await tier.waitUntilReadable(keys, limit: .seconds(1)) } == .objectArchived)
       let absent = try ObjectKey("absent")
