@@ -110,7 +110,8 @@ let package = Package(
     // Examples: thin, they compose the rest
     .target(name: "CAllocator", path: "Examples/CAllocator"),
     .target(
-      name: "ExampleSupport", dependencies: ["CAllocator", "DRCore", "DRStorage", "DRPostgres", logging, arguments],
+      name: "ExampleSupport",
+      dependencies: ["CAllocator", "DRCore", "DRStorage", "DRPostgres", "DRVerify", logging, arguments],
       path: "Examples/ExampleSupport", swiftSettings: settings),
     .executableTarget(
       name: "dr-tier-check",

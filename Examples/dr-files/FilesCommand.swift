@@ -16,7 +16,7 @@ struct FilesCommand: AsyncParsableCommand, BackupProgram {
     discussion: ProgramExit.codes(),
     subcommands: [
       InitializeRepository<FilesCommand>.self, CaptureFiles.self, Watch.self, List.self, Certificates.self,
-      Restore.self, Git.self, Clean<FilesCommand>.self,
+      VerifyBackup<FilesCommand>.self, Restore.self, Git.self, Clean<FilesCommand>.self,
     ])
 }
 

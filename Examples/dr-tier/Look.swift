@@ -15,14 +15,16 @@ struct ListObjects: AsyncParsableCommand {
   func run() async throws {
     try await reporting {
       let tier = try await tier.open(.reading)
-      var after: ObjectKey?
+      var (after, isEmpty) = (ObjectKey?.none, true)
       repeat {
         let page = try await tier.list(prefix: prefix, after: after, limit: 1000)
         for object in page.objects {
           print("\(object.size)\t\(object.storageClass?.rawValue ?? "-")\t\(object.key)")
         }
+        if !page.objects.isEmpty { isEmpty = false }
         after = page.next
       } while after != nil
+      if isEmpty { FileHandle.standardError.write(Data((nothing(under: prefix, of: tier) + "\n").utf8)) }
     }
   }
 }
@@ -60,7 +62,9 @@ struct Thaw: AsyncParsableCommand {
       var wanted: [ObjectKey] = []
       for key in keys {
         if key.hasSuffix("/") {
-          wanted += try await tier.listAll(prefix: key == "/" ? "" : key).map(\.key)
+          let found = try await tier.listAll(prefix: key == "/" ? "" : key).map(\.key)
+          if found.isEmpty { throw DRError(.objectNotFound, nothing(under: key, of: tier)) }
+          wanted += found
         } else {
           wanted.append(try ObjectKey(key))
         }

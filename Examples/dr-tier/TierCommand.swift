@@ -58,6 +58,11 @@ struct Initialize: AsyncParsableCommand {
   }
 }
 
+/// A prefix that was mistyped must not look like one below which all is done.
+func nothing(under prefix: String, of tier: any StorageTier) -> String {
+  ["", "/"].contains(prefix) ? "\(tier.name) holds no object" : "there is nothing under '\(prefix)' on \(tier.name)"
+}
+
 /// Runs the body for each item, a number of them at once; the first error ends all.
 func forEach<Item: Sendable>(
   _ items: [Item], atOnce: Int, _ body: @escaping @Sendable (Item) async throws -> Void

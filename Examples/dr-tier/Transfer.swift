@@ -6,7 +6,9 @@ import Foundation
 
 /// Stores a file, or every file of a folder.
 struct Put: AsyncParsableCommand {
-  static let configuration = CommandConfiguration(abstract: "Stores a file, or every file below a folder.")
+  static let configuration = CommandConfiguration(
+    abstract: "Stores a file, or every file below a folder.",
+    discussion: "Of a folder that is a repository, the manifests come last: a backup is there once all of it is.")
 
   @OptionGroup var tier: TierArguments
   @Argument(help: "A file or a folder.")
@@ -21,9 +23,14 @@ struct Put: AsyncParsableCommand {
       let tier = try await tier.open(.unconditional)
       let files = try LocalFile.find(source, key: key)
       let storageClass = storageClass.map { StorageClass(rawValue: $0) }
-      try await forEach(files, atOnce: self.tier.concurrency) { file in
-        let options = PutOptions(expectedLength: file.size, storageClass: storageClass)
-        _ = try await tier.put(file.key, BlockingFile(reading: file.path).stream(), options)
+      for part in [files.filter { !$0.isManifest }, files.filter(\.isManifest)] {
+        try await forEach(part, atOnce: self.tier.concurrency) { file in
+          // In an archive class, a manifest could not be read before it was thawed.
+          let archives = storageClass?.isArchive == true
+          let options = PutOptions(
+            expectedLength: file.size, storageClass: file.isManifest && archives ? nil : storageClass)
+          _ = try await tier.put(file.key, BlockingFile(reading: file.path).stream(), options)
+        }
       }
     }
   }
@@ -46,6 +53,10 @@ struct Get: AsyncParsableCommand {
       guard key.hasSuffix("/") else { return try await Get.get(ObjectKey(key), from: tier, to: destination) }
       let prefix = key == "/" ? "" : key
       let objects = try await tier.listAll(prefix: prefix)
+      if objects.isEmpty {
+        throw DRError(
+          .objectNotFound, nothing(under: key, of: tier), advice: "look at what is there: dr-tier list --tier …")
+      }
       let folder = destination
       try await forEach(objects, atOnce: self.tier.concurrency) { object in
         try await Get.get(object.key, from: tier, to: "\(folder)/\(object.key.rawValue.dropFirst(prefix.count))")
@@ -76,6 +87,10 @@ struct LocalFile: Sendable {
   var path: String
   var key: ObjectKey
   var size: Int64
+  /// By which a backup exists: `…/metadata/….json`.
+  var isManifest: Bool {
+    key.rawValue.hasSuffix(".json") && key.rawValue.split(separator: "/").dropLast().last == "metadata"
+  }
 
   static func find(_ source: String, key: String?) throws -> [LocalFile] {
     var isFolder: ObjCBool = false

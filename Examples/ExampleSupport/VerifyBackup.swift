@@ -1,0 +1,54 @@
+public import ArgumentParser
+import DRCore
+import DRStorage
+import DRVerify
+
+/// Verifies the stored bytes of a backup.
+public struct VerifyBackup<Program: BackupProgram>: AsyncParsableCommand {
+  public static var configuration: CommandConfiguration {
+    CommandConfiguration(
+      commandName: "verify", abstract: "Reads a backup and checks every digest.",
+      discussion: "Exit codes: 0 verified, 1 not as it should be, 2 it could not be looked at. Nothing is written.")
+  }
+
+  @OptionGroup var repository: RepositoryArguments<Program>
+
+  @Argument(help: "The backup; the newest unless said.")
+  var backup: String?
+
+  @Option(help: "metadata: everything is there with its size. data: every byte is read and digested.")
+  var level = "data"
+
+  public init() {}
+
+  public func run() async throws {
+    try await reporting {
+      guard let level = BackupVerifier.Level(rawValue: level) else {
+        throw ValidationError("'\(level.prefix(40))' is no level: metadata or data")
+      }
+      let settings = try repository.settings()
+      let store = Repository(tier: try await settings.tier(creating: false, probing: .reading))
+      let catalog = try await store.catalog(of: settings.component)
+      let manifest =
+        try backup.map { try catalog.backup(id: $0, of: settings.component) }
+        ?? catalog.backup(of: settings.component, for: .latest)
+      let report = await VerificationReport.run(
+        manifest.id,
+        BackupVerifier(
+          manifest, in: store, level: level, decoding: try settings.decoding(),
+          progress: ProgressBar("verify").handler), logger: repository.logger)
+      for finding in report.findings { print(finding) }
+      // The newest backup may be one whose manifest is damaged: what was verified is an older one then.
+      let damaged = backup == nil ? catalog.unreadable : []
+      for broken in damaged {
+        print(
+          Finding(
+            "manifest-readable", .failure, subject: broken.key.rawValue, evidence: "\(broken.error.message)",
+            advice: broken.error.advice))
+      }
+      print("\(manifest.id): \(report.verdict.rawValue)" + (report.obstacle.map { ": \($0)" } ?? ""))
+      if report.verdict != .passed { throw ExitCode(report.verdict.exitCode) }
+      if !damaged.isEmpty { throw ExitCode(Verdict.failed.exitCode) }
+    }
+  }
+}
