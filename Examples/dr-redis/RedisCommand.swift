@@ -125,13 +125,15 @@ struct List: AsyncParsableCommand {
       let archive = try settings.archive(tier)
       let reaches = try await archive.reaches(of: catalog.backups)
       for backup in catalog.backups {
+        let shards = backup.artifacts.count { $0.name.hasPrefix("dump-") && $0.name.hasSuffix(".rdb") }
+        let place = shards > 0 ? "\(shards) shards of a cluster" : "offset \(backup.recoveryPoint.position)"
         let reach = reaches[backup.id].map {
           " to \($0.offset)" + ($0.moment.map { ", \(Timestamp.format($0))" } ?? "")
         }
         print(
           "\(backup.id)  \(backup.cadence)  \(Format.bytes(backup.rawSize)) as \(Format.bytes(backup.storedSize))  "
             + "\(backup.properties["keys"]?.integer ?? 0) keys  from \(Timestamp.format(backup.recoveryPoint.time))  "
-            + "offset \(backup.recoveryPoint.position)" + (reach ?? ", no change log"))
+            + place + (reach ?? (shards > 0 ? "" : ", no change log")))
       }
       if catalog.backups.isEmpty { print("no backups of \(settings.component)") }
       for broken in catalog.unreadable { print("UNREADABLE \(broken.id): \(broken.error)") }

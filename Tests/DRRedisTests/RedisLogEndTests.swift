@@ -73,6 +73,41 @@ import Testing
     }
   }
 
+  /// The segment with which a receiver ended stays partial, in the midst of the log. Lost in the repository, it is still on the copy.
+  @Test func aCopyKeepsWhatTheRepositoryLost() async throws {
+    try await RedisFixture.withServer { server in
+      try await RedisFixture.withRepository { repository, folder in
+        let archive = try RedisFixture.archive(repository)
+        var snapshots: [BackupManifest] = []
+        for round in 0..<3 {
+          let log = try RunningLog(archive, server)
+          try await RedisFixture.eventually("it to begin") { !log.snapshots.isEmpty || log.resumptions > 0 }
+          try await server.command("EVAL", Self.script, "0", "\(round):")
+          try await log.waitUntilDurable(server)
+          try await log.stop().get()
+          snapshots += log.snapshots
+        }
+        try #require(snapshots.count == 1)
+        let digest = try await RedisFixture.digest(server)
+        let copy = Repository(tier: try await LocalTier(root: folder + "/copy", creating: true))
+        let copied = try RedisFixture.archive(copy)
+        _ = try await Replicator(from: repository, to: copy).run(logger: RedisFixture.logger)
+        let partial = try Self.files(folder + "/repository").filter {
+          $0.contains(".partial") && !$0.contains("/head-")
+        }
+        try #require(partial.count >= 2)
+        try FileManager.default.removeItem(atPath: partial[0])
+        #expect(try await Self.failures(archive, snapshots).count == 1)
+        for _ in 0..<2 { _ = try await Replicator(from: repository, to: copy).run(logger: RedisFixture.logger) }
+        #expect(try await Self.failures(copied, snapshots).isEmpty)
+        #expect(try await RedisFixture.restoredDigest(snapshots[0], copy, to: .latest) == digest)
+        _ = try await Replicator(from: copy, to: repository).run(logger: RedisFixture.logger)
+        #expect(try await Self.failures(archive, snapshots).isEmpty)
+        #expect(try await RedisFixture.restoredDigest(snapshots[0], repository, to: .latest) == digest)
+      }
+    }
+  }
+
   /// Copies made while a receiver stores its last segment anew several times a second: none says more than it has.
   @Test func copiesOfALogThatIsWritten() async throws {
     try await RedisFixture.withServer { server in

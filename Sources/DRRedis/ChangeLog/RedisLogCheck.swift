@@ -89,7 +89,7 @@ public struct RedisLogCheck: Verifier {
   }
 
   private static let repair =
-    "take the missing segments from another tier; take a backup now, for the log goes on from that one"
+    "bring the missing segments back from a copy (dr-repository replicate); take a backup now, for the log goes on from that one"
 
   /// How far a backup can be brought, if something on the way to the log's end is damaged.
   private func damage(

@@ -64,7 +64,7 @@ package struct RedisReplay: Sendable {
         throw unreachable(
           "the first changes behind backup \(manifest.id) are missing in the change log, \(hole.description): nothing was touched",
           "--immediate restores the backup alone, as of \(Timestamp.format(moment)); for what is behind the hole choose a newer "
-            + "backup, or take the missing segments from another tier")
+            + "backup, or bring the missing segments back from a copy (dr-repository replicate)")
       }
       if lines.contains(where: { $0.wentAnotherWay(before: start) }) {
         throw unreachable(
@@ -167,7 +167,8 @@ package struct RedisReplay: Sendable {
         "\(reached): then segments are missing, \(lost.description)\(lost.behind == nil ? "" : ", with more behind them"): "
           + "nothing was touched",
         "with this backup ask for --target-offset \(end.offset), or --target-time '\(Timestamp.format(moment))'; for what is "
-          + "behind the hole choose a newer backup, or take the missing segments from another tier")
+          + "behind the hole choose a newer backup, or bring the missing segments back from a copy (dr-repository replicate)"
+      )
     }
     if case .offset(let offset, let history?) = wanted, history != end.history,
       !chain.contains(where: { $0.history == history && $0.start == end.offset })

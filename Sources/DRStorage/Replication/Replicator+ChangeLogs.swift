@@ -58,13 +58,13 @@ extension Replicator {
     }
     // Only what covers a shorter one, and that has come, takes its place.
     guard isWhole else { return !wasReplaced }
-    try await removeStalePartials(listed, there.filter { !isNote($0.key) })
+    try await removeStalePartials(listed, there.filter { !isNote($0.key) }, rule.replaces)
     let news = needed(notes, there)
     for (note, error) in zip(news, try await copy(news)) {
       guard let error, error.code != .objectNotFound, error.code != .corruptData else { continue }
       outcome.failures[note.key] = error
     }
-    try await removeStalePartials(notes, there.filter { isNote($0.key) })
+    try await removeStalePartials(notes, there.filter { isNote($0.key) }, nil)
     return true
   }
 
@@ -93,14 +93,20 @@ extension Replicator {
     return digest.hex()
   }
 
-  /// Partial segments that are full by now, or were replaced by longer ones, as at the source.
-  private func removeStalePartials(_ listed: [ObjectInfo], _ there: [ObjectKey: ObjectInfo]) async throws {
+  /// Partial segments that are full by now, or were replaced by longer ones, as at the source. One that the source has lost
+  /// stays.
+  private func removeStalePartials(
+    _ listed: [ObjectInfo], _ there: [ObjectKey: ObjectInfo],
+    _ replaces: (@Sendable (_ partial: String, _ other: String) -> Bool)?
+  ) async throws {
     let atSource = Set(listed.map(\.key))
+    let files = listed.compactMap { SegmentFileName(parsing: $0.key.lastComponent) }
     let newest = listed.last?.key
     for key in there.keys.sorted() where !atSource.contains(key) {
       guard let file = SegmentFileName(parsing: key.lastComponent), file.sha256 == nil, let newest, key < newest else {
         continue
       }
+      if let replaces, !files.contains(where: { $0.name == file.name || replaces(file.name, $0.name) }) { continue }
       try await target.tier.delete(key)
     }
   }

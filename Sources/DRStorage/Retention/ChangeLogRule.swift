@@ -28,6 +28,9 @@ public struct ChangeLogRule: Sendable {
   public var alwaysKept: @Sendable (_ name: String) -> Bool
   /// What the names begin with of notes that say how far a folder's segments go: a copy has them only if it has all of those.
   public var notes: String?
+  /// Whether another segment, by its name, holds all that a partial one does; nil: what follows the log removes a partial one only
+  /// then, and so does a copy.
+  public var replaces: (@Sendable (_ partial: String, _ other: String) -> Bool)?
   /// Whether a folder, of which all names are given, goes on from a backup: only then ``isNeeded`` is asked.
   public var concerns: @Sendable (_ folder: String, _ names: Set<String>, _ backup: BackupManifest) -> Bool
   /// Whether the name of a segment says that a backup needs it, whenever it was stored.
@@ -35,7 +38,7 @@ public struct ChangeLogRule: Sendable {
 
   public init(
     log: String, margin: Duration = .seconds(3600), scope: Scope = .system, keepsNewest: Bool = false,
-    notes: String? = nil,
+    notes: String? = nil, replaces: (@Sendable (_ partial: String, _ other: String) -> Bool)? = nil,
     alwaysKept: @escaping @Sendable (_ name: String) -> Bool = { _ in false },
     concerns: @escaping @Sendable (_ folder: String, _ names: Set<String>, _ backup: BackupManifest) -> Bool = {
       _, _, _ in
@@ -48,6 +51,7 @@ public struct ChangeLogRule: Sendable {
     self.scope = scope
     self.keepsNewest = keepsNewest
     self.notes = notes
+    self.replaces = replaces
     self.alwaysKept = alwaysKept
     self.concerns = concerns
     self.isNeeded = isNeeded
@@ -59,13 +63,13 @@ public struct ChangeLogRule: Sendable {
 
   /// Redis': its folders are named for replication IDs, which a failover changes.
   public static let aof = ChangeLogRule(
-    log: "aof", scope: .component, keepsNewest: true, notes: "head-", concerns: SegmentPosition.isOfLine,
+    log: "aof", scope: .component, keepsNewest: true, notes: "head-",
+    replaces: SegmentPosition.isChangeReplaced, concerns: SegmentPosition.isOfLine,
     isNeeded: SegmentPosition.isChangeNeeded)
 
   /// RabbitMQ's, where segment 0 of a queue says how far the broker has let go of it.
-  public static let messages = ChangeLogRule(log: "messages", scope: .component, keepsNewest: true) {
-    $0.hasSuffix("-000000000000")
-  }
+  public static let messages = ChangeLogRule(
+    log: "messages", scope: .component, keepsNewest: true, alwaysKept: { $0.hasSuffix("-000000000000") })
 
   /// Of every system of this package.
   public static let all: [ChangeLogRule] = [.wal, .aof, .messages]

@@ -23,6 +23,15 @@ enum SegmentPosition {
     return folder == history || names.contains { $0.hasSuffix("-\(history)") }
   }
 
+  /// Whether a partial segment of Redis' changes lies within another one. After a restart of the receiver none does: it stays.
+  static func isChangeReplaced(_ partial: String, by other: String) -> Bool {
+    let (short, long) = (partial.split(separator: "-"), other.split(separator: "-"))
+    guard short.count == 3, long.count == 3, short[0] == long[0], short[2] == long[2], let end = Int64(short[1]),
+      let further = Int64(long[1])
+    else { return false }
+    return end < further
+  }
+
   /// A segment of Redis' changes is named for the offsets where it begins and ends, and the replication ID.
   static func isChangeNeeded(_ name: String, _ backup: BackupManifest) -> Bool {
     let parts = name.split(separator: "-")
