@@ -75,11 +75,11 @@ import Testing
       func content(_ path: String) throws -> String {
         try String(contentsOfFile: "\(place.folder)/\(path)", encoding: .utf8)
       }
-      try await restore(place, by: taken[1].time.addingTimeInterval(0.9), to: "second")
+      try await restore(place, by: taken[1].time, to: "second")
       #expect(try content("second/app.yml") == "number: 2" && content("second/only-2") == "x")
       try await restore(place, taken[0].id, to: "part", ["only-*"])
       #expect(try FileManager.default.contentsOfDirectory(atPath: place.folder + "/part") == ["only-1"])
-      let error = await refusal { try await restore(place, by: taken[0].time.addingTimeInterval(-5), to: "none") }
+      let error = await refusal { try await restore(place, by: taken[0].time.addingTimeInterval(-0.5), to: "none") }
       #expect(error?.code == .targetUnreachable)
       #expect(await refusal { try await restore(place, "--all", to: "none") }?.code == .objectNotFound)
       let report = try await GitSnapshotter.withSnapshot(taken[0].id, in: place.folder + "/history.git") {

@@ -32,7 +32,7 @@ struct PruneEndedTests {
           {"repository": "\(tier.name)", "s3": {"endpoint": "\(proxy.endpoint)", "credentials": "file:\(folder)/credentials"}}
           """.write(toFile: place, atomically: true, encoding: .utf8)
           let arguments = [
-            "prune", "--tier", place, "--keep-last", "1", "--grace-hours", "0", "--lease-seconds", "3", "--execute",
+            "prune", "--tier", place, "--keep-last", "1", "--grace-hours", "0", "--lease-seconds", "15", "--execute",
           ]
           func prune() throws -> RunningProgram {
             try RunningProgram(arguments, of: ReceiverProcess.built("dr-repository"), in: folder)

@@ -154,7 +154,8 @@ public struct GitSnapshotter: Service {
         if let frame = try await executor.run({ try cursor.fill(ByteBuffer()) }) {
           try state.withLock { try $0.import.pass(frame, into: &out) }
         } else {
-          let moment = Date()
+          // Git counts in seconds: what was committed within one is not asked for at its beginning.
+          let moment = Date(timeIntervalSince1970: Date().timeIntervalSince1970.rounded(.up))
           let commit = try state.value.import.commit(
             to: ref, from: parent, by: author, at: moment, message: text(cursor.report, state.value.import.count),
             notes: notes)

@@ -24,11 +24,16 @@ package struct ManagementAPI: Sendable {
     return HTTPClient(eventLoopGroupProvider: .singleton, configuration: configuration)
   }()
 
-  /// Gets the bytes of a JSON answer, which were seen to be whole JSON.
+  /// Gets the bytes of a JSON answer, which were seen to be whole JSON. Asks again, three times in all, where the broker fails.
   ///
   /// - Throws: ``DRError``: `sourceFailed` with the status under it, `timedOut`, `malformedData`.
   package func bytes(_ path: String) async throws -> (bytes: ByteBuffer, value: JSONValue) {
-    let (status, body) = try await send(.GET, path, nil)
+    var (status, body) = try await send(.GET, path, nil)
+    // A broker that has too much to do gives up on its own statistics after five seconds.
+    for pause in [1, 3] where [500, 502, 503, 504].contains(status) {
+      try await Task.sleep(for: .seconds(pause))
+      (status, body) = try await send(.GET, path, nil)
+    }
     guard status == 200 else { throw refusal(status, body, "asking for \(path)") }
     do {
       return (body, try JSONDecoder().decode(JSONValue.self, from: Data(body.readableBytesView)))
