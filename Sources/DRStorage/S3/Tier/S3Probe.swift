@@ -50,6 +50,7 @@ struct S3Probe {
     // Locked by the bucket's default, a probe's object could not be removed again.
     if features.objectLock, try await ask("object-lock", "ObjectLockConfiguration")?["Rule"] != nil { return features }
     let own = "\(prefix)\(ObjectKey.temporaryPrefix)probe-\(S3PutID.make())"
+    let keepsVersions = features.versions
     let created = MutableBox<[(key: String, version: String?)]>([])
     do {
       let start = ContinuousClock.now
@@ -58,10 +59,10 @@ struct S3Probe {
         own, features, created, putTime: start.duration(to: .now),
         leavingOut: probing == .unconditional ? Question.aboutConditions : [])
     } catch {
-      await remove(created.value)
+      await remove(created.value, own, keepsVersions: keepsVersions)
       throw error
     }
-    await remove(created.value)
+    await remove(created.value, own, keepsVersions: keepsVersions)
     return features
   }
 
@@ -254,18 +255,5 @@ struct S3Probe {
     let answer = try await client.send(request)
     created.withLock { $0.append((key, answer.header("x-amz-version-id"))) }
     return answer
-  }
-
-  /// Best effort: what stays is hidden by its name, and removed with the abandoned uploads.
-  private func remove(_ created: [(key: String, version: String?)]) async {
-    let client = client
-    await Task {
-      await withTaskGroup(of: Void.self) { group in
-        for (key, version) in created {
-          let query = version.map { [(name: "versionId", value: $0)] } ?? []
-          group.addTask { _ = try? await client.send(S3Request(.DELETE, key, query: query)) }
-        }
-      }
-    }.value
   }
 }
