@@ -51,6 +51,11 @@ package final class RedisLink: Sendable {
       throw DRError(.sourceFailed, "no connection to \(settings.address)", cause: error)
     } catch let error as DRError {
       throw error
+    } catch ChannelPipelineError.notFound {
+      // It has ended before anybody could look, as it does when TLS is refused at once.
+      throw DRError(
+        .sourceFailed, "the other end has closed the connection",
+        advice: settings.tls == nil ? "see its log" : LinkInbound.adviceOfTLS)
     } catch {
       throw DRError(
         .sourceFailed, "no connection to \(settings.address)",
@@ -251,9 +256,11 @@ extension LinkInbound {
   /// What TLS says of a certificate is no fault of the network.
   private static func advice(for error: any Error) -> String? {
     guard error is NIOSSLError || error is NIOSSLExtraError || error is BoringSSLError else { return nil }
-    return
-      "TLS: name who signed the server's certificate (--ca), and this client's own one if the server asks for it (--cert, --key)"
+    return adviceOfTLS
   }
+
+  fileprivate static let adviceOfTLS =
+    "TLS: name who signed the server's certificate (--ca), and this client's own one if the server asks for it (--cert, --key)"
 }
 
 extension RedisConnectionSettings.TLS {
