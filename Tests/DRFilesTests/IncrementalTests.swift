@@ -131,6 +131,18 @@ import Testing
       let error = await refusal { try await place.restore(forged, to: place.folder + "/a") }
       #expect(error?.code == .corruptData && error?.object?.hasSuffix(": f5") == true, "\(String(describing: error))")
       try await place.restore(second, to: place.folder + "/a")
+      // What could not be restored is not committed.
+      let count = try await place.repository.catalog().backups.count
+      try FileManager.default.moveItem(atPath: manifest, toPath: manifest + ".away")
+      #expect(await refusal { try await capture(place, since: second) }?.code == .objectNotFound)
+      try FileManager.default.moveItem(atPath: manifest + ".away", toPath: manifest)
+      try whole.dropLast(5).write(to: URL(filePath: path))
+      #expect(
+        await refusal { try await capture(place, since: second) }?.advice?.contains("take a whole backup") == true)
+      try FileManager.default.removeItem(atPath: path)
+      #expect(await refusal { try await capture(place, since: second) }?.code == .objectNotFound)
+      #expect(try await place.repository.catalog().backups.count == count)
+      #expect(try await capture(place, since: nil).parent == nil)
     }
   }
 }

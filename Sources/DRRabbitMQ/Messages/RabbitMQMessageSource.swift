@@ -134,7 +134,14 @@ public struct RabbitMQMessageSource: BackupSource {
     func isChosen(_ queue: RabbitMQQueue) -> Bool {
       queues.contains(vhost: queue.vhost, name: queue.name, type: queue.kind.rawValue, durable: queue.durable)
     }
-    return (all.filter(isChosen), all.filter { !isChosen($0) })
+    let chosen = all.filter(isChosen)
+    if chosen.isEmpty, let patterns = queues.patterns, !patterns.isEmpty {
+      // An empty backup would be the newest one, and taken for all there is.
+      throw DRError(
+        .invalidConfiguration, "no queue is named \(patterns.prefix(5).joined(separator: " or "))",
+        advice: "see the names, and that the shell left * alone: '*' stands for any text", component: component)
+    }
+    return (chosen, all.filter { !isChosen($0) })
   }
 
   // MARK: Before

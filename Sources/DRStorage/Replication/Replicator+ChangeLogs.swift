@@ -25,8 +25,7 @@ extension Replicator {
         guard isNeeded == true else { return false }
         guard let copy = there[object.key], copy.size == object.size else { return true }
         // A partial one is written anew under the same name.
-        let isPartial = SegmentFileName(parsing: object.key.lastComponent)?.sha256 == nil
-        return isPartial && copy.modified < object.modified
+        return isPartial(object.key) && copy.modified < object.modified
       }.map(\.0)
     }
     let there = Dictionary(
@@ -38,9 +37,18 @@ extension Replicator {
     let listed = try await source.tier.listAll(prefix: prefix).filter { !isNote($0.key) }
     var missing = needed(listed, there)
     if settings.readsBackAll { missing += try await damaged(listed, there) }
+    // Where there is another one by now, either may be the damaged one.
+    var contested: [ObjectInfo] = []
+    for object in missing where there[object.key] != nil && !isPartial(object.key) {
+      if let doubt = try await doubt(object, there[object.key]) {
+        outcome.failures[object.key] = doubt
+        contested.append(object)
+      }
+    }
+    missing.removeAll { object in contested.contains { $0.key == object.key } }
     // Oldest first: a log with a hole is worth what lies before it.
     let results = try await copy(missing)
-    var (isWhole, wasReplaced) = (true, false)
+    var (isWhole, wasReplaced) = (contested.isEmpty, false)
     for (object, error) in zip(missing, results) {
       guard let error else {
         outcome.segments += 1
@@ -49,8 +57,7 @@ extension Replicator {
       }
       isWhole = false
       // Removed since it was listed; or a partial one that has grown: the next run has the newer one.
-      let isPartial = SegmentFileName(parsing: object.key.lastComponent)?.sha256 == nil
-      if error.code == .objectNotFound || isPartial && error.code == .corruptData {
+      if error.code == .objectNotFound || isPartial(object.key) && error.code == .corruptData {
         wasReplaced = true
       } else {
         outcome.failures[object.key] = error
@@ -66,6 +73,39 @@ extension Replicator {
     }
     try await removeStalePartials(notes, there.filter { isNote($0.key) }, nil)
     return true
+  }
+
+  private func isPartial(_ key: ObjectKey) -> Bool { SegmentFileName(parsing: key.lastComponent)?.sha256 == nil }
+
+  /// Why a full segment is not to take the place of the one on the other tier: unless it is seen to be what its name says, it may be
+  /// the damaged one of the two.
+  private func doubt(_ object: ObjectInfo, _ copy: ObjectInfo?) async throws -> DRError? {
+    let file = SegmentFileName(parsing: object.key.lastComponent)
+    var why = "which of them is whole cannot be seen without the key"
+    if let file, let sha256 = file.sha256, !file.encrypted {
+      do {
+        var digest = StreamDigest()
+        let stored = try await source.tier.get(object.key, range: nil)
+        for try await buffer in Decoding().decode(
+          stored, format: file.format, encrypted: false, expected: nil, object: object.key.rawValue)
+        {
+          digest.update(buffer)
+        }
+        if digest.hex() == sha256 { return nil }
+        why = "the one here is damaged"
+      } catch let error as DRError where [.corruptData, .malformedData, .truncatedData].contains(error.code) {
+        why = "the one here is damaged: \(error.message)"
+      } catch let error as DRError where error.code == .objectNotFound {
+        // Removed since it was listed.
+        return nil
+      }
+    }
+    let sizes = copy.map { $0.size == object.size ? "" : " (\(object.size) bytes here, \($0.size) there)" } ?? ""
+    return DRError(
+      .corruptData, "the segment on \(target.tier.name) is another one\(sizes), and \(why): it was left as it is",
+      advice:
+        "find the damaged one (dr-postgres check-wal, dr-redis check), remove it, and replicate from the other tier",
+      object: object.key.rawValue)
   }
 
   private func copy(_ objects: [ObjectInfo]) async throws -> [DRError?] {

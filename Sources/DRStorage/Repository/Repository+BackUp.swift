@@ -40,13 +40,13 @@ extension Repository {
       let wanted = BackupManifest(
         id: attempt.id, component: attempt.component, cadence: cadence, started: attempt.started, ended: now(),
         capture: capture, artifacts: artifacts)
-      _ = try await parent(of: wanted)
+      try await checkAncestors(of: wanted)
       let manifest = try await put(wanted, in: attempt.folder, &commit)
       // A process that was suspended for longer than the grace may have been taken for dead and its artifacts removed.
       // From the manifest on nobody removes them.
       try await checkPresence(of: artifacts)
       // Nor did a pruning take what it goes on from, which it did not know to be needed.
-      _ = try await parent(of: manifest)
+      try await checkAncestors(of: manifest)
       do {
         try await tier.delete(attempt.folder.marker(attempt.id))
       } catch {
@@ -180,6 +180,20 @@ extension Repository {
       }
       defer { group.cancelAll() }
       return try await body()
+    }
+  }
+
+  /// A backup that goes on from others cannot be restored without any of them.
+  private func checkAncestors(of manifest: BackupManifest) async throws {
+    do {
+      for ancestor in try await reader(for: manifest).chain().dropLast() {
+        try await checkPresence(of: ancestor.manifest.artifacts)
+      }
+    } catch var error as DRError {
+      if error.code == .objectNotFound || error.code == .corruptData {
+        error.advice = "bring it back from another tier, or take a whole backup, which goes on from none"
+      }
+      throw error
     }
   }
 

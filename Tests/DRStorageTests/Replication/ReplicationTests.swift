@@ -113,6 +113,43 @@ struct ReplicationTests {
     }
   }
 
+  @Test("A segment that is damaged at the source, or may be, never takes the place of the one on the other tier")
+  func contestedSegments() async throws {
+    for isEncrypted in [false, true] {
+      let bench = try await Bench(near: InMemoryTier(), far: InMemoryTier())
+      var encoding = Encoding()
+      if isEncrypted { encoding.recipients = [try #require(AgeIdentity.generate().recipient)] }
+      let store = try ChangeLogStore(tier: bench.near, component: .postgres("app"), systemIdentifier: "7301")
+      _ = try await store.put("000000010000000000000002-7", TestData.rows(20_000, seed: 7), encoding: encoding)
+      try await bench.replicate().expectGood(2)
+      let key = try #require(
+        try await bench.near.listAll(prefix: "postgres/wal/").map(\.key).first { $0.rawValue.contains("2-7-") })
+      let good = try await bench.far.read(key)
+      var settings = Replicator.Settings()
+      settings.readsBackAll = true
+      for readsBackAll in [false, true] {
+        if readsBackAll {
+          _ = try await bench.near.put(key, ByteStream(good), PutOptions())
+          try await flip(key, on: bench.near)
+        } else {
+          let cut = try #require(good.getSlice(at: good.readerIndex, length: 100))
+          _ = try await bench.near.put(key, ByteStream(cut), PutOptions())
+        }
+        settings.readsBackAll = readsBackAll
+        let outcome = try await Replicator(from: bench.source, to: bench.target(), settings: settings)
+          .run(logger: quiet)
+        #expect(outcome.failures.keys.contains(key) && outcome.failures[key]?.code == .corruptData)
+        #expect(try await bench.far.read(key) == good, "\(isEncrypted) \(readsBackAll)")
+      }
+      // The other way round: only where the one here is seen to be whole, it mends the other.
+      _ = try await bench.near.put(key, ByteStream(good), PutOptions())
+      try await flip(key, on: bench.far)
+      let mended = try await Replicator(from: bench.source, to: bench.target(), settings: settings).run(logger: quiet)
+      #expect(mended.failures.isEmpty != isEncrypted)
+      #expect(try await (bench.far.read(key) == good) != isEncrypted)
+    }
+  }
+
   @Test("Interrupted at any call, a copy is committed whole or not at all, and the next run ends it")
   func interrupted() async throws {
     let counting = FaultInjectingTier(InMemoryTier(), failing: 0, .before)
