@@ -40,6 +40,8 @@ actor PostgresDrill: DrillSystem {
     var rowCounts = try await PostgresRowCounts.count(server.settings, logger: run.logger)
     rowCounts.databases["postgres"]?["public.ledger"] = nil
     self.rowCounts = rowCounts
+    // Before anything is written, as at night.
+    try await dump(server.settings, run)
     let archive = try await WALArchive.of(
       server.settings, tier: run.repository.tier, component: component, encoding: run.encoding, decoding: run.decoding,
       logger: run.logger)
@@ -71,7 +73,6 @@ actor PostgresDrill: DrillSystem {
     run.say(
       "\(manifest.id) of PostgreSQL: \(Format.bytes(manifest.rawSize)) stored as \(Format.bytes(manifest.storedSize)), "
         + "\(manifest.properties["pagesChecked"]?.integer ?? 0) pages checked")
-    try await dump(server.settings, run)
   }
 
   func betweenChanges(_ body: @escaping @Sendable () async throws -> Void) async throws {
