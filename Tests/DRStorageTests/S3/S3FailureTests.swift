@@ -183,8 +183,8 @@ struct S3FailureTests {
         let error = await #expect(throws: DRError.self) { try await tier.put("a", "text") }
         #expect(error?.code == expected)
         #expect(error?.description.contains("after 3 attempts") == true, "\(String(describing: error))")
-        // A failed put is looked for once more: HEAD, as often.
-        #expect(proxy.requests.filter { $0.method == "PUT" }.count == 3)
+        // A failed put is looked for once more: HEAD, as often. One that stalls may end before the proxy has read it.
+        #expect(proxy.requests.filter { $0.method == "PUT" }.count >= 2)
       }
     }
   }
