@@ -1,7 +1,8 @@
 public import ArgumentParser
-import DRCore
+public import DRCore
 import DRStorage
 import DRVerify
+public import Logging
 
 /// Verifies the stored bytes of a backup.
 public struct VerifyBackup<Program: BackupProgram>: AsyncParsableCommand {
@@ -23,32 +24,47 @@ public struct VerifyBackup<Program: BackupProgram>: AsyncParsableCommand {
 
   public func run() async throws {
     try await reporting {
-      guard let level = BackupVerifier.Level(rawValue: level) else {
-        throw ValidationError("'\(level.prefix(40))' is no level: metadata or data")
-      }
       let settings = try repository.settings()
-      let store = Repository(tier: try await settings.tier(creating: false, probing: .reading))
-      let catalog = try await store.catalog(of: settings.component)
-      let manifest =
-        try backup.map { try catalog.backup(id: $0, of: settings.component) }
-        ?? catalog.backup(of: settings.component, for: .latest)
-      let report = await VerificationReport.run(
-        manifest.id,
-        BackupVerifier(
-          manifest, in: store, level: level, decoding: try settings.decoding(),
-          progress: ProgressBar("verify").handler), logger: repository.logger)
-      for finding in report.findings { print(finding) }
-      // The newest backup may be one whose manifest is damaged: what was verified is an older one then.
-      let damaged = backup == nil ? catalog.unreadable : []
-      for broken in damaged {
-        print(
-          Finding(
-            "manifest-readable", .failure, subject: broken.key.rawValue, evidence: "\(broken.error.message)",
-            advice: broken.error.advice))
-      }
-      print("\(manifest.id): \(report.verdict.rawValue)" + (report.obstacle.map { ": \($0)" } ?? ""))
-      if report.verdict != .passed { throw ExitCode(report.verdict.exitCode) }
-      if !damaged.isEmpty { throw ExitCode(Verdict.failed.exitCode) }
+      try await settings.verify(backup, of: settings.component, level: level, logger: repository.logger)
     }
+  }
+}
+
+extension RepositoryConfiguration {
+  /// Verifies the stored bytes of a backup, and says what was found.
+  ///
+  /// - Parameters:
+  ///   - backup: Its identity; nil: the newest.
+  ///   - level: A ``DRVerify/BackupVerifier/Level``, as it was typed.
+  ///   - more: What is known of it besides.
+  /// - Throws: `ValidationError` for what is no level; an `ExitCode` unless it passed; ``DRError`` if it could not look.
+  public func verify(
+    _ backup: String?, of component: Component, level: String, logger: Logger,
+    and more: (BackupManifest) -> [Finding] = { _ in [] }
+  ) async throws {
+    guard let level = BackupVerifier.Level(rawValue: level) else {
+      throw ValidationError("'\(level.prefix(40))' is no level: metadata or data")
+    }
+    let store = Repository(tier: try await tier(creating: false, probing: .reading))
+    let catalog = try await store.catalog(of: component)
+    let manifest =
+      try backup.map { try catalog.backup(id: $0, of: component) } ?? catalog.backup(of: component, for: .latest)
+    let report = await VerificationReport.run(
+      manifest.id,
+      BackupVerifier(
+        manifest, in: store, level: level, decoding: try decoding(), progress: ProgressBar("verify").handler),
+      logger: logger)
+    for finding in report.findings + more(manifest) { print(finding) }
+    // The newest backup may be one whose manifest is damaged: what was verified is an older one then.
+    let damaged = backup == nil ? catalog.unreadable : []
+    for broken in damaged {
+      print(
+        Finding(
+          "manifest-readable", .failure, subject: broken.key.rawValue, evidence: "\(broken.error.message)",
+          advice: broken.error.advice))
+    }
+    print("\(manifest.id): \(report.verdict.rawValue)" + (report.obstacle.map { ": \($0)" } ?? ""))
+    if report.verdict != .passed { throw ExitCode(report.verdict.exitCode) }
+    if !damaged.isEmpty { throw ExitCode(Verdict.failed.exitCode) }
   }
 }

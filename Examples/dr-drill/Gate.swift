@@ -16,12 +16,25 @@ actor Gate {
     }
   }
 
-  func close() async {
+  /// Runs the body while nobody is inside.
+  nonisolated func whileClosed<Result: Sendable>(_ body: @Sendable () async throws -> Result) async rethrows -> Result {
+    await close()
+    do {
+      let result = try await body()
+      await open()
+      return result
+    } catch {
+      await open()
+      throw error
+    }
+  }
+
+  private func close() async {
     isClosed = true
     if inside > 0 { await withCheckedContinuation { closer = $0 } }
   }
 
-  func open() {
+  private func open() {
     isClosed = false
     for continuation in waiting { continuation.resume() }
     waiting = []

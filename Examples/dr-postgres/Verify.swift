@@ -1,8 +1,6 @@
 import ArgumentParser
 import DRCore
 import DRPostgres
-import DRStorage
-import DRVerify
 import ExampleSupport
 
 /// Verifies the stored bytes of a backup.
@@ -24,32 +22,9 @@ struct Verify: AsyncParsableCommand {
 
   func run() async throws {
     try await reporting {
-      guard let level = BackupVerifier.Level(rawValue: level) else {
-        throw ValidationError("'\(level.prefix(40))' is no level: metadata or data")
-      }
       let settings = try repository.settings()
-      let repository = Repository(tier: try await settings.tier(creating: false, probing: .reading))
       let component = dumps ? try settings.component.dumps : settings.component
-      let catalog = try await repository.catalog(of: component)
-      let manifest =
-        try backup.map { try catalog.backup(id: $0, of: component) } ?? catalog.backup(of: component, for: .latest)
-      let report = await VerificationReport.run(
-        manifest.id,
-        BackupVerifier(
-          manifest, in: repository, level: level, decoding: try settings.decoding(),
-          progress: ProgressBar("verify").handler), logger: self.repository.logger)
-      for finding in report.findings + recorded(manifest) { print(finding) }
-      // The newest backup may be one whose manifest is damaged: what was verified is an older one then.
-      let damaged = backup == nil ? catalog.unreadable : []
-      for broken in damaged {
-        print(
-          Finding(
-            "manifest-readable", .failure, subject: broken.key.rawValue, evidence: "\(broken.error.message)",
-            advice: broken.error.advice))
-      }
-      print("\(manifest.id): \(report.verdict.rawValue)" + (report.obstacle.map { ": \($0)" } ?? ""))
-      if report.verdict != .passed { throw ExitCode(report.verdict.exitCode) }
-      if !damaged.isEmpty { throw ExitCode(Verdict.failed.exitCode) }
+      try await settings.verify(backup, of: component, level: level, logger: repository.logger, and: recorded)
     }
   }
 

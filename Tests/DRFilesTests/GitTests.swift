@@ -128,11 +128,13 @@ import Testing
         _ = await running.result
         try await shell(#"git --git-dir="$1/history.git" fsck --strict --connectivity-only"#, place.folder)
       }
+      // A cancelled one may have come to its end.
+      try place.write("many/1", "changed")
       let results = await withTaskGroup(of: Result<GitSnapshotter.Snapshot?, any Error>.self) { group in
         for _ in 0..<3 { group.addTask { await Task { try await snapshotter.snapshot(logger: quiet) }.result } }
         return await group.reduce(into: []) { $0.append($1) }
       }
-      #expect(!results.isEmpty)
+      #expect(results.contains { if case .success(_?) = $0 { true } else { false } }, "\(results)")
       // Whoever came late is refused, and has nothing to add the next time.
       #expect(try await snapshotter.snapshot(logger: quiet) == nil)
       try await restore(place, to: "back")

@@ -1,7 +1,9 @@
 import DRCore
 import Foundation
+import Synchronization
 
-/// A program that a test starts, stops, lets go on and kills.
+/// A program that a test starts, stops, lets go on and kills. It ends at the latest with the temporary folder in which its output is
+/// kept (``withTemporaryFolder(isolation:_:)``), also where the test fails.
 public final class ChildProcess: Sendable {
   private let process: Process
   public let processID: Int32
@@ -34,6 +36,7 @@ public final class ChildProcess: Sendable {
     process.terminationHandler = { process in
       ending.yield(process.terminationReason == .exit ? process.terminationStatus : 128 + process.terminationStatus)
       ending.finish()
+      ChildProcess.running.withLock { $0[process.processIdentifier] = nil }
     }
     do {
       try process.run()
@@ -41,11 +44,28 @@ public final class ChildProcess: Sendable {
       throw DRError(.programFailed, "\(program) could not be started", advice: "build it first", cause: error)
     }
     processID = process.processIdentifier
+    ChildProcess.running.withLock { [processID] in $0[processID] = output }
+    // It may have ended before it was noted.
+    if !process.isRunning { ChildProcess.running.withLock { [processID] in $0[processID] = nil } }
     self.process = process
     self.output = output
     exit = Task {
       for await status in ended { return status }
       return -1
+    }
+  }
+
+  /// By process, where its output is kept.
+  private static let running = Mutex<[Int32: String]>([:])
+
+  /// Kills those that are still there and keep their output below a folder.
+  static func endAll(below folder: String) {
+    running.withLock { running in
+      for (process, output) in running where output.hasPrefix(folder + "/") {
+        // A stopped one dies of it too.
+        kill(process, SIGKILL)
+        running[process] = nil
+      }
     }
   }
 

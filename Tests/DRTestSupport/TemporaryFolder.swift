@@ -1,7 +1,7 @@
 import Foundation
 
 /// Makes a new folder (0700, under the system's temporary folder), gives its path, and removes it with all that it then
-/// holds, whatever happens in between.
+/// holds, whatever happens in between; a ``ChildProcess`` that keeps its output in it is ended first.
 ///
 /// - Throws: What the body throws; else what kept the folder from being made or removed.
 public func withTemporaryFolder<R>(
@@ -14,9 +14,11 @@ public func withTemporaryFolder<R>(
   do {
     result = try await body(folder)
   } catch {
+    ChildProcess.endAll(below: folder)
     try? removeTree(folder)
     throw error
   }
+  ChildProcess.endAll(below: folder)
   try removeTree(folder)
   return result
 }

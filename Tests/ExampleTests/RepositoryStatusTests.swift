@@ -6,20 +6,6 @@ import Testing
 
 /// What `dr-repository status` says of copies, and with which exit code.
 struct RepositoryStatusTests {
-  private typealias Result = (status: Int32, output: String, error: String)
-
-  private static func run(
-    _ program: String, _ arguments: [String], _ server: S3TestServer, endpoint: String? = nil
-  ) async throws -> Result {
-    let result = try await runCommand(
-      ReceiverProcess.built(program), arguments,
-      environment: [
-        "AWS_ENDPOINT_URL": endpoint ?? server.endpoint, "AWS_ACCESS_KEY_ID": server.credentials.accessKeyID,
-        "AWS_SECRET_ACCESS_KEY": server.credentials.secretAccessKey,
-      ])
-    return (result.status, String(decoding: result.output, as: UTF8.self), result.error)
-  }
-
   @Test(
     "A copy that is whole, behind, has a hole, has no log, holds nothing or is not there: each is said, and is an exit code"
   )
@@ -31,11 +17,11 @@ struct RepositoryStatusTests {
         let repository = try await SmallRepository(at: near)
         try await repository.log(1...4)
         let backup = try await repository.backUp()
-        func status(_ more: String..., of copy: String? = nil) async throws -> Result {
-          try await Self.run("dr-repository", ["status", "--tier", near, "--tier", copy ?? far] + more, server)
+        func status(_ more: String..., of copy: String? = nil) async throws -> ProgramAnswer {
+          try await server.run("dr-repository", ["status", "--tier", near, "--tier", copy ?? far] + more)
         }
         func replicate() async throws {
-          let copied = try await Self.run("dr-repository", ["replicate", "--from", near, "--to", far], server)
+          let copied = try await server.run("dr-repository", ["replicate", "--from", near, "--to", far])
           try #require(copied.status == 0, "\(copied)")
         }
 
@@ -119,14 +105,14 @@ struct RepositoryStatusTests {
             ("dr-repository", ["prune", "--tier", place, "--keep-last", "1"]),
             ("dr-postgres", ["list", "--config", config]), ("dr-postgres", ["verify", "--config", config]),
           ] {
-            let done = try await Self.run(program, arguments, server, endpoint: proxy.endpoint)
+            let done = try await server.run(program, arguments, endpoint: proxy.endpoint)
             #expect(done.status == 0, "\(program) \(arguments[0]): \(done)")
           }
           let methods = Set(proxy.requests.map(\.method))
           #expect(!methods.isEmpty && methods.isSubset(of: ["HEAD", "GET"]), "\(methods)")
           // As a check of the check: what has to write tries the server out.
           proxy.forget()
-          _ = try await Self.run("dr-tier", ["features", "--tier", place], server, endpoint: proxy.endpoint)
+          _ = try await server.run("dr-tier", ["features", "--tier", place], endpoint: proxy.endpoint)
           #expect(proxy.requests.contains { $0.method == "PUT" })
         }
       }

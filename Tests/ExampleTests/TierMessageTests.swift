@@ -7,39 +7,25 @@ import Testing
 
 /// What the programs say when a tier was not called as it was meant.
 struct TierMessageTests {
-  private typealias Said = (status: Int32, output: String, error: String)
-
-  private static func run(
-    _ program: String, _ arguments: [String], _ server: S3TestServer, endpoint: String? = nil
-  ) async throws -> Said {
-    let result = try await runCommand(
-      ReceiverProcess.built(program), arguments,
-      environment: [
-        "AWS_ENDPOINT_URL": endpoint ?? server.endpoint, "AWS_ACCESS_KEY_ID": server.credentials.accessKeyID,
-        "AWS_SECRET_ACCESS_KEY": server.credentials.secretAccessKey,
-      ])
-    return (result.status, String(decoding: result.output, as: UTF8.self), result.error)
-  }
-
   @Test("A prefix under which there is nothing is said, and is no success for who reads")
   func nothing() async throws {
     let server = try await S3TestServer.shared(.moto)
     try await server.withBucket { bucket in
       let tier = ["--tier", "s3://\(bucket)/app"]
-      let empty = try await Self.run("dr-tier", ["list"] + tier, server)
+      let empty = try await server.run("dr-tier", ["list"] + tier)
       #expect(empty.status == 0 && empty.error == "s3://\(bucket)/app holds no object\n", "\(empty)")
-      let list = try await Self.run("dr-tier", ["list", "postgress/"] + tier, server)
+      let list = try await server.run("dr-tier", ["list", "postgress/"] + tier)
       #expect(list.status == 0 && list.output.isEmpty, "\(list)")
       #expect(list.error == "there is nothing under 'postgress/' on s3://\(bucket)/app\n", "\(list)")
       try await withTemporaryFolder { folder in
         for arguments in [["get", "postgress/", "--to", "\(folder)/x"], ["thaw", "postgress/"]] {
-          let said = try await Self.run("dr-tier", arguments + tier, server)
+          let said = try await server.run("dr-tier", arguments + tier)
           #expect(said.status == 2 && said.error.contains("there is nothing under 'postgress/'"), "\(said)")
         }
         let repository = try await SmallRepository(at: "\(folder)/app")
         try await repository.backUp()
-        let other = try await Self.run(
-          "dr-repository", ["status", "--tier", "\(folder)/app", "--component", "redis/app"], server)
+        let other = try await server.run(
+          "dr-repository", ["status", "--tier", "\(folder)/app", "--component", "redis/app"])
         #expect(other.status == 1 && other.output.contains("it holds no backup"), "\(other)")
       }
     }
@@ -52,8 +38,8 @@ struct TierMessageTests {
       for (kind, answer) in [(S3TestServer.Kind.ceph, "400 InvalidArgument"), (.moto, "400 InvalidStorageClass")] {
         let server = try await S3TestServer.shared(kind)
         try await server.withBucket { bucket in
-          let said = try await Self.run(
-            "dr-tier", ["put", "\(folder)/file", "--storage-class", "COLDEST", "--tier", "s3://\(bucket)/app"], server)
+          let said = try await server.run(
+            "dr-tier", ["put", "\(folder)/file", "--storage-class", "COLDEST", "--tier", "s3://\(bucket)/app"])
           #expect(said.status == 2 && said.error.contains("does not take the storage class 'COLDEST'"), "\(said)")
           #expect(said.error.contains(answer) && said.error.contains("--storage-class"), "\(said)")
         }
@@ -63,7 +49,7 @@ struct TierMessageTests {
         let config = "\(folder)/tier.json"
         try "{\"repository\": \"s3://\(bucket)/app\", \"s3\": {\"encryption\": \"aws:kms:no-such-key\"}}".write(
           toFile: config, atomically: true, encoding: .utf8)
-        let said = try await Self.run("dr-tier", ["put", "\(folder)/file", "--tier", config], ceph)
+        let said = try await ceph.run("dr-tier", ["put", "\(folder)/file", "--tier", config])
         #expect(said.status == 2 && said.error.contains("cannot encrypt with the KMS key 'no-such-key'"), "\(said)")
         #expect(
           said.error.contains("Failed to retrieve the actual key") && said.error.contains("s3.encryption"), "\(said)")
@@ -84,7 +70,7 @@ struct TierMessageTests {
         try "{\"repository\": \"\(place)\", \"component\": \"\(kind)/app\", \"plaintext\": true}".write(
           toFile: config, atomically: true, encoding: .utf8)
         for command in ["list", "init", "clean"] {
-          let said = try await Self.run(program, [command, "--config", config], server)
+          let said = try await server.run(program, [command, "--config", config])
           #expect(said.status == 2 && said.error.contains("there is no such bucket"), "\(program) \(command): \(said)")
         }
       }
@@ -95,11 +81,11 @@ struct TierMessageTests {
         ("dr-repository", ["prune", "--tier", place, "--keep-last", "1"]),
         ("dr-repository", ["replicate", "--from", place, "--to", place]),
       ] {
-        let said = try await Self.run(program, arguments, server)
+        let said = try await server.run(program, arguments)
         #expect(said.status == 2, "\(program) \(arguments): \(said)")
         #expect((said.output + said.error).contains("there is no such bucket"), "\(program) \(arguments): \(said)")
       }
-      let secure = try await Self.run("dr-tier", ["list", "--tier", place], server, endpoint: server.secureEndpoint)
+      let secure = try await server.run("dr-tier", ["list", "--tier", place], endpoint: server.secureEndpoint)
       #expect(secure.status == 2 && secure.error.contains("TLS: certificate verify failed"), "\(secure)")
       #expect(!secure.error.contains(".cc:") && !secure.error.contains("/Sources/"), "\(secure)")
     }
@@ -114,8 +100,8 @@ struct TierMessageTests {
         try await repository.log(1...9)
         for _ in 0..<3 { try await repository.backUp() }
         try await S3FaultProxy.with(server) { proxy in
-          let put = try await Self.run(
-            "dr-tier", ["put", "\(folder)/app", "--tier", "s3://\(bucket)/app"], server, endpoint: proxy.endpoint)
+          let put = try await server.run(
+            "dr-tier", ["put", "\(folder)/app", "--tier", "s3://\(bucket)/app"], endpoint: proxy.endpoint)
           #expect(put.status == 0, "\(put)")
           let paths = proxy.requests.filter { $0.method == "PUT" && !$0.uri.contains(".dr-tmp") }.map(\.uri)
           #expect(paths.count >= 15)

@@ -58,14 +58,7 @@ actor FilesDrill: DrillSystem {
   }
 
   func betweenChanges(_ body: @escaping @Sendable () async throws -> Void) async throws {
-    await gate.close()
-    do {
-      try await body()
-      await gate.open()
-    } catch {
-      await gate.open()
-      throw error
-    }
+    try await gate.whileClosed(body)
   }
 
   func destroy(_ run: DrillRun) async throws {

@@ -33,15 +33,7 @@ final class PostgresLedger: Sendable {
 
   /// Runs the body while no commit is under way.
   func betweenCommits<Result: Sendable>(_ body: @Sendable () async throws -> Result) async rethrows -> Result {
-    await gate.close()
-    do {
-      let result = try await body()
-      await gate.open()
-      return result
-    } catch {
-      await gate.open()
-      throw error
-    }
+    try await gate.whileClosed(body)
   }
 
   /// Waits until each writer has ended, as it does when its server dies.

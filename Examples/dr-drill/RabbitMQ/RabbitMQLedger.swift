@@ -83,14 +83,7 @@ final class RabbitMQLedger: Sendable {
   var known: [PublishedMessage] { entries.value }
 
   func betweenChanges(_ body: @escaping @Sendable () async throws -> Void) async throws {
-    await gate.close()
-    do {
-      try await body()
-      await gate.open()
-    } catch {
-      await gate.open()
-      throw error
-    }
+    try await gate.whileClosed(body)
   }
 
   func stop() async {

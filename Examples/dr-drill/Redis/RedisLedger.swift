@@ -38,14 +38,7 @@ final class RedisLedger: Sendable {
 
   /// Runs the body while no transaction is under way.
   func betweenTransactions(_ body: @Sendable () async throws -> Void) async rethrows {
-    await gate.close()
-    do {
-      try await body()
-      await gate.open()
-    } catch {
-      await gate.open()
-      throw error
-    }
+    try await gate.whileClosed(body)
   }
 
   /// Waits until each writer has ended, as it does when its server dies.
