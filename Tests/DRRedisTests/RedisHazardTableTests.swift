@@ -26,7 +26,8 @@ struct RedisHazardTableTests {
         let isThere =
           parts.count == 2
           && sources.contains { source in
-            source.contains("struct \(parts[0]) ") && source.contains("func \(parts[1])(")
+            ["struct", "extension"].contains { source.contains("\($0) \(parts[0]) ") }
+              && source.contains("func \(parts[1])(")
           }
         #expect(isThere, "'\(name)', in the row '\(row.prefix(60))…'")
         named += 1

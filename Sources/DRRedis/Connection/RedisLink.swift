@@ -1,4 +1,5 @@
 import DRCore
+import Foundation
 package import NIOCore
 import NIOPosix
 import NIOSSL
@@ -60,6 +61,24 @@ package final class RedisLink: Sendable {
       throw DRError(
         .sourceFailed, "no connection to \(settings.address)",
         advice: "see whether the server runs and can be reached", cause: error)
+    }
+  }
+
+  /// Whether a host says that nobody listens at a port: not whether nothing was heard of it, nor whether it has hung up.
+  static func isRefused(host: String, port: Int, within limit: Duration) async -> Bool {
+    do {
+      let bootstrap = ClientBootstrap(group: MultiThreadedEventLoopGroup.singleton)
+        .connectTimeout(TimeAmount(limit))
+      let channel = try await bootstrap.connect(host: host, port: port).get()
+      try? await channel.close()
+      return false
+    } catch let error as NIOConnectionError {
+      return !error.connectionErrors.isEmpty
+        && error.connectionErrors.allSatisfy { ($0.error as? IOError)?.errnoCode == ECONNREFUSED }
+    } catch let error as IOError {
+      return error.errnoCode == ECONNREFUSED
+    } catch {
+      return false
     }
   }
 

@@ -28,19 +28,11 @@ struct AbandonedReplica: Sendable {
     guard info["role"] == "slave", info["master_link_status"] == "down", info["master_host"] == address,
       let port = info.integer("master_port").flatMap({ Int(exactly: $0) })
     else { return nil }
-    var master = RedisConnectionSettings(host: address, port: port)
-    master.connectTimeout = .seconds(3)
-    do {
-      await (try await RedisLink.connect(to: master)).close()
-      return nil
-    } catch let error as DRError where error.code == .timedOut {
-      // Nobody knows.
-      return nil
-    } catch is DRError {
-      return AbandonedReplica(
-        server: server, master: "\(address):\(port)", keys: info.keysByDatabase.values.reduce(0, +),
-        isLoading: info["loading"] != "0", loadSetting: setting)
-    }
+    // A master that is busy takes a connection and closes it at once: only a refusal says that there is none.
+    guard await RedisLink.isRefused(host: address, port: port, within: .seconds(3)) else { return nil }
+    return AbandonedReplica(
+      server: server, master: "\(address):\(port)", keys: info.keysByDatabase.values.reduce(0, +),
+      isLoading: info["loading"] != "0", loadSetting: setting)
   }
 
   private var what: String {
