@@ -25,10 +25,10 @@ struct RestoreDump: AsyncParsableCommand {
   @Flag(help: "Only print what the dump holds.")
   var list = false
 
-  @Option(help: "Only these schemas. May be given several times.")
+  @Option(help: "Only these schemas, with all that is in them. May be given several times.")
   var schema: [String] = []
 
-  @Option(help: "Only these tables.")
+  @Option(help: "Only these tables (agents, public.agents), with what belongs to them. May be given several times.")
   var table: [String] = []
 
   @Flag(help: "Only definitions.")
@@ -36,6 +36,11 @@ struct RestoreDump: AsyncParsableCommand {
 
   @Flag(help: "Only rows.")
   var dataOnly = false
+
+  @Option(
+    help: "With --data-only: whether the triggers of tables that are there fire, or are disabled meanwhile (superuser)."
+  )
+  var triggers: String?
 
   @Flag(help: "The database holds tables already: none of them is dropped or emptied.")
   var intoExisting = false
@@ -62,6 +67,9 @@ struct RestoreDump: AsyncParsableCommand {
     try allow("--jobs", jobs, 1...64)
     _ = try usage { try format.map(DumpFormat.init(argument:)) }
     guard list || toDatabase != nil else { throw ValidationError("give --to-database, or --list") }
+    guard triggers.map({ ["fire", "disable"].contains($0) && dataOnly }) ?? true else {
+      throw ValidationError("--triggers is fire or disable, with --data-only")
+    }
     guard !(schemaOnly && dataOnly) else { throw ValidationError("give --schema-only or --data-only, not both") }
   }
 
@@ -69,12 +77,13 @@ struct RestoreDump: AsyncParsableCommand {
     try await reporting {
       let settings = try repository.settings()
       let source = try await settings.restoreSource()
-      let repository = source.repository
       let component = try settings.component.dumps
-      let catalog = try await repository.catalog(of: component)
-      let manifest =
-        try backup.map { try catalog.backup(id: $0, of: component) } ?? catalog.backup(of: component, for: .latest)
-      let reader = source.reader(for: manifest, logger: self.repository.logger)
+      let manifest = try await source.backup { repository in
+        let catalog = try await repository.catalog(of: component)
+        return try backup.map { try catalog.backup(id: $0, of: component) }
+          ?? catalog.backup(of: component, for: .latest)
+      }
+      let reader = try await source.reader(for: manifest, logger: self.repository.logger)
       if list {
         print(try await PostgresDumpRestorer.list(reader), terminator: "")
         return
@@ -85,6 +94,7 @@ struct RestoreDump: AsyncParsableCommand {
           schemas: schema, tables: table, parts: DumpSelection.Parts(schemaOnly: schemaOnly, dataOnly: dataOnly)),
         allowsData: intoExisting, restoresGlobals: globals, jobs: jobs)
       restorer.onError = goOn ? .goOn : .stop
+      restorer.triggers = triggers.map { $0 == "fire" ? .fire : .disable }
       restorer.isOneTransaction = oneTransaction
       restorer.omitsOwners = noOwner
       restorer.omitsPrivileges = noPrivileges
@@ -92,8 +102,12 @@ struct RestoreDump: AsyncParsableCommand {
         [restorer] in
         try await restorer.restore(from: reader, to: .latest, logger: self.repository.logger)
       }
+      let what =
+        table.isEmpty && schema.isEmpty
+        ? "\(Format.bytes(outcome.bytes)) of SQL and rows"
+        : "\(schemaOnly ? "the definition of what was chosen" : "\(outcome.items) tables of what was chosen")"
       print(
-        "\(manifest.id) restored into \(toDatabase ?? ""): \(Format.bytes(outcome.bytes)) of SQL and rows in "
+        "\(manifest.id) restored into \(toDatabase ?? ""): \(what) in "
           + "\(Format.duration(outcome.duration)), as of \(Timestamp.format(manifest.recoveryPoint.time))")
     }
   }

@@ -22,6 +22,15 @@ struct DumpFolder: Sendable {
     return ByteStream { try await executor.run { try state.withLock { try $0.next() } } }
   }
 
+  /// Writes a text beside the dump; gives its path.
+  func note(_ text: String) throws -> String {
+    let note = path + ".list"
+    guard
+      FileManager.default.createFile(atPath: note, contents: Data(text.utf8), attributes: [.posixPermissions: 0o600])
+    else { throw FileError.make("create", note) }
+    return note
+  }
+
   /// Writes a stream as the one file that it is.
   func spool(_ content: ByteStream) async throws {
     let executor = BlockingExecutor(label: "postgres.dump.spool")

@@ -13,6 +13,14 @@ public struct DumpSelection: Hashable, Sendable {
     case all
     case schemaOnly
     case dataOnly
+
+    var arguments: [String] {
+      switch self {
+      case .all: []
+      case .schemaOnly: ["--schema-only"]
+      case .dataOnly: ["--data-only"]
+      }
+    }
   }
 
   public init(
@@ -32,11 +40,6 @@ public struct DumpSelection: Hashable, Sendable {
   var arguments: [String] {
     var all = schemas.map { "--schema=\($0)" } + tables.map { "--table=\($0)" }
     all += excludedTables.map { "--exclude-table=\($0)" } + excludedData.map { "--exclude-table-data=\($0)" }
-    switch parts {
-    case .all: break
-    case .schemaOnly: all.append("--schema-only")
-    case .dataOnly: all.append("--data-only")
-    }
-    return all
+    return all + parts.arguments
   }
 }

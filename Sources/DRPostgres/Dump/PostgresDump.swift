@@ -21,7 +21,8 @@ public struct PostgresDump: BackupSource {
   public var formats: [DumpFormat]
   public var selection: DumpSelection
   /// Also dump roles, their passwords' hashes, and tablespaces, which belong to no database. The role must be a superuser;
-  /// without passwords (``omitsRolePasswords``) any role will do.
+  /// without passwords (``omitsRolePasswords``) any role will do. Hashes are kept only in a backup that is encrypted: in another one they
+  /// are left out, and the manifest says so.
   public var includesGlobals: Bool
   public var omitsRolePasswords: Bool
   /// Count the rows of every table in the same snapshot, for a later comparison: it reads all of them.
@@ -100,12 +101,13 @@ public struct PostgresDump: BackupSource {
       recoveryPoint: RecoveryPoint(
         time: snapshot.time, position: "\(snapshot.position)", history: snapshot.timeline.map(String.init)),
       method: .dump, serverVersion: try await connection.parameterStatus("server_version"),
-      systemIdentifier: snapshot.systemIdentifier, leftOut: omissions, properties: properties)
+      systemIdentifier: snapshot.systemIdentifier, leftOut: omissions(isEncrypted: writer.encrypts),
+      properties: properties)
   }
 
   private var lockMilliseconds: Int64 { max(1, min(lockLimit.components.seconds, 86_400)) * 1000 }
 
-  private var omissions: [BackupManifest.Omission] {
+  private func omissions(isEncrypted: Bool) -> [BackupManifest.Omission] {
     var all = [
       BackupManifest.Omission(
         what: "settings and grants of the database itself", reason: "a dump is of what is in it; make them anew")
@@ -125,6 +127,8 @@ public struct PostgresDump: BackupSource {
       all.append(BackupManifest.Omission(what: "roles and tablespaces", reason: "they belong to no database"))
     } else if omitsRolePasswords {
       all.append(BackupManifest.Omission(what: "passwords of roles", reason: "they were not asked for"))
+    } else if !isEncrypted {
+      all.append(BackupManifest.Omission(what: "passwords of roles", reason: "the backup is not encrypted"))
     }
     return all
   }
@@ -172,7 +176,7 @@ public struct PostgresDump: BackupSource {
   ) async throws -> [String] {
     let program = try await ClientProgram.find("pg_dumpall", server: version)
     meter?.begin(PostgresDump.globals)
-    let more = omitsRolePasswords ? ["--no-role-passwords"] : []
+    let more = omitsRolePasswords || !writer.encrypts ? ["--no-role-passwords"] : []
     return try await store(
       PostgresDump.globals, program.path,
       ["--globals-only", "--no-password", "--dbname=\(server.conninfoForPrograms)"] + more, DumpEnds.globals, writer,

@@ -17,13 +17,23 @@ public struct PostgresDumpRestorer: Restorer {
     case goOn
   }
 
+  /// What the triggers of tables that are there do, when only rows are restored into them.
+  public enum Triggers: Hashable, Sendable {
+    /// They fire, and may change what comes back.
+    case fire
+    /// They are switched off for as long as the rows come, foreign keys among them: for a superuser.
+    case disable
+  }
+
   /// A server to restore into; its database is not looked at.
   public var server: PostgresConnectionSettings
   /// Where to. It is made if it is not there.
   public var database: String
   /// Which artifact to restore from; nil: the custom one, else the directory's, else the plain one.
   public var format: DumpFormat?
-  /// Which objects. Not of a plain dump: `psql` cannot choose.
+  /// Which objects, by their names as SQL reads them; what belongs to a table comes along (constraints, indexes, defaults, triggers, sequences,
+  /// partitions), and into a database that is made new also what it needs (types, functions). Foreign keys to and from tables that
+  /// are not among them are left out. Not of a plain dump: `psql` cannot choose.
   public var selection: DumpSelection
   /// Restore into a database that holds tables already; none of them is dropped or emptied.
   public var allowsData: Bool
@@ -32,6 +42,8 @@ public struct PostgresDumpRestorer: Restorer {
   /// How many connections restore side by side, 1 to 64. More than one needs room for the dump in the temporary folder.
   public var jobs: Int
   public var onError: OnError
+  /// Nil: rows alone are not restored into tables whose triggers would fire.
+  public var triggers: Triggers?
   /// All or nothing; with one job.
   public var isOneTransaction: Bool
   /// Leave out who owns what: everything belongs to the role that restores.
@@ -70,25 +82,36 @@ public struct PostgresDumpRestorer: Restorer {
       try await reader.verify(dump.artifact)
       let globals = try restoresGlobals ? reader.manifest.artifact(PostgresDump.globals) : nil
       if let globals { try await reader.verify(globals) }
-      let version = try await DumpDestination(server: server, database: database, allowsData: allowsData)
-        .prepare(for: reader.manifest, logger: logger)
-      if let globals { try await restore(globals, reader, version, logger) }
-      switch dump.format {
-      case .plain: try await psql(dump.artifact, reader, version)
-      case .custom where jobs == 1: try await pgRestore([], try await reader.read(dump.artifact), version)
-      case .custom:
-        try await DumpFolder.with { folder in
-          try await folder.spool(try await reader.read(dump.artifact))
-          try await pgRestore(["--jobs=\(jobs)", folder.path], nil, version)
-        }
-      case .directory:
-        try await DumpFolder.with { folder in
+      let destination = DumpDestination(server: server, database: database, allowsData: allowsData)
+      let tables = try await DumpFolder.with { folder in
+        switch dump.format {
+        case .plain: break
+        case .custom where jobs == 1: break
+        case .custom: try await folder.spool(try await reader.read(dump.artifact))
+        case .directory:
           try await folder.extract(try await reader.read(dump.artifact), object: dump.artifact.key.rawValue)
-          try await pgRestore(["--jobs=\(jobs)", folder.path], nil, version)
         }
+        // A name that is not there is found before the database is made.
+        let contents = try await contents(of: dump, reader, folder)
+        _ = try contents?.choose(tables: selection.tables, schemas: selection.schemas, needs: false)
+        let (version, isNew) = try await destination.prepare(for: reader.manifest, logger: logger)
+        if selection.parts == .dataOnly, triggers == nil { try await destination.refuseTriggers(logger: logger) }
+        if let globals { try await restore(globals, reader, version, logger) }
+        let choice = try contents?.choose(tables: selection.tables, schemas: selection.schemas, needs: isNew)
+        for key in choice?.leftOut ?? [] {
+          logger.warning(
+            "a foreign key was left out: its other table is not among what is restored", metadata: ["key": "\(key)"])
+        }
+        let list = try choice.map { ["--use-list=\(try folder.note($0.list))"] } ?? []
+        switch dump.format {
+        case .plain: try await psql(dump.artifact, reader, version)
+        case .custom where jobs == 1: try await pgRestore(list, try await reader.read(dump.artifact), version)
+        case .custom, .directory: try await pgRestore(list + ["--jobs=\(jobs)", folder.path], nil, version)
+        }
+        return choice?.tables
       }
       return RestoreOutcome(
-        bytes: dump.artifact.rawSize, items: reader.manifest.properties["tables"]?.object?.count ?? 0,
+        bytes: dump.artifact.rawSize, items: tables ?? reader.manifest.properties["tables"]?.object?.count ?? 0,
         duration: start.duration(to: .now))
     } catch var error as DRError {
       error.component = error.component ?? reader.manifest.component
@@ -156,13 +179,35 @@ public struct PostgresDumpRestorer: Restorer {
     }
   }
 
+  /// Nil if nothing is chosen by name.
+  private func contents(
+    of dump: (artifact: BackupManifest.Artifact, format: DumpFormat), _ reader: any BackupReader, _ folder: DumpFolder
+  ) async throws -> DumpContents? {
+    guard !selection.tables.isEmpty || !selection.schemas.isEmpty else { return nil }
+    let program = try await ClientProgram.find(
+      "pg_restore", server: reader.manifest.serverVersion.flatMap { Int($0.prefix { $0.isNumber }) } ?? 0)
+    let arguments = ["--list", "--verbose"]
+    let said =
+      if dump.format == .custom, jobs == 1 {
+        try await runProgram(
+          program.path, arguments, input: try await reader.read(dump.artifact), silence: .seconds(600))
+      } else {
+        try await runProgram(program.path, arguments + [folder.path], limit: .seconds(600))
+      }
+    guard said.status == 0 else {
+      throw DRError(.programFailed, "pg_restore ended with \(said.status): \(said.error.lastLines(5))")
+    }
+    return DumpContents(parsing: said.output)
+  }
+
   // MARK: Programs
 
   private var connection: String { "--dbname=\(server.with(database: database).conninfoForPrograms)" }
 
   private func pgRestore(_ more: [String], _ content: ByteStream?, _ version: Int) async throws {
     let program = try await ClientProgram.find("pg_restore", server: version)
-    var arguments = ["--no-password", connection] + selection.arguments
+    var arguments = ["--no-password", connection] + selection.parts.arguments
+    if triggers == .disable { arguments.append("--disable-triggers") }
     if onError == .stop { arguments.append("--exit-on-error") }
     if isOneTransaction { arguments.append("--single-transaction") }
     if omitsOwners { arguments.append("--no-owner") }
@@ -175,7 +220,9 @@ public struct PostgresDumpRestorer: Restorer {
       } else {
         try await runProgram(program.path, arguments + more, environment: environment, limit: silenceLimit)
       }
-    try judge(result, "pg_restore")
+    // Told to go on, it counts them at the end; without that, something else has ended it.
+    try judge(
+      result, "pg_restore", isComplete: result.status == 0 || result.error.contains("errors ignored on restore:"))
   }
 
   private func psql(_ artifact: BackupManifest.Artifact, _ reader: any BackupReader, _ version: Int) async throws {
@@ -183,10 +230,10 @@ public struct PostgresDumpRestorer: Restorer {
     var arguments = ["--no-psqlrc", "--quiet", "--no-password", connection, "--file=-", "--output=/dev/null"]
     if onError == .stop { arguments.append("--set=ON_ERROR_STOP=1") }
     if isOneTransaction { arguments.append("--single-transaction") }
-    try judge(
-      await runProgram(
-        program.path, arguments, environment: ClientProgram.environment(server), input: try await reader.read(artifact),
-        silence: silenceLimit), "psql")
+    let result = try await runProgram(
+      program.path, arguments, environment: ClientProgram.environment(server), input: try await reader.read(artifact),
+      silence: silenceLimit)
+    try judge(result, "psql", isComplete: result.status == 0)
   }
 
   /// Roles and tablespaces; those that are there are no error.
@@ -206,16 +253,16 @@ public struct PostgresDumpRestorer: Restorer {
     }
   }
 
-  private func judge(_ result: ProgramResult, _ program: String) throws {
+  private func judge(_ result: ProgramResult, _ program: String, isComplete: Bool) throws {
     let errors = result.error.errors
     guard result.status != 0 || !errors.isEmpty else { return }
     let first = errors.first ?? result.error.lastLines(3)
     switch onError {
-    case .goOn:
+    case .goOn where isComplete:
       throw DRError(
         .programFailed, "\(errors.count) statements failed, and the rest was restored; the first: \(first)",
         advice: "what is there is not the whole: see the server's log for all of them", object: database)
-    case .stop:
+    case .goOn, .stop:
       throw DRError(
         .programFailed, "\(program) ended with \(result.status): \(first)",
         advice: isOneTransaction

@@ -89,11 +89,30 @@ public struct PostgresTableRecovery: Sendable {
     for (oid, location) in reader.manifest.properties["tablespaces"]?.object ?? [:] {
       if let location = location.string { spaces[location] = "\(home)/space-\(oid)" }
     }
+    try await tryOut(as: sandbox.user)
     let restorer = PostgresRestorer(
       dataFolder: sandbox.dataFolder, recovery: RecoverySettings(restoreCommand: restoreCommand, timeline: timeline),
       archive: archive, tablespaces: spaces, owner: sandbox.user?.name, progress: progress)
     _ = try await restorer.restore(from: reader, to: target, logger: logger)
     try await sandbox.start(until: .promoted, limit: recoveryLimit)
+  }
+
+  /// The server runs the command as its own user, who may not be able to read what this process reads: better now than when all is
+  /// restored.
+  private func tryOut(as user: ServerUser?) async throws {
+    guard let restoreCommand else { return }
+    let file = FileManager.default.temporaryDirectory.appending(path: "dr-no-history-\(UUID().uuidString)").path
+    let command = restoreCommand.replacing("%%", with: "\u{0}").replacing("%f", with: "FFFFFFFE.history")
+      .replacing("%p", with: file).replacing("%r", with: "000000010000000000000001").replacing("\u{0}", with: "%")
+    let said = try await runProgram("/bin/sh", ["-c", command], as: user, limit: .seconds(120))
+    try? FileManager.default.removeItem(atPath: file)
+    // As the server sees it: what is not there is 1, or whatever else is no signal and no failure of the shell.
+    guard said.status >= 126 else { return }
+    throw DRError(
+      .invalidConfiguration,
+      "the restore command cannot be run\(user.map { " by the user \($0.name), as which the sandbox's server runs" } ?? ""): "
+        + said.error.lastLines(3),
+      advice: "let that user read the configuration, the repository and the key, or run this as a user who can")
   }
 
   private func bring(_ copy: RecoveredTable, _ live: LiveTable, _ logger: Logger) async throws -> Report {
