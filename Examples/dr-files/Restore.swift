@@ -30,9 +30,10 @@ struct Restore: AsyncParsableCommand {
     try await reporting {
       let settings = try repository.settings()
       let source = try await settings.restoreSource()
-      let manifest = try await repository.backup(backup, for: try target(), in: source.repository)
+      let target = try target()
+      let manifest = try await source.backup { try await repository.backup(backup, for: target, in: $0) }
       try await destination.restore(
-        source.reader(for: manifest, logger: repository.logger), repository.logger)
+        try await source.reader(for: manifest, logger: repository.logger), repository.logger)
     }
   }
 

@@ -88,12 +88,12 @@ struct Restore: AsyncParsableCommand {
     let destination = try destination(settings)
     let target = try target()
     let timeline = try TimelineArgument.parse(timeline)
-    let manifest =
+    let manifest = try await source.backup { repository in
       if let backup {
-        try await repository.catalog(of: settings.component).backup(id: backup, of: settings.component)
-      } else {
-        try await settings.backup(in: repository, for: target, following: timeline)
+        return try await repository.catalog(of: settings.component).backup(id: backup, of: settings.component)
       }
+      return try await settings.backup(in: repository, for: target, following: timeline)
+    }
     let recovery = RecoverySettings(
       restoreCommand: restoreCommand ?? FetchCommand.make(config: self.repository.config), timeline: timeline)
     // WAL that another command gets from elsewhere is not ours to look at.
@@ -109,7 +109,7 @@ struct Restore: AsyncParsableCommand {
           + PostgresTarget.text(target))
     }
     let outcome = try await restorer.restore(
-      from: source.reader(for: manifest, logger: self.repository.logger), to: target,
+      from: try await source.reader(for: manifest, logger: self.repository.logger), to: target,
       logger: self.repository.logger)
     return (manifest.id, outcome)
   }

@@ -73,12 +73,12 @@ struct RestoreTable: AsyncParsableCommand {
     let source = try await settings.restoreSource()
     let repository = source.repository
     let (target, timeline) = (try target(), try TimelineArgument.parse(timeline))
-    let manifest =
+    let manifest = try await source.backup { repository in
       if let backup {
-        try await repository.catalog(of: settings.component).backup(id: backup, of: settings.component)
-      } else {
-        try await settings.backup(in: repository, for: target, following: timeline)
+        return try await repository.catalog(of: settings.component).backup(id: backup, of: settings.component)
       }
+      return try await settings.backup(in: repository, for: target, following: timeline)
+    }
     var connection = try server.connection()
     if let database { connection = connection.with(database: database) }
     var sandbox = PostgresSandbox.Options()
@@ -91,7 +91,7 @@ struct RestoreTable: AsyncParsableCommand {
     recovery.timeline = timeline
     recovery.progress = ProgressBar("restore").handler
     let report = try await recovery.recover(
-      from: source.reader(for: manifest, logger: self.repository.logger), to: target,
+      from: try await source.reader(for: manifest, logger: self.repository.logger), to: target,
       logger: self.repository.logger)
     return (manifest.id, report)
   }

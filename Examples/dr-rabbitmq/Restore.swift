@@ -57,9 +57,11 @@ struct Restore: AsyncParsableCommand {
       let source = try await settings.restoreSource()
       let repository = source.repository
       let moment = try moment()
-      let manifest = try await self.repository.backup(
-        backup, in: repository, holding: definitionsOnly ? "definitions" : "queues", by: moment ?? .distantFuture)
-      let reader = source.reader(for: manifest, logger: self.repository.logger)
+      let manifest = try await source.backup {
+        try await self.repository.backup(
+          backup, in: $0, holding: definitionsOnly ? "definitions" : "queues", by: moment ?? .distantFuture)
+      }
+      let reader = try await source.reader(for: manifest, logger: self.repository.logger)
       let logger = self.repository.logger
       if !messagesOnly {
         var restorer = RabbitMQDefinitionsRestorer(

@@ -62,9 +62,9 @@ struct Restore: AsyncParsableCommand {
     // What is replaced is stored first.
     if replace { try settings.warnOfPlaintext() }
     let source = try await settings.restoreSource()
-    let (repository, tier) = (source.repository, source.repository.tier)
+    let tier = source.repository.tier
     let target = try targets.target()
-    let manifest = try await settings.redisBackup(backup, in: repository, for: target)
+    let manifest = try await source.backup { try await settings.redisBackup(backup, in: $0, for: target) }
     var restorer = RedisOnlineRestorer(
       server: try await server.connection(self.repository.logger), archive: try settings.archive(tier))
     restorer.address = address
@@ -95,7 +95,7 @@ struct Restore: AsyncParsableCommand {
     let report: RedisOnlineRestorer.Report
     do {
       report = try await restorer.restoreServer(
-        from: source.reader(for: manifest, logger: self.repository.logger), to: target,
+        from: try await source.reader(for: manifest, logger: self.repository.logger), to: target,
         logger: self.repository.logger)
     } catch {
       if let kept = kept.value { print(kept) }

@@ -51,16 +51,16 @@ struct RestoreFile: AsyncParsableCommand {
   private func restore() async throws {
     let settings = try repository.settings()
     let source = try await settings.restoreSource()
-    let (repository, tier) = (source.repository, source.repository.tier)
+    let tier = source.repository.tier
     let target = try target.target()
-    let manifest = try await settings.redisBackup(backup, in: repository, for: target)
+    let manifest = try await source.backup { try await settings.redisBackup(backup, in: $0, for: target) }
     let layout = try layout()
     try settings.refuseDestination(to ?? layout.folder, config: self.repository.config)
     var restorer = RedisFileRestorer(layout: layout, owner: owner, progress: ProgressBar("restore").handler)
     restorer.archive = try settings.archive(tier)
     restorer.shard = shard
     let report = try await restorer.restoreFiles(
-      from: source.reader(for: manifest, logger: self.repository.logger), to: target,
+      from: try await source.reader(for: manifest, logger: self.repository.logger), to: target,
       logger: self.repository.logger)
     print(
       "\(manifest.id) restored to \(restorer.layout.folder): \(report.summary.keys) keys"

@@ -53,7 +53,7 @@ struct RestoreKeys: AsyncParsableCommand {
     try await reporting {
       let settings = try repository.settings()
       let source = try await settings.restoreSource()
-      let manifest = try await settings.redisBackup(backup, in: source.repository, for: .immediate)
+      let manifest = try await source.backup { try await settings.redisBackup(backup, in: $0, for: .immediate) }
       var restorer = RedisKeyRestorer(
         server: try await server.connection(self.repository.logger), selection: try selection())
       restorer.replacesExisting = replace
@@ -62,7 +62,7 @@ struct RestoreKeys: AsyncParsableCommand {
       restorer.checksFirst = !unchecked
       restorer.progress = ProgressBar("restore").handler
       let report = try await restorer.restoreKeys(
-        from: source.reader(for: manifest, logger: self.repository.logger), logger: self.repository.logger)
+        from: try await source.reader(for: manifest, logger: self.repository.logger), logger: self.repository.logger)
       let rate = Double(report.selected) / max(report.sending / .seconds(1), 1e-9)
       print(
         "\(manifest.id): \(report.restored) of \(report.selected) keys restored, \(report.existing) were there, "

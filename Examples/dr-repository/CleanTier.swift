@@ -3,6 +3,10 @@ import DRCore
 import DRStorage
 import ExampleSupport
 
+extension CleaningOutcome {
+  fileprivate var isEmpty: Bool { objects.isEmpty && uploads == 0 && young.isEmpty && youngUploads.isEmpty }
+}
+
 /// Removes what interrupted backups, copies and uploads left on a tier.
 struct CleanTier: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
@@ -23,8 +27,13 @@ struct CleanTier: AsyncParsableCommand {
 
   func run() async throws {
     try await reporting {
-      let outcome = try await common.repository(tier, probing: .reading)
-        .cleanInterrupted(olderThan: .seconds(olderThanHours * 3600), logger: common.logger)
+      let repository = try await common.repository(tier, probing: .reading)
+      let outcome = try await repository.cleanInterrupted(
+        olderThan: .seconds(olderThanHours * 3600), logger: common.logger)
+      if outcome.isEmpty {
+        let isEmpty = try await repository.tier.list(prefix: "", after: nil, limit: 1).objects.isEmpty
+        try await common.refuseEmpty(repository, isEmpty: isEmpty)
+      }
       CleanReport.say(outcome, olderThanHours: olderThanHours)
     }
   }

@@ -10,7 +10,9 @@ struct Prune: AsyncParsableCommand {
     abstract: "Shows what retention would remove, and why; removes it with --execute.",
     discussion: """
       A backup is kept if any rule keeps it. One that no rule keeps is marked first, and removed by a later run once it was \
-      marked for longer than the grace period. A policy can be a JSON file as well: the encoded RetentionPolicy.
+      marked for longer than the grace period. The last restorable backup of each system stays: by presence and size, with \
+      --read-last by every byte. A policy can be a JSON file as well. On a disk that is full, what needs no space goes first: \
+      segments that no backup needs.
       """)
 
   @OptionGroup var common: CommonArguments
@@ -48,6 +50,9 @@ struct Prune: AsyncParsableCommand {
   @Option(parsing: .unconditional, help: "How long to wait for another pruning, in seconds.")
   var patience = 300.0
 
+  @Flag(help: "Read every byte of each system's last restorable backup: a damaged one stands for no other.")
+  var readLast = false
+
   @Flag(inversion: .prefixedNo, help: "Show the plan and change nothing.")
   var dryRun = true
 
@@ -73,7 +78,8 @@ struct Prune: AsyncParsableCommand {
       let repository = try await common.repository(tier, probing: isPlan ? .reading : .everything)
       let (grace, only) = (Duration.seconds(graceHours * 3600), try common.only())
       guard !isPlan else {
-        let plan = try await repository.prunePlan(policy, of: only, grace: grace)
+        let plan = try await repository.prunePlan(policy, of: only, grace: grace, readsLast: readLast)
+        try await common.refuseEmpty(plan, on: repository)
         print(plan.text)
         print("nothing was changed: this is the plan. --execute carries it out")
         return
@@ -83,10 +89,14 @@ struct Prune: AsyncParsableCommand {
       let done = MutableBox<PruneOutcome?>(nil)
       let outcome: PruneOutcome
       do {
-        outcome = try await endingInGoodOrder(saying: Prune.soFar(done.value)) {
-          try await Lease.with("prune", on: repository.tier, settings, logger: logger) { lease in
-            try await repository.prune(policy, of: only, grace: grace, lease: lease, logger: logger) { outcome in
-              done.withLock { $0 = outcome }
+        outcome = try await endingInGoodOrder(saying: Prune.soFar(done.value)) { [readLast] in
+          try await Prune.makingRoom(on: repository, policy, only, grace, isBegun: { done.value != nil }) {
+            try await Lease.with("prune", on: repository.tier, settings, logger: logger) { lease in
+              try await repository.prune(
+                policy, of: only, grace: grace, lease: lease, readsLast: readLast, logger: logger
+              ) { outcome in
+                done.withLock { $0 = outcome }
+              }
             }
           }
         }
@@ -94,9 +104,20 @@ struct Prune: AsyncParsableCommand {
         FileHandle.standardError.write(Data((Prune.soFar(done.value) + "\n").utf8))
         throw error
       }
+      try await common.refuseEmpty(outcome.plan, on: repository)
       print(outcome.plan.text)
       print(outcome.text)
       for key in outcome.locked { print("locked: \(key)") }
+    }
+  }
+
+  private static func reason(_ error: any Error) -> String {
+    switch error {
+    case DecodingError.dataCorrupted(let context), DecodingError.typeMismatch(_, let context),
+      DecodingError.keyNotFound(_, let context), DecodingError.valueNotFound(_, let context):
+      let path = context.codingPath.map { $0.intValue.map(String.init) ?? $0.stringValue }.joined(separator: ".")
+      return (path.isEmpty ? "" : "\(path): ") + context.debugDescription
+    default: return DRError.text(of: error)
     }
   }
 
@@ -105,12 +126,35 @@ struct Prune: AsyncParsableCommand {
     outcome.map { "by then: \($0.text)" } ?? "by then nothing was changed"
   }
 
+  /// On a full disk no lease can be taken: then what needs no space goes first.
+  private static func makingRoom(
+    on repository: Repository, _ policy: RetentionPolicy, _ only: Component?, _ grace: Duration,
+    isBegun: () -> Bool, _ prune: () async throws -> PruneOutcome
+  ) async throws -> PruneOutcome {
+    do {
+      return try await prune()
+    } catch var error as DRError where error.code == .noSpace && !isBegun() {
+      let first = try await repository.pruneWithoutWriting(policy, of: only, grace: grace)
+      guard !first.removed.isEmpty || first.segments > 0 else {
+        error.advice =
+          "nothing can be removed without writing a few KiB, and there is no room for them: run dr-repository clean --tier "
+          + "\(repository.tier.place), which writes nothing, or free some space by hand"
+        throw error
+      }
+      print("there was no space left, and so what needs none went first: \(first.text)")
+      return try await prune()
+    }
+  }
+
   private func chosen() throws -> RetentionPolicy {
     if let policy {
       do {
         return try JSONDecoder().decode(RetentionPolicy.self, from: Data(contentsOf: URL(fileURLWithPath: policy)))
       } catch {
-        throw DRError(.invalidConfiguration, "the policy cannot be read", object: policy, cause: error)
+        throw DRError(
+          .invalidConfiguration, "the policy cannot be read: \(Prune.reason(error))",
+          advice: "as in the README: {\"rules\": [{\"days\": 7}, {\"newest\": 12, \"each\": \"month\"}]}",
+          object: policy)
       }
     }
     var rules: [RetentionPolicy.Rule] = []

@@ -9,7 +9,7 @@ struct Replicate: AsyncParsableCommand {
     abstract: "Copies what is missing to another tier, unchanged, and verifies it there.",
     discussion: """
       Run it again after an interruption: what it had sent is read back, the rest is sent. Of copies that were verified before, what is \
-      missing or has another size is sent again; --read-back-all looks at every byte of them.
+      missing or has another size is sent again; --read-back-all looks at every byte of them, but of none that is archived.
       """)
 
   @OptionGroup var common: CommonArguments
@@ -43,18 +43,31 @@ struct Replicate: AsyncParsableCommand {
 
   func run() async throws {
     try await reporting {
+      try TierPlace.refuseSame([from, to])
       var settings = Replicator.Settings()
       settings.concurrency = concurrency
       settings.storageClass = storageClass.map { StorageClass(rawValue: $0) }
       settings.readsBackAll = readBackAll
       settings.lock = lockDays.map { RetentionPolicy.Lock(.compliance, days: $0) }
+      let source = try await common.repository(from, probing: .reading)
       let replicator = try Replicator(
-        from: try await common.repository(from, probing: .reading),
+        from: source,
         to: try await common.repository(to, limit: bandwidth),
         settings: settings)
       let outcome = try await replicator.run(of: try common.only(), logger: common.logger)
+      if outcome.backups.isEmpty, outcome.segments == 0, outcome.failures.isEmpty, outcome.leftOut.isEmpty {
+        let catalog = try await source.catalog(of: try common.only())
+        try await common.refuseEmpty(source, isEmpty: catalog.backups.isEmpty && catalog.unreadable.isEmpty)
+      }
       print(
         "copied \(outcome.backups.count) backups and \(outcome.segments) segments, \(Format.bytes(outcome.bytes)) sent")
+      if readBackAll {
+        print("read back \(outcome.readBack) objects that were there: \(outcome.damaged.count) were damaged")
+        for key in outcome.damaged { print("damaged: \(key)\(outcome.mended.contains(key) ? ", sent again" : "")") }
+      }
+      if outcome.archived > 0 {
+        print("not read back: \(outcome.archived) objects that are archived; thaw them first (dr-tier thaw)")
+      }
       if !outcome.leftOut.isEmpty { print("not brought back after its pruning: \(outcome.leftOut.count) backups") }
       for (key, error) in outcome.failures.sorted(by: { $0.key < $1.key }) { print("failed: \(key): \(error)") }
       if !outcome.failures.isEmpty { throw ExitCode(1) }

@@ -39,6 +39,25 @@ struct CommonArguments: ParsableArguments {
 
   func only() throws -> Component? { try usage { try component.map { try Component(parsing: $0) } } }
 
+  /// A place or a component that was mistyped must not look like one in which all is done.
+  ///
+  /// - Throws: ``DRError`` with `objectNotFound`.
+  func refuseEmpty(_ repository: Repository, isEmpty: Bool) async throws {
+    guard isEmpty else { return }
+    let others = Set(try await repository.catalog().backups.map { "\($0.component)" }).sorted()
+    throw DRError(
+      .objectNotFound,
+      "there is no backup" + (component.map { " of \($0)" } ?? "") + " on \(repository.tier.place), and no change log",
+      advice: others.isEmpty
+        ? "see that the place, and --layout, are the right ones" : "it has backups of \(others.joined(separator: ", "))"
+    )
+  }
+
+  func refuseEmpty(_ plan: PrunePlan, on repository: Repository) async throws {
+    try await refuseEmpty(
+      repository, isEmpty: plan.decisions.isEmpty && plan.logs.isEmpty && plan.unreadable.isEmpty)
+  }
+
   /// - Parameter probing: `reading` for what writes nothing, or only removes.
   func repository(
     _ place: String, limit: Int64? = nil, probing: S3Configuration.Probing = .everything

@@ -3,6 +3,7 @@ import DRCore
 import DRStorage
 import ExampleSupport
 import Foundation
+import NIOCore
 
 /// Stores a file, or every file of a folder.
 struct Put: AsyncParsableCommand {
@@ -17,6 +18,8 @@ struct Put: AsyncParsableCommand {
   var key: String?
   @Option(help: "The storage class, as S3 names it: STANDARD_IA.")
   var storageClass: String?
+  @Flag(help: "Also put other bytes in the place of a backup's manifest or artifact.")
+  var replace = false
 
   func run() async throws {
     try await reporting {
@@ -24,7 +27,8 @@ struct Put: AsyncParsableCommand {
       let files = try LocalFile.find(source, key: key)
       let storageClass = storageClass.map { StorageClass(rawValue: $0) }
       for part in [files.filter { !$0.isManifest }, files.filter(\.isManifest)] {
-        try await forEach(part, atOnce: self.tier.concurrency) { file in
+        try await forEach(part, atOnce: self.tier.concurrency) { [replace] file in
+          if !replace { try await file.refuseToReplace(on: tier) }
           // In an archive class, a manifest could not be read before it was thawed.
           let archives = storageClass?.isArchive == true
           let options = PutOptions(
@@ -92,6 +96,29 @@ struct LocalFile: Sendable {
     key.rawValue.hasSuffix(".json") && key.rawValue.split(separator: "/").dropLast().last == "metadata"
   }
 
+  /// Part of a backup: `…/backup_20261127_010203/base.tar.zst`.
+  private var isArtifact: Bool {
+    key.rawValue.split(separator: "/").dropLast().last.map { $0.wholeMatch(of: /backup_\d{8}_\d{6}/) != nil } ?? false
+  }
+
+  /// What is put again is the same; other bytes under the name of a part of a backup would take it away.
+  ///
+  /// - Throws: ``DRError`` with `objectExists`.
+  func refuseToReplace(on tier: any StorageTier) async throws {
+    guard isManifest || isArtifact, let there = try await tier.head(key) else { return }
+    var isSame = there.size == size
+    if isSame, isManifest {
+      let own = ByteBuffer(bytes: try Data(contentsOf: URL(fileURLWithPath: path)))
+      isSame = try await tier.read(key) == own
+    }
+    guard isSame else {
+      throw DRError(
+        .objectExists,
+        "\(tier.name) has another \(isManifest ? "manifest" : "artifact") of that name: it was not replaced",
+        advice: "put it under another --key, or give --replace if that backup may go", object: key.rawValue)
+    }
+  }
+
   static func find(_ source: String, key: String?) throws -> [LocalFile] {
     var isFolder: ObjCBool = false
     guard FileManager.default.fileExists(atPath: source, isDirectory: &isFolder) else {
@@ -105,7 +132,8 @@ struct LocalFile: Sendable {
     return try names.sorted().compactMap { name in
       let path = "\(source)/\(name)"
       var status = stat()
-      guard lstat(path, &status) == 0, status.st_mode & S_IFMT == S_IFREG else { return nil }
+      // A folder's own mark says nothing of another tier.
+      guard name != LocalTier.marker, lstat(path, &status) == 0, status.st_mode & S_IFMT == S_IFREG else { return nil }
       return try LocalFile(path, start + name)
     }
   }

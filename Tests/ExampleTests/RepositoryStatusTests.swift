@@ -84,6 +84,70 @@ struct RepositoryStatusTests {
     }
   }
 
+  @Test(
+    "What the repository itself lacks is said: its log, a part of it, what a backup goes on from, the newest backup")
+  func repositoryItself() async throws {
+    try await withTemporaryFolder { folder in
+      let (near, copy) = ("\(folder)/near", "\(folder)/copy")
+      let repository = try await SmallRepository(at: near)
+      try await repository.log(1...4)
+      let first = try await repository.backUp()
+      _ = try await LocalTier(root: copy, creating: true)
+      func run(_ arguments: String...) async throws -> ProgramAnswer {
+        let result = try await runCommand(ReceiverProcess.built("dr-repository"), arguments)
+        return (result.status, String(decoding: result.output, as: UTF8.self), result.error)
+      }
+      let whole = try await run("status", "--tier", near)
+      #expect(whole.status == 0 && !whole.output.contains("finding"), "\(whole)")
+
+      let segments = try await repository.tier.listAll(prefix: "postgres/wal/")
+      let second = try await repository.tier.read(segments[1].key)
+      try await repository.tier.delete(segments[1].key)
+      let hole = try await run("status", "--tier", near)
+      #expect(
+        hole.status == 1
+          && hole.output.contains(
+            "postgres/app \(first.id): wal: the WAL segment …0000000000000002 is missing: it can be restored no further"
+          ),
+        "\(hole)")
+      _ = try await repository.tier.put(segments[1].key, ByteStream(second), PutOptions())
+      try await repository.tier.delete(segments[0].key)
+      let useless = try await run("status", "--tier", near)
+      #expect(
+        useless.status == 1 && useless.output.contains("…0000000000000001 is missing: it cannot be restored"),
+        "\(useless)")
+      _ = try await repository.tier.deleteAll(segments.map(\.key))
+      let gone = try await run("status", "--tier", near)
+      #expect(
+        gone.status == 1
+          && gone.output.contains("there is no WAL segment from …0000000000000001 on: it cannot be restored"),
+        "\(gone)")
+      try await repository.log(1...4)
+
+      let third = try await repository.backUp(goingOnFrom: first.id)
+      try #require(try await run("replicate", "--from", near, "--to", copy).status == 0)
+      try #require(try await run("status", "--tier", near, "--tier", copy).status == 0)
+      let manifest = try ObjectKey("postgres/metadata/\(first.id).json")
+      let json = try await repository.tier.read(manifest)
+      try await repository.tier.delete(manifest)
+      let chain = try await run("status", "--tier", near)
+      #expect(
+        chain.status == 1
+          && chain.output.contains("\(third.id): \(first.id), which it goes on from, is not whole on local:\(near)"),
+        "\(chain)")
+      _ = try await repository.tier.put(manifest, ByteStream(json), PutOptions())
+      try await repository.tier.delete(ObjectKey("postgres/metadata/\(third.id).json"))
+      let lost = try await run("status", "--tier", near, "--tier", copy)
+      #expect(
+        lost.status == 1
+          && lost.output.contains("\(third.id): the newest backup is on local:\(copy), and not on local:\(near)"),
+        "\(lost)")
+      #expect(lost.output.contains("dr-repository replicate --from \(copy) --to \(near)"), "\(lost)")
+      try #require(try await run("replicate", "--from", copy, "--to", near).status == 0)
+      try #require(try await run("status", "--tier", near, "--tier", copy).status == 0)
+    }
+  }
+
   @Test("Commands that only look write nothing to a bucket, not even to try out its server")
   func readOnly() async throws {
     let server = try await S3TestServer.shared(.ceph)

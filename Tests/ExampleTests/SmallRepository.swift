@@ -30,22 +30,23 @@ struct SmallRepository {
   }
 
   @discardableResult
-  func backUp() async throws -> BackupManifest {
+  func backUp(goingOnFrom parent: String? = nil) async throws -> BackupManifest {
     try await Repository(tier: tier).backUp(
-      Source(component: try Component(parsing: Self.component)), cadence: .daily, encoding: Encoding(),
+      Source(component: try Component(parsing: Self.component), parent: parent), cadence: .daily, encoding: Encoding(),
       logger: Logger(label: "tests", factory: { _ in SwiftLogNoOpLogHandler() }))
   }
 
   private struct Source: BackupSource {
     var component: Component
+    var parent: String?
 
     func capture(into writer: any BackupWriter, logger: Logger) async throws -> Capture {
       let content = TestData.rows(50_000)
       try await writer.write("base.tar", ByteStream(content), expectedLength: Int64(content.readableBytes))
       let point = RecoveryPoint(time: Date(), position: "0/1000028", history: "1")
       return Capture(
-        recoveryPoint: point, changesFrom: point, method: .basebackup, serverVersion: "15.18",
-        systemIdentifier: "7301")
+        recoveryPoint: point, changesFrom: point, parent: parent, method: .basebackup, serverVersion: "15.18",
+        systemIdentifier: "7301", properties: ["walSegmentSize": .integer(16 << 20)])
     }
   }
 }

@@ -79,7 +79,7 @@ struct TierMessageTests {
         ("dr-tier-check", ["--tier", place]), ("dr-repository", ["clean", "--tier", place]),
         ("dr-repository", ["status", "--tier", place]),
         ("dr-repository", ["prune", "--tier", place, "--keep-last", "1"]),
-        ("dr-repository", ["replicate", "--from", place, "--to", place]),
+        ("dr-repository", ["replicate", "--from", place, "--to", place + "-copy"]),
       ] {
         let said = try await server.run(program, arguments)
         #expect(said.status == 2, "\(program) \(arguments): \(said)")

@@ -6,7 +6,9 @@ extension ReplicationStatus {
   /// What is not as it should be; empty: every tier has what the repository has, or had it long enough ago.
   ///
   /// A log that is absent, or has a hole, and a copy of which a backup is torn, are findings at once; what merely has not arrived
-  /// yet is one once it is older than the lag. On the repository itself, an absent backup is none: its retention may be shorter.
+  /// yet is one once it is older than the lag. On the repository itself, an absent backup is one only if it is newer than all that are
+  /// there: its retention may be shorter. Its logs are compared, by the names of their segments, with what each backup needs: what an
+  /// older backup lacks, behind its own end, is a warning, for the log may have begun anew with a later one.
   ///
   /// - Parameters:
   ///   - lag: How long what the repository has may be missing on a copy.
@@ -15,6 +17,7 @@ extension ReplicationStatus {
     let limit = now.addingTimeInterval(-(lag / .seconds(1)))
     var findings: [Finding] = []
     for (index, tier) in tiers.enumerated() where unreachable[tier] == nil {
+      findings += chainFindings(on: index, tier) + (index == 0 ? onlyOnCopies() + gapFindings() : [])
       findings += backupFindings(on: index, tier, before: limit)
       for log in logs {
         guard let place = log.places[index] else { continue }
@@ -75,6 +78,62 @@ extension ReplicationStatus {
     return findings
   }
 
+  private func place(_ tier: String) -> String { tier.hasPrefix("local:") ? String(tier.dropFirst(6)) : tier }
+
+  /// Backups that are whole, and go on from one that is not.
+  private func chainFindings(on index: Int, _ tier: String) -> [Finding] {
+    let places = Dictionary(rows.map { ("\($0.component) \($0.backup)", $0) }) { first, _ in first }
+    return rows.compactMap { row in
+      guard case .whole = row.places[index] else { return nil }
+      var (link, steps) = (row, 0)
+      while let parent = link.parent, steps < rows.count {
+        guard let next = places["\(row.component) \(parent)"], next.places[index].isThere else {
+          return Finding(
+            "backup-chain", .failure, subject: "\(row.component) \(row.backup)",
+            evidence: "\(parent), which it goes on from, is not whole on \(tier): it cannot be restored from there",
+            advice: index == 0
+              ? "bring it back from a copy (dr-repository replicate --from COPY --to \(place(tier))), or take a whole backup"
+              : "run dr-repository replicate")
+        }
+        link = next
+        steps += 1
+      }
+      return nil
+    }
+  }
+
+  /// The newest backup of a component is on a copy, and not in the repository.
+  private func onlyOnCopies() -> [Finding] {
+    let components = Set(rows.map(\.component)).sorted { $0.description < $1.description }
+    return components.compactMap { component in
+      let own = rows.filter { $0.component == component }
+      let newest = own.filter { $0.places[0] != .absent }.map(\.recoveryPoint).max()
+      let lost = own.last { row in
+        row.places[0] == .absent && newest.map { row.recoveryPoint > $0 } ?? true && row.places.contains { $0.isThere }
+      }
+      guard let lost, let copy = lost.places.firstIndex(where: \.isThere) else { return nil }
+      return Finding(
+        "backup-in-repository", .failure, subject: "\(component) \(lost.backup)",
+        evidence: "the newest backup is on \(tiers[copy]), and not on \(tiers[0])",
+        advice: "the repository, which is the first tier named, has lost it or is not the right one: bring it back "
+          + "(dr-repository replicate --from \(place(tiers[copy])) --to \(place(tiers[0])))")
+    }
+  }
+
+  private func gapFindings() -> [Finding] {
+    logGaps.map { found in
+      let consequence =
+        found.gap.preventsRestore
+        ? "it cannot be restored from \(tiers[0])" : "it can be restored no further than to there"
+      return Finding(
+        "log-complete", found.gap.preventsRestore || found.isNewest ? .failure : .warning,
+        subject: "\(found.component) \(found.backup)", evidence: "\(found.log): \(found.gap.evidence): \(consequence)",
+        advice:
+          "bring it back from a copy that has it (dr-repository replicate --from COPY --to \(place(tiers[0]))); if none has, "
+          + "take a new backup, from which the log goes on")
+    }
+  }
+
   private func logFindings(
     _ log: ChangeLogStatus, _ place: ChangeLogStatus.Place, _ tier: String, before limit: Date, _ now: Date
   ) -> [Finding] {
@@ -107,4 +166,8 @@ extension ReplicationStatus {
       )
     }
   }
+}
+
+extension ReplicationStatus.Place {
+  fileprivate var isThere: Bool { if case .whole = self { true } else { false } }
 }

@@ -33,6 +33,8 @@ public struct ReplicationStatus: Sendable {
   public struct Row: Sendable {
     public var component: Component
     public var backup: String
+    /// The backup from which it goes on.
+    public var parent: String?
     public var recoveryPoint: Date
     /// When the backup was complete.
     public var ended: Date
@@ -40,10 +42,21 @@ public struct ReplicationStatus: Sendable {
     public var places: [Place]
   }
 
+  /// What the repository's log lacks of what one of its backups needs.
+  struct LogGap: Sendable {
+    var component: Component
+    var backup: String
+    var log: String
+    var gap: ChangeLogGap
+    /// The newest of its system: what others lack may have been lost before it was taken.
+    var isNewest: Bool
+  }
+
   /// The first one is the repository, the others are its copies.
   public var tiers: [String]
   public var rows: [Row]
   public var logs: [ChangeLogStatus] = []
+  var logGaps: [LogGap] = []
   /// Manifests that cannot be read, by tier: whether those backups are there is not known.
   public var unreadable: [String: [Catalog.Unreadable]] = [:]
   /// Tiers that could not be read, and why: nothing is known of them.
@@ -83,13 +96,40 @@ public struct ReplicationStatus: Sendable {
     }) {
       status.rows.append(
         Row(
-          component: backup.component, backup: backup.id, recoveryPoint: backup.recoveryPoint.time,
+          component: backup.component, backup: backup.id, parent: backup.parent,
+          recoveryPoint: backup.recoveryPoint.time,
           ended: backup.ended, places: views.map { $0?.place(of: name) ?? .unknown }))
     }
     for component in components {
       for rule in changeLogs { await status.look(at: rule, of: component, repositories, views) }
     }
     return status
+  }
+
+  private func gaps(
+    of rule: ChangeLogRule, _ component: Component, _ backups: [BackupManifest],
+    _ folders: [String: ChangeLogStatus.Listing]
+  ) -> [LogGap] {
+    let names = folders.mapValues { objects in
+      Set(objects.compactMap { SegmentFileName(parsing: $0.key.lastComponent)?.name })
+    }
+    let newest = Dictionary(grouping: backups) { $0.systemIdentifier ?? "" }.compactMap { _, members in
+      members.max { ($0.recoveryPoint.time, $0.id) < ($1.recoveryPoint.time, $1.id) }?.id
+    }
+    return backups.flatMap { backup in
+      let gaps: [ChangeLogGap]
+      switch rule.scope {
+      case .system:
+        gaps = [rule.gap(names[backup.systemIdentifier ?? ""] ?? [], backup)].compactMap { $0 }
+      case .component:
+        gaps = names.sorted { $0.key < $1.key }.filter { rule.concerns($0.key, $0.value, backup) }
+          .compactMap { rule.gap($0.value, backup) }
+      }
+      return gaps.map {
+        LogGap(
+          component: component, backup: backup.id, log: rule.log, gap: $0, isNewest: newest.contains(backup.id))
+      }
+    }
   }
 
   /// Nil if it cannot be read, which is then said of it.
@@ -125,6 +165,7 @@ public struct ReplicationStatus: Sendable {
         })
     }
     let own = views.first?.map { $0.backups.filter { $0.component == component } } ?? []
+    if let repository = listings.first ?? nil { logGaps += gaps(of: rule, component, own, repository) }
     for system in Set(listings.flatMap { $0.map { Array($0.keys) } ?? [] }).sorted() {
       let repository = listings.first?.map { $0[system] ?? [] } ?? nil
       let places = listings.enumerated().map { index, listing -> ChangeLogStatus.Place? in

@@ -36,7 +36,7 @@ extension Replicator {
     if let start = rule.notes { notes = try await source.tier.listAll(prefix: prefix + start) }
     let listed = try await source.tier.listAll(prefix: prefix).filter { !isNote($0.key) }
     var missing = needed(listed, there)
-    if settings.readsBackAll { missing += try await damaged(listed, there) }
+    if settings.readsBackAll { missing += try await damaged(listed, there, &outcome) }
     // Where there is another one by now, either may be the damaged one.
     var contested: [ObjectInfo] = []
     for object in missing where there[object.key] != nil && !isPartial(object.key) {
@@ -53,6 +53,7 @@ extension Replicator {
       guard let error else {
         outcome.segments += 1
         outcome.bytes += object.size
+        if outcome.damaged.contains(object.key) { outcome.mended.append(object.key) }
         continue
       }
       isWhole = false
@@ -117,14 +118,28 @@ extension Replicator {
     }
   }
 
-  /// Copies of full segments that do not read back as their names say.
-  private func damaged(_ listed: [ObjectInfo], _ there: [ObjectKey: ObjectInfo]) async throws -> [ObjectInfo] {
-    let same = listed.filter { there[$0.key]?.size == $0.size }
-    let isDamaged = try await concurrently(same, limit: settings.concurrency) { object in
-      guard SegmentFileName(parsing: object.key.lastComponent)?.sha256 != nil else { return false }
-      return try await digest(object.key, on: target.tier) != digest(object.key, on: source.tier)
+  /// Copies of segments, also partial ones, that are not what the repository has; those that went or grew meanwhile are among them, to
+  /// be copied as they are by now.
+  private func damaged(
+    _ listed: [ObjectInfo], _ there: [ObjectKey: ObjectInfo], _ outcome: inout ReplicationOutcome
+  ) async throws -> [ObjectInfo] {
+    let same = listed.filter { there[$0.key]?.size == $0.size && SegmentFileName(parsing: $0.key.lastComponent) != nil }
+    enum Seen { case whole, damaged, archived, gone }
+    let seen = try await concurrently(same, limit: settings.concurrency) { object -> Seen in
+      if let archive = there[object.key]?.archive, !archive.isReadable { return .archived }
+      do {
+        return try await digest(object.key, on: target.tier) == digest(object.key, on: source.tier) ? .whole : .damaged
+      } catch let error as DRError where error.code == .objectArchived {
+        return .archived
+      } catch let error as DRError where error.code == .objectNotFound {
+        return .gone
+      }
     }
-    return zip(same, isDamaged).filter(\.1).map(\.0)
+    let damaged = zip(same, seen).filter { $0.1 == .damaged }.map(\.0)
+    outcome.readBack += seen.count { $0 == .whole || $0 == .damaged }
+    outcome.archived += seen.count { $0 == .archived }
+    outcome.damaged += damaged.map(\.key)
+    return damaged
   }
 
   private func digest(_ key: ObjectKey, on tier: any StorageTier) async throws -> String {

@@ -32,8 +32,8 @@ public struct Replicator: Sendable {
     public var lock: RetentionPolicy.Lock?
     /// Which logs go along; segments that no backup on either side needs do not.
     public var changeLogs: [ChangeLogRule] = ChangeLogRule.all
-    /// Read back what is there already, too, and send again what is damaged. Without, of a copy that was verified once only the
-    /// sizes are looked at.
+    /// Read back what is there already, too, and send again what is damaged; but not what is archived by now. Without, of a copy that
+    /// was verified once only the sizes are looked at.
     public var readsBackAll = false
 
     public init() {}
@@ -89,23 +89,33 @@ public struct Replicator: Sendable {
         if let failure { outcome.failures[try folder.manifest(backup.id)] = failure }
       }
       var copied = committed
+      let recorded = Set(present.map(\.id))
       for backup in ordered(wanted) where !committed.contains(backup.id) {
-        let sent = MutableBox<Int64>(0)
+        let sent = MutableBox(Sent())
         let failure = try await failure { [copied] in
           if let parent = backup.parent, !copied.contains(parent) {
             throw DRError(
               .targetUnreachable, "\(backup.id) needs \(parent), which is not on \(target.tier.name)",
               advice: "see why that one was not copied", component: component, object: backup.id)
           }
-          let bytes = try await copy(backup, in: folder, logger)
-          sent.withLock { $0 = bytes }
+          let wasCommitted = recorded.contains(backup.id)
+          try await copy(backup, in: folder, wasCommitted: wasCommitted, logger) { part in
+            sent.withLock { $0.add(part) }
+          }
+        }
+        outcome.bytes += sent.value.bytes
+        if recorded.contains(backup.id) {
+          outcome.readBack += sent.value.readBack
+          outcome.damaged += sent.value.damaged.sorted()
+          outcome.mended += sent.value.mended.sorted()
+          outcome.archived += sent.value.archived
         }
         if let failure {
           outcome.failures[try folder.manifest(backup.id)] = failure
         } else {
           copied.insert(backup.id)
-          outcome.backups.append(backup.id)
-          outcome.bytes += sent.value
+          // What was there, and is whole, was not copied.
+          if !recorded.contains(backup.id) || sent.value.bytes > 0 { outcome.backups.append(backup.id) }
         }
       }
     }
@@ -171,8 +181,28 @@ public struct Replicator: Sendable {
 
   // MARK: Backups
 
-  /// Gives the bytes that were sent.
-  private func copy(_ backup: BackupManifest, in folder: BackupFolder, _ logger: Logger) async throws -> Int64 {
+  /// What was done about artifacts.
+  struct Sent: Sendable {
+    var bytes: Int64 = 0
+    var readBack = 0
+    var damaged: [ObjectKey] = []
+    var mended: [ObjectKey] = []
+    var archived = 0
+
+    mutating func add(_ other: Sent) {
+      bytes += other.bytes
+      readBack += other.readBack
+      damaged += other.damaged
+      mended += other.mended
+      archived += other.archived
+    }
+  }
+
+  /// - Parameter onArtifact: Told of each one.
+  private func copy(
+    _ backup: BackupManifest, in folder: BackupFolder, wasCommitted: Bool, _ logger: Logger,
+    onArtifact: @escaping @Sendable (Sent) -> Void
+  ) async throws {
     let started = target.now()
     let marker = try folder.marker(backup.id)
     @Sendable func showLife() async throws {
@@ -180,7 +210,8 @@ public struct Replicator: Sendable {
       _ = try await target.tier.put(marker, ByteStream(content.encoded()), PutOptions())
     }
     try await showLife()
-    let sent = try await withThrowingTaskGroup(of: Int64?.self) { group in
+    let all = MutableBox(Sent())
+    try await withThrowingTaskGroup(of: Void.self) { group in
       group.addTask {
         while true {
           try await Task.sleep(for: target.heartbeat)
@@ -188,20 +219,27 @@ public struct Replicator: Sendable {
         }
       }
       group.addTask {
-        try await concurrently(backup.artifacts, limit: settings.concurrency) { try await copy($0) }.reduce(0, +)
+        _ = try await concurrently(backup.artifacts, limit: settings.concurrency) { artifact in
+          try await copy(artifact, wasCommitted: wasCommitted) { sent in
+            all.withLock { $0.add(sent) }
+            onArtifact(sent)
+          }
+        }
       }
       defer { group.cancelAll() }
-      return try await group.next().flatMap { $0 } ?? 0
+      try await group.next()
     }
     // A host that slept may have been taken for dead, and its copies cleaned.
     for artifact in backup.artifacts { try await target.tier.checkPresence(of: artifact) }
     try await commit(backup, in: folder)
     for artifact in backup.artifacts { try await target.tier.checkPresence(of: artifact) }
-    try await finish(backup, in: folder, method: isArchived ? .sent : .readBack)
+    // Of what was not read, the record says what it said before.
+    let sent = all.value
+    let wasNotRead = wasCommitted && sent.archived > 0
+    try await finish(backup, in: folder, method: wasNotRead ? nil : isArchived ? .sent : .readBack)
     logger.info(
       "backup copied",
-      metadata: ["backup.id": "\(backup.id)", "tier": "\(target.tier.name)", "bytes": "\(sent)"])
-    return sent
+      metadata: ["backup.id": "\(backup.id)", "tier": "\(target.tier.name)", "bytes": "\(sent.bytes)"])
   }
 
   /// The stored bytes of the manifest, unchanged.
@@ -250,21 +288,35 @@ public struct Replicator: Sendable {
     try await target.tier.delete(folder.marker(backup.id))
   }
 
-  /// Gives the bytes that were sent: none, if the copy is there already, whole.
-  private func copy(_ artifact: BackupManifest.Artifact) async throws -> Int64 {
-    if let info = try await target.tier.head(artifact.key), info.size == artifact.storedSize,
-      info.archive?.isReadable ?? true
-    {
-      do {
-        try await verify(artifact.key, artifact.storedSize, artifact.storedSHA256)
-        return 0
-      } catch let error as DRError where error.code == .corruptData || error.code == .truncatedData {
-        // Sent again, in its place.
+  /// Sends nothing, if the copy is there already, whole.
+  ///
+  /// - Parameter wasCommitted: The copy was committed: what is archived of it by now is not sent again.
+  private func copy(
+    _ artifact: BackupManifest.Artifact, wasCommitted: Bool, _ done: @Sendable (Sent) -> Void
+  ) async throws {
+    var (sent, isDamaged) = (Sent(), false)
+    if let info = try await target.tier.head(artifact.key), info.size == artifact.storedSize {
+      if info.archive?.isReadable ?? true {
+        sent.readBack = 1
+        do {
+          try await verify(artifact.key, artifact.storedSize, artifact.storedSHA256)
+          return done(sent)
+        } catch let error as DRError where error.code == .corruptData || error.code == .truncatedData {
+          // Sent again, in its place.
+          sent.damaged = [artifact.key]
+          done(sent)
+          (sent, isDamaged) = (Sent(), true)
+        }
+      } else if wasCommitted {
+        sent.archived = 1
+        return done(sent)
       }
     }
     try await send(artifact.key, size: artifact.storedSize, sha256: artifact.storedSHA256)
     if !isArchived { try await verify(artifact.key, artifact.storedSize, artifact.storedSHA256) }
-    return artifact.storedSize
+    sent.bytes = artifact.storedSize
+    if isDamaged { sent.mended = [artifact.key] }
+    done(sent)
   }
 
   // MARK: Objects
@@ -320,6 +372,14 @@ public struct ReplicationOutcome: Sendable {
   public var bytes: Int64 = 0
   /// Backups that the other tier's pruning has removed.
   public var leftOut: [String] = []
+  /// Objects there that were read back, of those that were committed before: with ``Replicator/Settings/readsBackAll``.
+  public var readBack = 0
+  /// Of these, those that were not what they must be.
+  public var damaged: [ObjectKey] = []
+  /// Of those, the ones that were sent again, and are whole now.
+  public var mended: [ObjectKey] = []
+  /// Objects there that are archived: they were not read back, and not sent again.
+  public var archived = 0
   /// What could not be copied, by its manifest or segment.
   public var failures: [ObjectKey: DRError] = [:]
 }

@@ -35,6 +35,8 @@ public struct ChangeLogRule: Sendable {
   public var concerns: @Sendable (_ folder: String, _ names: Set<String>, _ backup: BackupManifest) -> Bool
   /// Whether the name of a segment says that a backup needs it, whenever it was stored.
   public var isNeeded: @Sendable (_ name: String, _ backup: BackupManifest) -> Bool
+  /// What a folder, of which all names are given, lacks of what a backup needs.
+  package var gap: @Sendable (_ names: Set<String>, _ backup: BackupManifest) -> ChangeLogGap? = { _, _ in nil }
 
   public init(
     log: String, margin: Duration = .seconds(3600), scope: Scope = .system, keepsNewest: Bool = false,
@@ -59,13 +61,15 @@ public struct ChangeLogRule: Sendable {
 
   /// PostgreSQL's.
   public static let wal = ChangeLogRule(
-    log: "wal", alwaysKept: { $0.hasSuffix(".history") }, isNeeded: SegmentPosition.isWALNeeded)
+    log: "wal", alwaysKept: { $0.hasSuffix(".history") }, isNeeded: SegmentPosition.isWALNeeded
+  ).seeing(gap: ChangeLogGap.wal)
 
   /// Redis': its folders are named for replication IDs, which a failover changes.
   public static let aof = ChangeLogRule(
     log: "aof", scope: .component, keepsNewest: true, notes: "head-",
     replaces: SegmentPosition.isChangeReplaced, concerns: SegmentPosition.isOfLine,
-    isNeeded: SegmentPosition.isChangeNeeded)
+    isNeeded: SegmentPosition.isChangeNeeded
+  ).seeing(gap: ChangeLogGap.changes)
 
   /// RabbitMQ's, where segment 0 of a queue says how far the broker has let go of it.
   public static let messages = ChangeLogRule(
@@ -73,6 +77,14 @@ public struct ChangeLogRule: Sendable {
 
   /// Of every system of this package.
   public static let all: [ChangeLogRule] = [.wal, .aof, .messages]
+
+  package func seeing(
+    gap: @escaping @Sendable (_ names: Set<String>, _ backup: BackupManifest) -> ChangeLogGap?
+  ) -> ChangeLogRule {
+    var rule = self
+    rule.gap = gap
+    return rule
+  }
 
   /// The moment before which nothing is needed of a folder, from the backups of one component; nil: everything is.
   func horizon(of backups: some Sequence<BackupManifest>, for folder: String) -> Date? {

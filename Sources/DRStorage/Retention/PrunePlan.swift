@@ -31,13 +31,13 @@ public struct PrunePlan: Sendable {
     public var action: Action
     /// Each reason, in the words of the rule.
     public var reasons: [String]
-    /// Artifacts of it are missing, or have another size: it cannot be restored from this tier, and stands for no other.
+    /// Artifacts of it are missing, have another size, or were read and are damaged: it cannot be restored from this tier, and stands for no other.
     public var isTorn = false
 
     public var description: String {
       "\(action.rawValue) \(component) \(backup): \(reasons.joined(separator: "; "))"
         + (isTorn
-          ? "; TORN: artifacts are missing here, or have another size, so that it never counts as the last restorable backup"
+          ? "; TORN: artifacts are missing here, have another size or are damaged, so that it never counts as the last restorable backup"
           : "")
     }
   }
@@ -81,7 +81,7 @@ public struct PrunePlan: Sendable {
 /// What is known of a repository when a plan is made. Pure: the same facts give the same plan.
 struct PruneFacts {
   var backups: [BackupManifest]
-  /// Identities whose artifacts are all there, with their sizes.
+  /// Identities whose artifacts are all there, with their sizes; without those that were read and found to be damaged.
   var whole: Set<String>
   var standings: [String: PruneLedger.Standing]
   /// What cannot be removed now, and until when (nil: until somebody lets go).
@@ -93,8 +93,7 @@ struct PruneFacts {
   /// Decides about the backups of one component.
   func decisions(by policy: RetentionPolicy, for component: Component) -> [PrunePlan.Decision] {
     // Those that go for good are no backups any more.
-    let living = backups.filter { $0.component == component && !(standings[$0.id]?.isCondemned ?? false) }
-    let systems = Dictionary(grouping: living) { $0.systemIdentifier ?? "" }
+    let systems = systems(of: component)
     let newestSystem = systems.max { newest($0.value) < newest($1.value) }?.key
     let newestIsSafe = newestSystem.flatMap { systems[$0] }.map { lastRestorable($0) != nil } ?? false
     var decisions: [PrunePlan.Decision] = []
@@ -122,19 +121,28 @@ struct PruneFacts {
 
   private func newest(_ members: [BackupManifest]) -> Date { members.map(\.recoveryPoint.time).max() ?? .distantPast }
 
-  /// The newest that is whole, and whose parents are.
-  private func lastRestorable(_ members: [BackupManifest]) -> BackupManifest? {
+  func systems(of component: Component) -> [String: [BackupManifest]] {
+    let living = backups.filter { $0.component == component && !(standings[$0.id]?.isCondemned ?? false) }
+    return Dictionary(grouping: living) { $0.systemIdentifier ?? "" }
+  }
+
+  private func lastRestorable(_ members: [BackupManifest]) -> BackupManifest? { lastChain(members).first }
+
+  /// The newest that is whole, and whose parents are: itself, then those.
+  func lastChain(_ members: [BackupManifest]) -> [BackupManifest] {
     let byID = Dictionary(members.map { ($0.id, $0) }) { first, _ in first }
-    return members.filter { backup in
-      var (current, steps) = (Optional(backup), 0)
+    let newestFirst = members.sorted { ($0.recoveryPoint.time, $0.id) > ($1.recoveryPoint.time, $1.id) }
+    return newestFirst.lazy.compactMap { backup -> [BackupManifest]? in
+      var chain: [BackupManifest] = []
+      var current = Optional(backup)
       while let link = current {
-        guard whole.contains(link.id), steps < members.count else { return false }
-        guard let parent = link.parent else { return true }
+        guard whole.contains(link.id), chain.count < members.count else { return nil }
+        chain.append(link)
+        guard let parent = link.parent else { return chain }
         current = byID[parent]
-        steps += 1
       }
-      return false
-    }.max { ($0.recoveryPoint.time, $0.id) < ($1.recoveryPoint.time, $1.id) }
+      return nil
+    }.first ?? []
   }
 
   /// What a kept backup needs is kept too.

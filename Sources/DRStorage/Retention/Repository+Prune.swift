@@ -55,6 +55,7 @@ extension Repository {
   ///   - approved: A plan that was looked at; nil: whatever the new plan says.
   ///   - lease: Its token is written into each mark and verdict; without one, prunings at the same time merely do the same
   ///     work twice.
+  ///   - readsLast: As of ``prunePlan(_:changeLogs:of:grace:readsLast:)``.
   ///   - tombstones: How long it is remembered that a backup was removed, lest a replication brings it back.
   ///   - onChange: Told all that was done so far, each time that something was: when this throws, it is what was done by then.
   /// - Throws: ``DRCore/DRError``: `leaseLost`, `unsupported` for a tier without conditional put, `tierUnavailable`,
@@ -63,10 +64,11 @@ extension Repository {
   public func prune(
     _ policy: RetentionPolicy, changeLogs: [ChangeLogRule] = ChangeLogRule.all, of component: Component? = nil,
     grace: Duration = .seconds(86_400), approved: PrunePlan? = nil, lease: Lease? = nil,
-    tombstones: Duration = .seconds(30 * 86_400), logger: Logger,
+    tombstones: Duration = .seconds(30 * 86_400), readsLast: Bool = false, logger: Logger,
     onChange: @escaping @Sendable (PruneOutcome) -> Void = { _ in }
   ) async throws -> PruneOutcome {
-    let plan = try await prunePlan(policy, changeLogs: changeLogs, of: component, grace: grace)
+    let plan = try await prunePlan(
+      policy, changeLogs: changeLogs, of: component, grace: grace, readsLast: readsLast)
     var outcome = PruneOutcome(plan: plan)
     let allowed = approved.map(Approval.init)
     let moment = now()
@@ -107,6 +109,35 @@ extension Repository {
     for folder in all {
       try await remove(in: folder, plan, allowed, moment, tombstones, lease, logger, &outcome, onChange)
     }
+    try await removeSegments(plan, allowed, lease, &outcome, onChange)
+    return outcome
+  }
+
+  /// Removes what goes without a byte being written: segments that no backup needs, and what is left of removals that were begun. For a
+  /// disk that is so full that not even a lease can be taken on it; afterwards, ``prune(_:changeLogs:of:grace:approved:lease:tombstones:readsLast:logger:onChange:)``
+  /// does the rest.
+  ///
+  /// It needs no lease: a log goes only as far as backups have gone, and a verdict to go stands.
+  ///
+  /// - Throws: As the pruning.
+  public func pruneWithoutWriting(
+    _ policy: RetentionPolicy, changeLogs: [ChangeLogRule] = ChangeLogRule.all, of component: Component? = nil,
+    grace: Duration = .seconds(86_400)
+  ) async throws -> PruneOutcome {
+    let plan = try await prunePlan(policy, changeLogs: changeLogs, of: component, grace: grace)
+    var outcome = PruneOutcome(plan: plan)
+    for decision in plan.decisions where decision.action == .finish {
+      try await removeCondemned(decision.backup, in: folder(of: decision.component), nil, &outcome)
+      outcome.removed.append(decision.backup)
+    }
+    try await removeSegments(plan, nil, nil, &outcome) { _ in }
+    return outcome
+  }
+
+  private func removeSegments(
+    _ plan: PrunePlan, _ allowed: Approval?, _ lease: Lease?, _ outcome: inout PruneOutcome,
+    _ onChange: @Sendable (PruneOutcome) -> Void
+  ) async throws {
     for log in plan.logs {
       let keys = log.remove.filter { allowed?.segments.contains($0) ?? true }
       for start in stride(from: 0, to: keys.count, by: 500) {
@@ -118,7 +149,6 @@ extension Repository {
         try sort(failures, &outcome)
       }
     }
-    return outcome
   }
 
   /// What a plan that was looked at allows.

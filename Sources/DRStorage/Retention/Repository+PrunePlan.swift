@@ -9,10 +9,13 @@ extension Repository {
   ///   - changeLogs: Of which logs old segments are removed; no other log is touched.
   ///   - component: Only this one; nil: all.
   ///   - grace: How long a backup stays after it was marked: longer than any restore takes, and than anybody needs to notice.
+  ///   - readsLast: Of the last restorable backup of each system, and of what it goes on from, every stored byte is read and compared
+  ///     with the manifest: one that is damaged stands for no other. Otherwise presence and size are looked at. What is archived is
+  ///     not read.
   /// - Throws: ``DRCore/DRError``: `tierUnavailable`, `timedOut`.
   public func prunePlan(
     _ policy: RetentionPolicy, changeLogs: [ChangeLogRule] = ChangeLogRule.all, of component: Component? = nil,
-    grace: Duration = .seconds(86_400)
+    grace: Duration = .seconds(86_400), readsLast: Bool = false
   ) async throws -> PrunePlan {
     let moment = now()
     var plan = PrunePlan(tier: tier.name, decisions: [], logs: [], extensions: [], lock: nil, unreadable: [])
@@ -31,6 +34,7 @@ extension Repository {
         grace: grace)
       let components = Set(backups.map(\.component)).sorted { $0.description < $1.description }
         .filter { component == nil || $0 == component }
+      if readsLast { try await readLast(of: components, &facts) }
       for component in components {
         let first = facts.decisions(by: policy, for: component)
         let due = first.filter { $0.action == .remove }.map(\.backup)
@@ -73,6 +77,36 @@ extension Repository {
       if isWhole { whole.insert(backup.id) }
     }
     return whole
+  }
+
+  /// Takes those for torn of which something is damaged, until the last restorable backup of each system is none of them.
+  private func readLast(of components: [Component], _ facts: inout PruneFacts) async throws {
+    for component in components {
+      for (_, members) in facts.systems(of: component) {
+        var seen: Set<String> = []
+        while let damaged = try await firstDamaged(in: facts.lastChain(members), &seen) { facts.whole.remove(damaged) }
+      }
+    }
+  }
+
+  private func firstDamaged(in chain: [BackupManifest], _ seen: inout Set<String>) async throws -> String? {
+    for link in chain where seen.insert(link.id).inserted {
+      for artifact in link.artifacts {
+        do {
+          var check = StreamCheck(
+            "stored", size: artifact.storedSize, sha256: artifact.storedSHA256, object: artifact.key.rawValue)
+          for try await buffer in try await tier.get(artifact.key, range: nil) { check.add(buffer) }
+          try check.finish()
+        } catch let error as DRError where error.code == .objectArchived {
+          continue
+        } catch let error as DRError
+          where [.corruptData, .truncatedData, .objectNotFound, .malformedData].contains(error.code)
+        {
+          return link.id
+        }
+      }
+    }
+    return nil
   }
 
   /// Which of these backups are held, by identity.

@@ -13,10 +13,10 @@ import struct Foundation.TimeZone
 ///
 /// A backup is kept if any rule keeps it. Whatever the rules say, these are kept as well: what a kept backup needs (its
 /// parents), the last restorable backup of each system, and what cannot be read.
-public struct RetentionPolicy: Hashable, Sendable, Codable {
+public struct RetentionPolicy: Hashable, Sendable {
   /// One reason to keep a backup.
-  public struct Rule: Hashable, Sendable, Codable, CustomStringConvertible {
-    public enum Kind: Hashable, Sendable, Codable {
+  public struct Rule: Hashable, Sendable, CustomStringConvertible {
+    public enum Kind: Hashable, Sendable {
       /// Everything whose recovery point is younger, in seconds.
       case within(seconds: Double)
       /// The newest so many.

@@ -107,7 +107,9 @@ struct ReplicationTests {
         var settings = Replicator.Settings()
         settings.readsBackAll = true
         let all = try await Replicator(from: bench.source, to: bench.target(), settings: settings).run(logger: quiet)
-        #expect(all.failures.isEmpty && all.segments == 1)
+        #expect(all.failures.isEmpty && all.segments == 1 && all.backups == [bench.backups[1].id])
+        #expect(all.readBack == 6 + bench.backups.flatMap(\.artifacts).count && all.damaged.count == 2)
+        #expect(all.mended.sorted() == all.damaged.sorted() && all.damaged.contains(artifact.key))
         try await bench.expectCopy(on: far)
       }
     }
@@ -244,6 +246,11 @@ struct ReplicationTests {
     #expect(await code { try await far.delete(key) } == .objectLocked)
     let status = await ReplicationStatus.of([target])
     #expect(status.rows.allSatisfy { $0.places == [.whole(verified: clock.now(), archived: true)] })
+    // What is archived is neither read back nor sent again.
+    settings.readsBackAll = true
+    let again = try await Replicator(from: bench.source, to: target, settings: settings).run(logger: quiet)
+    #expect(again.failures.isEmpty && again.bytes == 0 && again.backups.isEmpty && again.readBack == 0)
+    #expect(again.archived == 6 + bench.backups.flatMap(\.artifacts).count)
     // Thawed in one batch, then read.
     let failures = try await far.thaw(catalog.backups.flatMap { $0.artifacts.map(\.key) }, days: 2, speed: .bulk)
     #expect(failures.isEmpty)
@@ -252,6 +259,22 @@ struct ReplicationTests {
     for backup in catalog.backups { _ = try await target.contents(backup) }
     clock.advance(3 * 86_400)
     #expect(await code { _ = try await target.contents(catalog.backups[0]) } == .objectArchived)
+  }
+
+  @Test("A partial segment whose copy is damaged is found by reading back, and sent again")
+  func damagedPartial() async throws {
+    let bench = try await Bench(near: InMemoryTier(), far: InMemoryTier())
+    let store = try ChangeLogStore(tier: bench.near, component: .postgres("app"), systemIdentifier: "7301")
+    _ = try await store.putPartial("000000010000000000000009", TestData.rows(10_000))
+    try await bench.replicate().expectGood(2)
+    let key = try #require(try await bench.far.listAll(prefix: "postgres/wal/").map(\.key).last)
+    #expect(key.rawValue.contains(".partial"))
+    try await flip(key, on: bench.far)
+    var settings = Replicator.Settings()
+    settings.readsBackAll = true
+    let outcome = try await Replicator(from: bench.source, to: bench.target(), settings: settings).run(logger: quiet)
+    #expect(outcome.failures.isEmpty && outcome.damaged == [key] && outcome.mended == [key])
+    try await bench.expectCopy(on: bench.far)
   }
 
   @Test("A partial segment that has become full goes from the other tier too")

@@ -454,6 +454,55 @@ struct RetentionTests {
       components: ["redis/cache": [.newest(2)]], lock: RetentionPolicy.Lock(.compliance, days: 2557))
     let data = try JSONEncoder().encode(policy)
     #expect(try JSONDecoder().decode(RetentionPolicy.self, from: data) == policy)
+    let written = """
+      {"rules": [{"days": 7}, {"newest": 3, "cadence": "weekly"}, {"newest": 84, "each": "month"}],
+       "components": {"redis/cache": [{"newest": 2}]}, "lock": {"mode": "compliance", "days": 2557}}
+      """
+    #expect(try JSONDecoder().decode(RetentionPolicy.self, from: Data(written.utf8)) == policy)
+  }
+
+  @Test(
+    "A policy in which something is mistyped, or that keeps nothing, is refused",
+    arguments: [
+      #"{"rules": []}"#, #"{"rules": [{}]}"#, #"{"rules": [{"days": 0}]}"#, #"{"rules": [{"newest": -1}]}"#,
+      #"{"rules": [{"days": 7, "newest": 3}]}"#, #"{"rules": [{"each": "month"}]}"#, #"{"rule": [{"days": 7}]}"#,
+      #"{"rules": [{"newest": 3, "each": "fortnight"}]}"#, #"{"rules": [{"newest": 3, "echa": "month"}]}"#,
+      #"{"rules": [{"days": 7}], "components": {"redis/cache": []}}"#,
+      #"{"rules": [{"days": 7}], "components": {"nonsense": [{"days": 7}]}}"#,
+      #"{"rules": [{"days": 7}], "lock": {"mode": "compliance", "days": 0}}"#,
+      #"{"rules": [{"days": 7}], "forgetOldSystemsAfterDays": -1}"#,
+    ])
+  func mistypedPolicy(json: String) {
+    #expect(throws: (any Error).self) { try JSONDecoder().decode(RetentionPolicy.self, from: Data(json.utf8)) }
+  }
+
+  @Test("A damaged backup is not the last restorable one, where it is read; what is restorable stays in its place")
+  func readsLast() async throws {
+    let bench = Bench()
+    var ids: [String] = []
+    for _ in 0..<3 {
+      ids.append(try await bench.backUp())
+      bench.clock.advance(Self.day)
+    }
+    let newest = try await bench.repository.catalog().backup(id: ids[2])
+    var content = try await bench.tier.read(newest.artifacts[0].key)
+    let middle = content.readableBytes / 2
+    content.setInteger((content.getInteger(at: middle, as: UInt8.self) ?? 0) ^ 1, at: middle)
+    _ = try await bench.tier.put(newest.artifacts[0].key, ByteStream(content), PutOptions())
+    let policy = RetentionPolicy([.newest(1)])
+    func marked(_ readsLast: Bool) async throws -> [String] {
+      try await bench.repository.prunePlan(policy, readsLast: readsLast).decisions.filter { $0.action == .mark }
+        .map(\.backup)
+    }
+    #expect(try await marked(false) == [ids[0], ids[1]])
+    #expect(try await marked(true) == [ids[0]])
+    for _ in 0..<3 {
+      try await bench.repository.prune(policy, readsLast: true, logger: quiet)
+      bench.clock.advance(2 * Self.day)
+    }
+    #expect(try await bench.ids() == [ids[1], ids[2]])
+    let plan = try await bench.repository.prunePlan(policy, readsLast: true)
+    #expect(plan.decisions.map(\.isTorn) == [false, true])
   }
 }
 
