@@ -1,6 +1,6 @@
 public import ArgumentParser
 public import DRCore
-import DRStorage
+public import DRStorage
 import DRVerify
 public import Logging
 
@@ -37,10 +37,12 @@ extension RepositoryConfiguration {
   ///   - backup: Its identity; nil: the newest.
   ///   - level: A ``DRVerify/BackupVerifier/Level``, as it was typed.
   ///   - more: What is known of it besides.
+  ///   - others: Looks at what belongs to the component besides its backups, such as its change log.
   /// - Throws: `ValidationError` for what is no level; an `ExitCode` unless it passed; ``DRError`` if it could not look.
   public func verify(
     _ backup: String?, of component: Component, level: String, logger: Logger,
-    and more: (BackupManifest) -> [Finding] = { _ in [] }
+    and more: (BackupManifest) -> [Finding] = { _ in [] },
+    others: (Repository, Catalog) async throws -> [Finding] = { _, _ in [] }
   ) async throws {
     guard let level = BackupVerifier.Level(rawValue: level) else {
       throw ValidationError("'\(level.prefix(40))' is no level: metadata or data")
@@ -55,6 +57,8 @@ extension RepositoryConfiguration {
         manifest, in: store, level: level, decoding: try decoding(), progress: ProgressBar("verify").handler),
       logger: logger)
     for finding in report.findings + more(manifest) { print(finding) }
+    let besides = try await others(store, catalog)
+    for finding in besides { print(finding) }
     // The newest backup may be one whose manifest is damaged: what was verified is an older one then.
     let damaged = backup == nil ? catalog.unreadable : []
     for broken in damaged {
@@ -65,6 +69,8 @@ extension RepositoryConfiguration {
     }
     print("\(manifest.id): \(report.verdict.rawValue)" + (report.obstacle.map { ": \($0)" } ?? ""))
     if report.verdict != .passed { throw ExitCode(report.verdict.exitCode) }
-    if !damaged.isEmpty { throw ExitCode(Verdict.failed.exitCode) }
+    if !damaged.isEmpty || besides.contains(where: { $0.severity == .failure }) {
+      throw ExitCode(Verdict.failed.exitCode)
+    }
   }
 }

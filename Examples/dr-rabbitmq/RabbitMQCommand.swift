@@ -16,7 +16,7 @@ struct RabbitMQCommand: AsyncParsableCommand, BackupProgram {
     discussion: ProgramExit.codes(),
     subcommands: [
       InitializeRepository<RabbitMQCommand>.self, Backup.self, Tap.self, List.self, Diff.self, Restore.self,
-      Export.self, VerifyBackup<RabbitMQCommand>.self, Clean<RabbitMQCommand>.self,
+      Export.self, Verify.self, Clean<RabbitMQCommand>.self,
     ])
 }
 

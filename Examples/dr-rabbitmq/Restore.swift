@@ -50,6 +50,12 @@ struct Restore: AsyncParsableCommand {
   @Option(help: "A folder for journals, by which a restore that was killed goes on.", completion: .directory)
   var journal: String?
 
+  func validate() throws {
+    guard !exact || (queues.patterns.isEmpty && queues.types.isEmpty) else {
+      throw ValidationError("--exact is for all that the backup has: not with --queue or --type")
+    }
+  }
+
   func run() async throws {
     try await reporting {
       let settings = try repository.settings()
@@ -67,6 +73,12 @@ struct Restore: AsyncParsableCommand {
         var restorer = RabbitMQDefinitionsRestorer(
           broker: connection, mode: exact ? .exact : .merge, vhosts: queues.vhosts.isEmpty ? nil : queues.vhosts)
         restorer.isHarmless = harmless
+        if queues.patterns.isEmpty == false || queues.types.isEmpty == false {
+          var selection = try queues.selection()
+          selection.includesTransient = true
+          restorer.queues = selection
+          print("of the definitions only what these queues need: users, other permissions and parameters are left out")
+        }
         // Before anything is done.
         let plan = try await restorer.plan(from: reader, logger: logger)
         for entry in plan.diff.entries where entry.change != .extra || exact { print(entry) }
@@ -98,10 +110,20 @@ struct Restore: AsyncParsableCommand {
           if queue.resumedFrom > 0 { line += ", from number \(queue.resumedFrom) on" }
           if queue.mayBeRepeated > 0 { line += ", up to \(queue.mayBeRepeated) of them may be there twice" }
           if queue.fromTap > 0 { line += ", \(queue.fromTap) of them captured since the backup" }
+          if queue.mayBeInDump > 0 {
+            line += ", at most \(queue.mayBeInDump) of them may be there twice: equal ones are in the dump"
+          }
+          if queue.aroundDump > 0 {
+            line += ", at most \(queue.aroundDump) of them may have been consumed before the backup"
+          }
+          if queue.mayBeAfterTarget > 0 {
+            line += ", at most \(queue.mayBeAfterTarget) may have been published after the target"
+          }
           if queue.afterTarget > 0 { line += ", \(queue.afterTarget) were published later and left out" }
           if queue.duplicates > 0 { line += ", \(queue.duplicates) duplicates left out" }
           if queue.usersLeftOut > 0 { line += ", user_id left out of \(queue.usersLeftOut)" }
           print(line)
+          for finding in queue.findings { print(finding) }
         }
         let outcome = try await restorer.restore(from: reader, to: moment.map { .time($0) } ?? .latest, logger: logger)
         print("\(manifest.id): \(outcome.items) messages restored in \(Format.duration(outcome.duration))")

@@ -37,11 +37,21 @@ struct Tap: AsyncParsableCommand {
   @Flag(help: "Make the taps, say what they cover, and end: the broker keeps copies from then on.")
   var prepareOnly = false
 
-  @Flag(help: "Remove the taps with what is not stored yet, and end.")
+  @Flag(help: "Remove the taps of this configuration and these queues with what is not stored yet, and end.")
   var remove = false
+
+  @Flag(help: "With --remove: also those of this name that other configurations made.")
+  var ofOthers = false
+
+  @Option(
+    parsing: .unconditional,
+    help: "Seconds after which a tap that was killed does not keep another one of its name out any more.")
+  var leaseSeconds = 30.0
 
   func validate() throws {
     guard segmentInterval > 0 else { throw ValidationError("--segment-interval must be more than 0") }
+    try allow("--lease-seconds", leaseSeconds, 1...3600)
+    guard remove || !ofOthers else { throw ValidationError("--of-others is for --remove") }
     guard !(prepareOnly && remove) else { throw ValidationError("--prepare-only and --remove exclude each other") }
   }
 
@@ -53,6 +63,7 @@ struct Tap: AsyncParsableCommand {
       options.type = tapType
       options.segmentInterval = .seconds(segmentInterval)
       options.firehose = firehose
+      options.leaseLife = .seconds(leaseSeconds)
       let verbose = repository.verbose
       let logger = repository.logger
       let tap = try RabbitMQTap(
@@ -63,7 +74,11 @@ struct Tap: AsyncParsableCommand {
         if verbose { print("durable through \(Timestamp.format(point.time)), \(point.position)") }
       }
       if remove {
-        print("\(try await tap.removeTaps(logger: logger)) taps removed")
+        print("\(try await tap.removeTaps(ofOthers: ofOthers, logger: logger)) taps removed")
+        let others = try await tap.otherOwners()
+        if !others.isEmpty {
+          print("taps of that name that stay, for they are other configurations': \(others.joined(separator: ", "))")
+        }
         return
       }
       for queue in try await tap.prepare(logger: logger) { print(queue) }

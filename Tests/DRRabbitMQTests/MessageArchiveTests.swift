@@ -7,6 +7,30 @@ import Testing
 
 /// The format, without a broker.
 struct MessageArchiveTests {
+  @Test("An archive of a tap keeps when each message came; one without is read as before")
+  func arrivals() async throws {
+    for records in [true, false] {
+      let header = MessageArchive.Header(
+        vhost: "/", queue: "q", type: "tap", durable: true, arguments: [:], broker: nil, brokerVersion: nil,
+        captured: "")
+      var writer = try MessageArchiveWriter(header, into: ByteBuffer(), recordsArrivals: records)
+      let times: [ClosedRange<Int64>] = (0..<2500).map { Int64($0 / 7)...Int64($0 / 7 + $0 % 2) }
+      for time in times {
+        writer.arrival = time
+        try writer.add(
+          ArchivedMessage(
+            number: 0, redelivered: false, exchange: "", routingKey: ByteBuffer(),
+            properties: ByteBuffer(integer: UInt16(0)), body: ByteBuffer(string: "b")), exchange: "x", routingKey: "k")
+      }
+      try writer.finish()
+      var read: [ClosedRange<Int64>?] = []
+      try await MessageArchiveReader.read(ByteStream(writer.buffer), object: "test") { event in
+        if case .message(let message) = event { read.append(message.arrival) }
+      }
+      #expect(read == (records ? times : times.map { _ in nil }))
+    }
+  }
+
   private static let header = MessageArchive.Header(
     vhost: "/", queue: "orders", type: "classic", durable: true, arguments: ["x-max-priority": 5], broker: "host",
     brokerVersion: "3.10.8", captured: "2026-11-24T12:00:00Z")
@@ -85,7 +109,7 @@ struct MessageArchiveTests {
   @Test("A later version is refused as such")
   func laterVersion() async throws {
     await expectError {
-      try await Self.read(ByteBuffer(string: "DRRMQ2\r\nxxxx"))
+      try await Self.read(ByteBuffer(string: "DRRMQ3\r\nxxxx"))
     } matching: {
       ($0 as? DRError)?.code == .unsupportedVersion
     }

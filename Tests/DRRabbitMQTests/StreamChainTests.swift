@@ -98,6 +98,19 @@ extension RabbitMQTests {
           let record = try await backUp(since: first)
           #expect(record.fromOffset == 0 && record.summary.messages == count, "\(count)")
         }
+        // With an equal tail, and another beginning.
+        func publishLike(_ start: Int) async throws {
+          try await broker.api.delete("queues/\(broker.vhost)/events")
+          try await broker.declare("events", "stream")
+          try await broker.publish(
+            TestBroker.numbered(start..<(start + 250)) + TestBroker.numbered(5000..<5150), to: "events")
+        }
+        try await publishLike(2000)
+        let long = try await TestBroker.backUp(source, to: repository)
+        #expect(try await backUp(since: long).fromOffset == 400)
+        try await publishLike(3000)
+        let alike = try await backUp(since: long)
+        #expect(alike.fromOffset == 0 && alike.summary.messages == 400)
         // Of another cluster.
         var stranger = first
         stranger.systemIdentifier = "another"

@@ -38,6 +38,24 @@ extension AMQPConnection {
     package var hasExpiring = false
     /// The delivery tag of the last whole message.
     package var lastTag: UInt64 = 0
+    /// Whether each message gets the time at which it came.
+    package var recordsArrivals = false
+    /// What is on its way may have waited since this moment, in milliseconds since 1970; nil: nothing waits.
+    package var waitingSince: Int64?
+    private var lastArrival: Int64 = 0
+
+    /// A clock that is set back does not make a message older than the one before it.
+    fileprivate mutating func noteArrival() {
+      lastArrival = max(lastArrival, Self.milliseconds())
+      archive.arrival = min(waitingSince ?? lastArrival, lastArrival)...lastArrival
+    }
+
+    /// Since 1970.
+    static func milliseconds() -> Int64 {
+      var now = timespec()
+      clock_gettime(CLOCK_REALTIME, &now)
+      return Int64(now.tv_sec) * 1000 + Int64(now.tv_nsec) / 1_000_000
+    }
 
     package init(archive: MessageArchiveWriter, frameSize: Int = 1 << 20) {
       self.archive = archive
@@ -235,6 +253,7 @@ extension AMQPConnection {
         reading.archive.note(timestamp: Int64(clamping: properties.pointee.timestamp))
       }
       if reading.offset >= 0 { reading.archive.note(offset: reading.offset) }
+      if reading.recordsArrivals { reading.noteArrival() }
       let redelivered = reading.redelivered
       try reading.exchange.withUnsafeBytes { exchange in
         try reading.routingKey.withUnsafeBytes { key in

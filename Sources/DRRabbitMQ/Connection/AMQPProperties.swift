@@ -92,13 +92,3 @@ package struct AMQPProperties: Hashable, Sendable {
     buffer.setInteger(flags, at: start)
   }
 }
-
-extension AMQPProperties {
-  /// When the message was published, in milliseconds since 1970, as far as it says so: by the header that the broker can
-  /// set (`message_interceptors.incoming.set_header_timestamp`), or by its timestamp, which tells the second.
-  package var publishedMilliseconds: ClosedRange<Int64>? {
-    if let exact = headers?["timestamp_in_ms"]?.integer { return exact...exact }
-    guard let seconds = timestamp.flatMap({ Int64(exactly: $0) }), seconds < Int64.max / 1000 - 1 else { return nil }
-    return seconds * 1000...seconds * 1000 + 999
-  }
-}

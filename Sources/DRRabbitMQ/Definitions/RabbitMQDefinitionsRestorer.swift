@@ -29,6 +29,8 @@ public struct RabbitMQDefinitionsRestorer: Restorer {
   public var mode: Mode
   /// Nil: all of the backup.
   public var vhosts: [String]?
+  /// Only these queues, and what they need: see RABBITMQ.md; nil: all. Not with ``Mode/exact``.
+  public var queues: RabbitMQQueueSelection?
   /// Leave out what makes a broker connect to others by itself (shovels, federation upstreams): for a throw-away broker.
   public var isHarmless = false
 
@@ -116,6 +118,19 @@ public struct RabbitMQDefinitionsRestorer: Restorer {
     }
     var wanted = try RabbitMQDefinitions(value)
     if let vhosts { wanted = wanted.only(Set(vhosts)) }
+    if let queues {
+      guard mode == .merge else {
+        throw DRError(.invalidConfiguration, "chosen queues are merged with what is there, never exact")
+      }
+      wanted = wanted.only(queues, for: broker.user)
+      if wanted[.queues].isEmpty {
+        throw DRError(
+          .invalidConfiguration,
+          "the backup's definitions hold no such queue"
+            + (queues.patterns?.first.map { " as '\($0.prefix(100))'" } ?? ""),
+          advice: "list --queues shows those that the backup holds", component: manifest.component)
+      }
+    }
     let facts = try BrokerFacts(
       decoding: try await reader.read(manifest.artifact("broker.json")).collect(limit: 64 << 20, object: "broker.json"))
     let api = ManagementAPI(broker)
@@ -147,6 +162,13 @@ public struct RabbitMQDefinitionsRestorer: Restorer {
       present.items[.users] = all[.users].filter { names.contains($0.name) }
     }
     present.items[.globalParameters]?.removeAll { $0["name"] == "cluster_name" }
+    if queues != nil {
+      // Nothing else is this restore's matter.
+      for kind in RabbitMQDefinitions.Kind.allCases {
+        let names = Set(wanted[kind].map(\.name))
+        present.items[kind]?.removeAll { !names.contains($0.name) }
+      }
+    }
     return present
   }
 

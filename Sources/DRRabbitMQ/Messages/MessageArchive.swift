@@ -23,9 +23,16 @@ package import NIOCore
 ///       'E'        JSON: how many messages, bytes of bodies, first and last times. The last record, once
 ///     16 bytes     8 bytes where the 'I' record starts, then "DRRMQEND"
 ///
+/// Version 2, which a tap writes, begins with "DRRMQ2\r\n" and knows one more record:
+///
+///       'T'        8 bytes, 8 bytes: of the messages that follow, up to the next one of these, the earliest and the latest moment
+///                  at which they can have come to the tap's queue, in milliseconds since 1970. The earliest is 0 where it is
+///                  not known. Before the first message, and before each of which the index tells, which then tells of this
+///
 /// An archive without its end is not whole. A later major version changes the first eight bytes.
 package enum MessageArchive {
   static let magic = "DRRMQ1\r\n"
+  static let magicOfTap = "DRRMQ2\r\n"
   static let end = "DRRMQEND"
   static let indexInterval = 1000
   /// Bytes of a record, at most: RabbitMQ's largest message (512 MiB) and what belongs to it.
@@ -34,6 +41,7 @@ package enum MessageArchive {
   enum Kind {
     static let header = UInt8(ascii: "H")
     static let message = UInt8(ascii: "M")
+    static let arrival = UInt8(ascii: "T")
     static let index = UInt8(ascii: "I")
     static let end = UInt8(ascii: "E")
   }
@@ -51,6 +59,8 @@ package enum MessageArchive {
     package var brokerVersion: String?
     /// ISO 8601.
     package var captured: String
+    /// Of a tap's segment: the SHA-256 of the one before it; nil: it is the first, or of an earlier version.
+    package var previous: String?
 
     package init(
       vhost: String, queue: String, type: String, durable: Bool, arguments: [String: JSONValue], broker: String?,
@@ -87,6 +97,10 @@ package enum MessageArchive {
 package struct MessageArchiveWriter: Sendable {
   /// What is ready to be taken.
   package var buffer: ByteBuffer
+  /// When the messages that are added next came to a tap, in milliseconds since 1970: of archives that record it.
+  package var arrival: ClosedRange<Int64>?
+  private let recordsArrivals: Bool
+  private var recordedArrival: ClosedRange<Int64>?
   package private(set) var summary = MessageArchive.Summary()
   private var index: [UInt64] = []
   /// Bytes taken before ``buffer``.
@@ -98,9 +112,11 @@ package struct MessageArchiveWriter: Sendable {
   /// Bytes of the current message's body that are still to come.
   private(set) var missing: UInt64 = 0
 
-  package init(_ header: MessageArchive.Header, into buffer: ByteBuffer) throws {
+  /// - Parameter recordsArrivals: Whether ``arrival`` is kept: version 2.
+  package init(_ header: MessageArchive.Header, into buffer: ByteBuffer, recordsArrivals: Bool = false) throws {
     self.buffer = buffer
-    self.buffer.writeString(MessageArchive.magic)
+    self.recordsArrivals = recordsArrivals
+    self.buffer.writeString(recordsArrivals ? MessageArchive.magicOfTap : MessageArchive.magic)
     writeRecord(MessageArchive.Kind.header, try Self.json(header))
   }
 
@@ -133,8 +149,12 @@ package struct MessageArchiveWriter: Sendable {
     guard length <= UInt64(MessageArchive.recordLimit), exchange.count < 256, routingKey.count < 256 else {
       throw DRError(.malformedData, "a message of \(bodySize) bytes is larger than an archive can hold")
     }
-    if summary.messages % Int64(MessageArchive.indexInterval) == 0 {
-      index.append(taken + UInt64(buffer.readableBytes))
+    let isIndexed = summary.messages % Int64(MessageArchive.indexInterval) == 0
+    if isIndexed { index.append(taken + UInt64(buffer.readableBytes)) }
+    if recordsArrivals, let arrival, isIndexed || arrival != recordedArrival {
+      buffer.writeMultipleIntegers(
+        UInt32(17), MessageArchive.Kind.arrival, arrival.lowerBound, arrival.upperBound)
+      recordedArrival = arrival
     }
     buffer.writeMultipleIntegers(
       UInt32(length), MessageArchive.Kind.message, UInt8(redelivered ? 1 : 0), UInt64(summary.messages),

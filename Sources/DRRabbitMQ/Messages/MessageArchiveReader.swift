@@ -11,6 +11,8 @@ package struct ArchivedMessage: Sendable {
   /// As AMQP encodes them.
   package var properties: ByteBuffer
   package var body: ByteBuffer
+  /// Of a tap's segment: the earliest and the latest moment at which it can have come to the tap, in milliseconds since 1970.
+  package var arrival: ClosedRange<Int64>?
 
   package init(
     number: UInt64, redelivered: Bool, exchange: String, routingKey: ByteBuffer, properties: ByteBuffer,
@@ -55,6 +57,9 @@ package struct MessageArchiveReader: Sendable {
   private var indexStart: UInt64 = 0
   private var offset: UInt64 = 0
   private var summary: MessageArchive.Summary?
+  /// Of version 2.
+  private var hasArrivals = false
+  private var arrival: ClosedRange<Int64>?
 
   /// - Parameter object: Named in errors.
   package init(object: String) { self.object = object }
@@ -85,7 +90,8 @@ package struct MessageArchiveReader: Sendable {
       switch phase {
       case .magic:
         guard let magic = pending.readString(length: 8) else { return nil }
-        guard magic == MessageArchive.magic else {
+        hasArrivals = magic == MessageArchive.magicOfTap
+        guard hasArrivals || magic == MessageArchive.magic else {
           if magic.hasPrefix("DRRMQ"), magic.hasSuffix("\r\n") {
             throw DRError(
               .unsupportedVersion, "the archive of messages is of a later version",
@@ -107,6 +113,11 @@ package struct MessageArchiveReader: Sendable {
         guard var record = try record() else { return nil }
         switch record.readInteger(as: UInt8.self) {
         case MessageArchive.Kind.message: return .message(try message(&record))
+        case MessageArchive.Kind.arrival where hasArrivals:
+          guard let (from, until) = record.readMultipleIntegers(as: (Int64, Int64).self), from <= until,
+            record.readableBytes == 0
+          else { throw malformed("it holds times that are none") }
+          arrival = from...until
         case MessageArchive.Kind.index:
           indexStart = start
           phase = .afterIndex
@@ -168,9 +179,11 @@ package struct MessageArchiveReader: Sendable {
       let length = record.readInteger(as: UInt32.self), let properties = record.readSlice(length: Int(length))
     else { throw malformed("message \(next) is not of this format") }
     next += 1
-    return ArchivedMessage(
+    var message = ArchivedMessage(
       number: number, redelivered: flags & 1 != 0, exchange: exchange, routingKey: key, properties: properties,
       body: record)
+    message.arrival = arrival
+    return message
   }
 
   private func json<Value: Decodable>(_ record: ByteBuffer) throws -> Value {

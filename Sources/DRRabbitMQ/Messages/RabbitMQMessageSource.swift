@@ -247,6 +247,8 @@ public struct RabbitMQMessageSource: BackupSource {
   ) async throws -> RabbitMQQueueRecord {
     let artifact = RabbitMQQueueRecord.artifactName(vhost: queue.vhost, queue: queue.name)
     let from = queue.kind == .stream ? try await startingOffset(queue, facts, logger) : 0
+    let unacknowledged = try await unacknowledged(queue, api)
+    let began = Date().milliseconds
     let dump = try await QueueDump.begin(
       queue, broker: broker, brokerVersion: facts.rabbitMQVersion, fromOffset: from, meter: meter, logger: logger)
     do {
@@ -256,6 +258,7 @@ public struct RabbitMQMessageSource: BackupSource {
       throw error
     }
     await dump.end()
+    let ended = Date().milliseconds
     let summary = dump.summary
     // Where neither a consumer nor an expiry can have taken messages, all that were ready must be in it.
     if queue.kind != .stream, summary.messages < dump.ready, queue.consumers == 0, !dump.mayExpire {
@@ -284,25 +287,43 @@ public struct RabbitMQMessageSource: BackupSource {
     var record = RabbitMQQueueRecord(
       vhost: queue.vhost, name: queue.name, type: queue.kind.rawValue, durable: queue.durable, artifact: artifact,
       summary: summary, readyBefore: dump.ready, readyAfter: after, orderAfter: order,
-      unacknowledged: queue.kind == .stream ? 0 : queue.unacknowledged, consumers: queue.consumers,
-      fromOffset: queue.kind == .stream ? from : nil)
+      unacknowledged: unacknowledged, consumers: queue.consumers,
+      fromOffset: queue.kind == .stream ? from : nil, began: began, ended: ended)
     if queue.kind == .stream, let next = record.nextOffset, next > 0 {
       record.tail = try await StreamTail.read(of: queue, endingAt: next - 1, broker, logger)
+      record.samples = try await StreamTail.samples(
+        of: queue, summary, before: from > 0 ? recordBefore(queue, facts)?.samples ?? [] : [], broker, logger)
     }
     return record
   }
 
   /// Behind what the backup before has of a stream; 0: it is captured whole.
   private func startingOffset(_ queue: RabbitMQQueue, _ facts: BrokerFacts, _ logger: Logger) async throws -> Int64 {
-    guard let since, since.systemIdentifier == facts.identifier,
-      let record = RabbitMQQueueRecord.all(of: since).first(where: { $0.title == queue.title && $0.type == "stream" }),
-      let next = record.nextOffset, next > 0, let tail = record.tail
+    guard let record = recordBefore(queue, facts), let next = record.nextOffset, next > 0, let tail = record.tail
     else { return 0 }
-    if try await tail.isStillOf(queue, broker, logger) { return next }
+    if try await tail.isStillOf(queue, samples: record.samples ?? [], broker, logger) { return next }
     logger.notice(
       "a stream is not the one that was captured before: it is captured whole",
-      metadata: ["rabbitmq.queue": "\(queue.title)", "backup.before": "\(since.id)"])
+      metadata: ["rabbitmq.queue": "\(queue.title)", "backup.before": "\(since?.id ?? "")"])
     return 0
+  }
+
+  private func recordBefore(_ queue: RabbitMQQueue, _ facts: BrokerFacts) -> RabbitMQQueueRecord? {
+    guard let since, since.systemIdentifier == facts.identifier else { return nil }
+    return RabbitMQQueueRecord.all(of: since).first { $0.title == queue.title && $0.type == "stream" }
+  }
+
+  /// What consumers hold is known from the statistics alone, which are some seconds old: they may tell of what was given back since,
+  /// as by a dump just before. Where nobody consumes, they are waited for.
+  private func unacknowledged(_ queue: RabbitMQQueue, _ api: ManagementAPI) async throws -> Int64 {
+    guard queue.kind != .stream else { return 0 }
+    let end = ContinuousClock.now + .seconds(12)
+    var said = queue.unacknowledged
+    while said > 0, queue.consumers == 0, ContinuousClock.now < end {
+      try await Task.sleep(for: .milliseconds(500))
+      said = try await RabbitMQQueue.find(queue.vhost, queue.name, api).unacknowledged
+    }
+    return said
   }
 
   /// Reads the first messages once more, where that costs nothing: of a queue with a delivery-limit each reading counts, and

@@ -112,6 +112,16 @@ public struct RabbitMQQueueSelection: Sendable, Hashable {
     self.includesTransient = includesTransient
   }
 
+  /// The names and patterns that were given and of which there is no queue.
+  package func unmatched(by queues: [(vhost: String, name: String, type: String, durable: Bool)]) -> [String] {
+    (patterns ?? []).filter { pattern in
+      var one = self
+      one.patterns = [pattern]
+      one.includesTransient = true
+      return !queues.contains { one.contains(vhost: $0.vhost, name: $0.name, type: $0.type, durable: $0.durable) }
+    }
+  }
+
   package func contains(vhost: String, name: String, type: String, durable: Bool) -> Bool {
     (vhosts.map { $0.contains(vhost) } ?? true) && (types.map { $0.contains(type) } ?? true)
       && (includesTransient || durable)

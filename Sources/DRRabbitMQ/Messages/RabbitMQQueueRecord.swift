@@ -21,6 +21,14 @@ package struct RabbitMQQueueRecord: Codable, Hashable, Sendable {
   package var fromOffset: Int64?
   /// Of a stream: by what the next dump knows it again.
   package var tail: StreamTail?
+  /// More of its messages, from the beginning on, also of backups before this one.
+  package var samples: [StreamTail]?
+  /// When its dump began, and when it had all, in milliseconds since 1970; nil: by an earlier version.
+  package var began: Int64?
+  package var ended: Int64?
+
+  /// Of a stream: whether what came before is in an earlier backup.
+  package var isPart: Bool { (fromOffset ?? 0) > 0 }
 
   package var title: String { "\(vhost)/\(name)" }
 

@@ -13,6 +13,8 @@ package struct StreamTail: Codable, Hashable, Sendable {
   package var sha256: String
 
   private static let length: Int64 = 100
+  /// Samples at most.
+  private static let most = 10
 
   /// Reads the tail that ends at an offset; nil if the stream does not hold that any more.
   static func read(
@@ -45,10 +47,38 @@ package struct StreamTail: Codable, Hashable, Sendable {
     }
   }
 
-  /// Whether a stream is the one of which this is the tail: not made anew since. What retention has taken of the tail cannot be
-  /// compared: with all of it gone, all that there is came later, whichever stream it is.
-  func isStillOf(_ queue: RabbitMQQueue, _ broker: RabbitMQSettings, _ logger: Logger) async throws -> Bool {
+  /// Messages of a dump besides its tail: its first hundred, and a few at a third and at two thirds of it.
+  static func samples(
+    of queue: RabbitMQQueue, _ summary: MessageArchive.Summary, before: [StreamTail], _ broker: RabbitMQSettings,
+    _ logger: Logger
+  ) async throws -> [StreamTail] {
+    var samples = before
+    guard let first = summary.firstOffset, let last = summary.lastOffset, last > first else { return samples }
+    var ranges = [first...min(last, first + length - 1)]
+    if last - first > length * 3 {
+      ranges += [1, 2].map { first + (last - first) / 3 * $0 }.map { $0...$0 + 19 }
+    }
+    for range in ranges {
+      let sample = try await read(of: queue, endingAt: range.upperBound, from: range.lowerBound, broker, logger)
+      if let sample, sample.first == range.lowerBound { samples.append(sample) }
+    }
+    // Retention takes the first ones first.
+    return samples.suffix(most)
+  }
+
+  /// Whether a stream is the one of which this is the tail: not made anew since, as far as it can be known. The broker gives a stream no
+  /// mark of its own by the management API or AMQP; so messages are compared: the tail, and samples from the beginning on. What
+  /// retention has taken cannot be compared: with all of the tail gone, all that there is came later, whichever stream it is.
+  func isStillOf(
+    _ queue: RabbitMQQueue, samples: [StreamTail], _ broker: RabbitMQSettings, _ logger: Logger
+  ) async throws -> Bool {
     guard let end = try await QueueDump.lastOffset(queue, broker, logger), end >= last else { return false }
+    for sample in samples {
+      guard let now = try await StreamTail.read(of: queue, endingAt: sample.last, from: sample.first, broker, logger),
+        now.first == sample.first
+      else { continue }
+      if now != sample { return false }
+    }
     guard let now = try await StreamTail.read(of: queue, endingAt: last, from: first, broker, logger) else {
       return true
     }

@@ -16,11 +16,16 @@ extension RabbitMQMessageRestorer {
     var mayBeRepeated: UInt64
     /// Messages that are there and are not the restore's.
     var before: Int64
+    /// When the dump of the queue had all, in milliseconds since 1970.
+    var ended: Int64
+    /// Where a tap follows.
+    var seam: TapSeam?
+    var findings: [Finding] = []
   }
 
   /// Looks at a destination before anything is published: whether it is fit, and where a killed restore of it stopped.
   func prepare(
-    _ newest: RabbitMQQueueRecord, _ chain: [any BackupReader], _ logger: Logger
+    _ newest: RabbitMQQueueRecord, _ chain: [any BackupReader], _ limit: Int64?, _ logger: Logger
   ) async throws -> Destination {
     let parts = try ArchivePart.all(of: newest, in: chain)
     var record = newest
@@ -45,6 +50,7 @@ extension RabbitMQMessageRestorer {
         logger.debug("an archive was read and is whole", metadata: ["object": "\(part.artifact.key)"])
       }
     }
+    let (seam, ended, findings) = try await look(at: newest, in: chain, limit)
     let journal = try journalFolder.map { folder in
       try RestoreJournal(
         "\(folder)/\(record.artifact).journal", archive: ArchivePart.identity(of: parts),
@@ -84,6 +90,33 @@ extension RabbitMQMessageRestorer {
     }
     return Destination(
       record: record, parts: parts, queue: queue, mark: mark, journal: journal, first: first,
-      mayBeRepeated: repeated, before: isResumed ? 0 : Int64(depth.ready))
+      mayBeRepeated: repeated, before: isResumed ? 0 : Int64(depth.ready), ended: ended, seam: seam,
+      findings: findings)
+  }
+
+  /// Reads what the tap has, before anything is published: whether all of it is there, and what is to be compared with the dump.
+  private func look(
+    at record: RabbitMQQueueRecord, in chain: [any BackupReader], _ limit: Int64?
+  ) async throws -> (TapSeam?, ended: Int64, [Finding]) {
+    let manifest = chain.last?.manifest
+    let began = record.began ?? manifest?.recoveryPoint.time.milliseconds ?? 0
+    let ended = max(began, record.ended ?? manifest?.ended.milliseconds ?? began)
+    guard let tap else { return (nil, ended, []) }
+    var seam = TapSeam(began: began, ended: ended, margin: seamMargin)
+    let reading = try await tap.read(
+      vhost: record.vhost, queue: record.name, since: seam.start, allowsGaps: overrides.contains(.tapGap)
+    ) { message, arrival in
+      guard seam.side(arrival) == .at, limit.map({ arrival.lowerBound <= $0 }) ?? true else { return }
+      try seam.expect(message)
+    }
+    var findings = reading.findings
+    if reading.segments == 0 {
+      findings.append(
+        Finding(
+          "tap-coverage", .warning, subject: record.title,
+          evidence: "no tap has captured anything of it since the backup",
+          advice: "see that a tap of this component runs, and what it says that it covers"))
+    }
+    return (seam, ended, findings)
   }
 }

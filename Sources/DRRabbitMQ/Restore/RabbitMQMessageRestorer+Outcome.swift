@@ -1,3 +1,5 @@
+public import DRCore
+
 extension RabbitMQMessageRestorer {
   /// What became of one queue.
   public struct QueueOutcome: Sendable, Hashable {
@@ -20,5 +22,16 @@ extension RabbitMQMessageRestorer {
     public var usersLeftOut: Int64
     /// Messages that the queue has now; nil for a stream.
     public var depth: Int64?
+    /// Of those that a tap had captured: how many came so near to the dump that an equal one without a message-id may be the
+    /// dump's copy: at most so many are there twice.
+    public var mayBeInDump: Int64 = 0
+    /// Of those that a tap had captured: how many came around the dump, or may have, and are not in it. Consumers may have had
+    /// them before it: at most so much work is repeated of what was done before the dump.
+    public var aroundDump: Int64 = 0
+    /// Messages that were restored and may have been published after the target: they waited for the tap, or the dump ended
+    /// after it.
+    public var mayBeAfterTarget: Int64 = 0
+    /// What was found out about the tap's segments.
+    public var findings: [Finding] = []
   }
 }

@@ -12,9 +12,11 @@ import NIOCore
 /// number. The queues must be there: restore the definitions first.
 ///
 /// To a moment: with a ``tap`` the messages of the backup are followed by those that the tap captured since, up to the
-/// moment. When a message was published, its header `timestamp_in_ms` says (the broker can set it), or its timestamp, to the
-/// second; of a message without any, nothing is known, and it is restored. A message that the tap captured while the dump
-/// ran is told from its copy in the dump by its message-id and its body; without an id, it may come twice, rather than not at all.
+/// moment. What counts is when a message came to the tap, by the clock of the host that taps, to the millisecond; never what
+/// the application says of it (its timestamp). Of a message that may have waited, for the tap was not running or was storing,
+/// the moment is known by its bounds: it is restored if it may have come in time, and counted. All of a dump came before the
+/// dump ended. Around the dump the two are compared (``TapSeam``): a message may rather come twice than not at all, and the
+/// outcome says how many may.
 public struct RabbitMQMessageRestorer: Restorer {
   /// What becomes of a message's own time to live (its `expiration`).
   public enum TimeToLive: String, Sendable, Hashable, CaseIterable {
@@ -44,6 +46,8 @@ public struct RabbitMQMessageRestorer: Restorer {
   public var readsFirst = true
   /// What was captured since the backup, to go on with after it.
   public var tap: RabbitMQTapLog?
+  /// What a message may take through the broker to the tap, and how much the clocks of the hosts that tap and back up may differ.
+  public var seamMargin = Duration.seconds(2)
   public var progress: ProgressHandler?
   public var onQueue: (@Sendable (QueueOutcome) -> Void)?
 
@@ -70,18 +74,19 @@ public struct RabbitMQMessageRestorer: Restorer {
       guard reader.manifest.component.kind == .rabbitmq, reader.manifest.properties["queues"] != nil else {
         throw DRError(.invalidConfiguration, "backup \(reader.manifest.id) holds no messages of queues")
       }
+      try refuseUnknown(reader.manifest)
       let limit = try limit(target, reader.manifest)
       // Everything is looked at before anything is published.
       var destinations: [Destination] = []
       let chain = try await reader.chain()
-      for record in records { destinations.append(try await prepare(record, chain, logger)) }
+      for record in records { destinations.append(try await prepare(record, chain, limit, logger)) }
       let meter = progress.map {
         ProgressMeter("messages", total: destinations.reduce(0) { $0 + $1.record.summary.bodyBytes }, handler: $0)
       }
       var (bytes, items): (Int64, Int) = (0, 0)
       for destination in destinations {
         meter?.begin(destination.record.title)
-        let outcome = try await restore(destination, reader, limit, meter, logger)
+        let outcome = try await restore(destination, limit, meter, logger)
         onQueue?(outcome)
         bytes += destination.record.summary.bodyBytes
         items += Int(outcome.published)
@@ -97,18 +102,35 @@ public struct RabbitMQMessageRestorer: Restorer {
   private func limit(_ target: RecoveryTarget, _ manifest: BackupManifest) throws -> Int64? {
     switch target {
     case .latest, .immediate: return nil
-    case .time(let date): return Int64((date.timeIntervalSince1970 * 1000).rounded(.down))
+    case .time(let date):
+      guard date >= manifest.recoveryPoint.time else {
+        throw DRError(
+          .targetUnreachable,
+          "backup \(manifest.id) was taken from \(Timestamp.format(manifest.recoveryPoint.time)) on, after the target",
+          advice: "choose an older backup: which of its messages were there before it nothing tells",
+          component: manifest.component)
+      }
+      return date.milliseconds
     case .position, .name:
       throw DRError(
         .invalidConfiguration, "messages are restored to the latest or to a time", component: manifest.component)
     }
   }
 
+  /// A name that is nowhere is a mistake, not a restore of nothing.
+  private func refuseUnknown(_ manifest: BackupManifest) throws {
+    let records = RabbitMQQueueRecord.all(of: manifest)
+    let unknown = queues.unmatched(by: records.map { ($0.vhost, $0.name, $0.type, $0.durable) })
+    guard let first = unknown.first else { return }
+    throw DRError(
+      .invalidConfiguration, "backup \(manifest.id) holds no queue '\(first.prefix(100))'",
+      advice: "list --queues shows those that it holds", component: manifest.component)
+  }
+
   // MARK: One queue
 
   private func restore(
-    _ destination: Destination, _ reader: any BackupReader, _ limit: Int64?, _ meter: ProgressMeter?,
-    _ logger: Logger
+    _ destination: Destination, _ limit: Int64?, _ meter: ProgressMeter?, _ logger: Logger
   ) async throws -> QueueOutcome {
     let queue = destination.queue
     let exchange = destination.mark.name
@@ -121,7 +143,7 @@ public struct RabbitMQMessageRestorer: Restorer {
       try await connection.bind(queue: queue.name, to: exchange)
       var republishing = republishing(through: exchange)
       if isDefaultExchangeAllowed { republishing.queue = ByteBuffer(string: queue.name) }
-      try await publish(destination, reader, limit, republishing, connection, &window, &counts, meter)
+      try await publish(destination, limit, republishing, connection, &window, &counts, meter)
       try await connection.deleteExchange(exchange)
       await connection.close()
     } catch {
@@ -135,26 +157,17 @@ public struct RabbitMQMessageRestorer: Restorer {
       vhost: queue.vhost, queue: queue.name, published: Int64(window.published),
       resumedFrom: Int64(clamping: destination.first), mayBeRepeated: Int64(clamping: destination.mayBeRepeated),
       fromTap: counts.fromTap, afterTarget: counts.afterTarget, duplicates: counts.duplicates,
-      usersLeftOut: Int64(window.usersLeftOut), depth: depth)
-  }
-
-  /// By what a message that a tap captured is known to be the dump's: an application may give an id to more than one message.
-  private struct Copy: Hashable {
-    private let id: String
-    private let body: Int
-
-    init(_ id: String, _ message: ArchivedMessage) {
-      self.id = id
-      var hasher = Hasher()
-      message.body.withUnsafeReadableBytes { hasher.combine(bytes: $0) }
-      body = hasher.finalize()
-    }
+      usersLeftOut: Int64(window.usersLeftOut), depth: depth, mayBeInDump: counts.mayBeInDump,
+      aroundDump: counts.aroundDump, mayBeAfterTarget: counts.mayBeAfterTarget, findings: destination.findings)
   }
 
   private struct Counts {
     var fromTap: Int64 = 0
     var afterTarget: Int64 = 0
     var duplicates: Int64 = 0
+    var mayBeInDump: Int64 = 0
+    var aroundDump: Int64 = 0
+    var mayBeAfterTarget: Int64 = 0
   }
 
   /// Connects, with confirms on, and says whether the user may publish to the default exchange.
@@ -192,15 +205,13 @@ public struct RabbitMQMessageRestorer: Restorer {
   }
 
   private func publish(
-    _ destination: Destination, _ reader: any BackupReader, _ limit: Int64?, _ republishing: Republishing,
-    _ connection: AMQPConnection, _ window: inout PublishWindow, _ counts: inout Counts, _ meter: ProgressMeter?
+    _ destination: Destination, _ limit: Int64?, _ republishing: Republishing, _ connection: AMQPConnection,
+    _ window: inout PublishWindow, _ counts: inout Counts, _ meter: ProgressMeter?
   ) async throws {
     let journal = destination.journal
     let note: @Sendable (UInt64) throws -> Void = { try journal?.note($0) }
     var batch: [ArchivedMessage] = []
     var batchBytes = 0
-    // Where a tap follows: what it captured while the dump ran may be in both.
-    var ofBackup: Set<Copy> = []
     // Where duplicates are left out.
     var seen: Set<String> = []
     var current = window
@@ -216,31 +227,22 @@ public struct RabbitMQMessageRestorer: Restorer {
         throw failed(current, destination)
       }
     }
-    func offer(_ message: ArchivedMessage, fromTap: Bool) async throws {
-      let needsProperties = limit != nil || tap != nil || leavesOutDuplicates
-      let properties = needsProperties ? try message.decodedProperties() : nil
-      if let limit, let published = properties?.publishedMilliseconds, published.lowerBound > limit {
-        found.afterTarget += 1
-        return
+    func offer(_ message: ArchivedMessage, fromTap: Bool) async throws -> Bool {
+      if leavesOutDuplicates, let id = try message.decodedProperties().messageID, !seen.insert(id).inserted {
+        found.duplicates += 1
+        return false
       }
-      if let id = properties?.messageID {
-        if tap != nil {
-          let copy = Copy(id, message)
-          if fromTap, ofBackup.contains(copy) { return }
-          if !fromTap { ofBackup.insert(copy) }
-        }
-        if leavesOutDuplicates, !seen.insert(id).inserted {
-          found.duplicates += 1
-          return
-        }
-      }
-      guard message.number >= destination.first else { return }
+      guard message.number >= destination.first else { return false }
       if destination.queue.kind == .stream { try refuseForStream(message, destination) }
       if fromTap { found.fromTap += 1 }
       batch.append(message)
       batchBytes += message.body.readableBytes
       if batchBytes >= 1 << 20 || batch.count >= 2000 { try await send() }
+      return true
     }
+    var seam = destination.seam
+    seam?.begin(
+      dumpOf: destination.record.summary.messages, keepsOrder: destination.queue.limit("max-priority") == nil)
     var before: UInt64 = 0
     for part in destination.parts {
       let first = before
@@ -249,21 +251,33 @@ public struct RabbitMQMessageRestorer: Restorer {
       ) { event in
         guard case .message(var message) = event else { return }
         message.number += first
-        try await offer(message, fromTap: false)
+        try seam?.note(message)
+        _ = try await offer(message, fromTap: false)
       }
       before += UInt64(part.record.summary.messages)
     }
-    if let tap {
+    // A dump takes as many messages as there were when it began: later ones only where consumers took of these.
+    let isShared = destination.record.consumers > 0 || destination.record.unacknowledged > 0
+    if let limit, destination.ended > limit, isShared { found.mayBeAfterTarget += destination.record.summary.messages }
+    if let tap, let seam {
       let record = destination.record
-      let since = Int64((reader.manifest.recoveryPoint.time.timeIntervalSince1970 * 1000).rounded(.down))
       var number = UInt64(record.summary.messages)
-      try await tap.read(vhost: record.vhost, queue: record.name) { message, until in
+      try await tap.read(
+        vhost: record.vhost, queue: record.name, since: seam.start, allowsGaps: overrides.contains(.tapGap)
+      ) { message, arrival in
         var message = message
         message.number = number
         number += 1
-        // What was certainly published before the backup is in it, or was consumed.
-        guard (try message.decodedProperties().publishedMilliseconds?.upperBound ?? until) >= since else { return }
-        try await offer(message, fromTap: true)
+        let side = seam.side(arrival)
+        guard side != .before else { return }
+        if let limit, arrival.lowerBound > limit {
+          found.afterTarget += 1
+          return
+        }
+        let verdict = side == .at ? try seam.verdict(message) : .new
+        guard verdict != .inDump, try await offer(message, fromTap: true) else { return }
+        if verdict == .mayBeInDump { found.mayBeInDump += 1 } else if seam.mayPrecede(arrival) { found.aroundDump += 1 }
+        if let limit, arrival.upperBound > limit { found.mayBeAfterTarget += 1 }
       }
     }
     try await send()

@@ -17,7 +17,10 @@ public struct RestoreRefusal: RawRepresentable, Hashable, Sendable, Codable, Cus
   /// Messages of the stream's kind lose headers: a stream keeps no arrays and tables, and a decimal ends the channel.
   public static let streamHeaders = RestoreRefusal(rawValue: "stream-headers")
 
-  static let all: [RestoreRefusal] = [notEmpty, consumers, maxLength, type, streamHeaders]
+  /// Segments of the tap are missing.
+  public static let tapGap = RestoreRefusal(rawValue: "tap-gap")
+
+  static let all: [RestoreRefusal] = [notEmpty, consumers, maxLength, type, streamHeaders, tapGap]
 
   /// - Throws: ``DRError`` with `invalidConfiguration` for a name that is none.
   public static func override(_ name: String) throws -> RestoreRefusal {

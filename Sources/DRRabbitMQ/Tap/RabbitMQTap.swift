@@ -36,6 +36,8 @@ public struct RabbitMQTap: ChangeSource, Service {
     public var firehose = false
     /// How often bindings are compared.
     public var bindingsInterval: Duration = .seconds(180)
+    /// How long after a tap was killed another one of its name may have to wait: the life of its lease in the repository.
+    public var leaseLife: Duration = .seconds(30)
 
     public init(name: String = "dr") { self.name = name }
   }
@@ -87,18 +89,58 @@ public struct RabbitMQTap: ChangeSource, Service {
   private var prefix: String { "\(Self.queuePrefix)\(options.name)." }
   private var api: ManagementAPI { ManagementAPI(broker) }
 
+  /// By what a tap's queue says whose it is: the component, and a digest of the repository.
+  private var owner: String { "\(component)@\(StreamDigest.hex(ByteBuffer(string: tier.name)).prefix(12))" }
+  private static let ownerArgument = "x-dr-owner"
+  private static let queueArgument = "x-dr-queue"
+
+  private func tapName(_ queue: RabbitMQQueue) -> String { prefix + Self.digits(queue) }
+  private static func digits(_ queue: RabbitMQQueue) -> String {
+    String(StreamDigest.hex(ByteBuffer(string: queue.title)).prefix(16))
+  }
+
   /// Makes the taps, so that the broker keeps copies from now on, and says what they cover. Call it before a dump: then dump
   /// and tap leave nothing between them.
   @discardableResult
   public func prepare(logger: Logger) async throws -> [TapCoverage] {
     try await locatingErrors(of: component) {
-      let chosen = (try await api.get("queues").array ?? []).compactMap(RabbitMQQueue.init).filter {
-        !$0.name.hasPrefix(Self.queuePrefix) && !$0.exclusive
-          && queues.contains(vhost: $0.vhost, name: $0.name, type: $0.kind.rawValue, durable: $0.durable)
+      let all = (try await api.get("queues").array ?? []).compactMap(RabbitMQQueue.init)
+      let others = all.filter { !$0.name.hasPrefix(Self.queuePrefix) && !$0.exclusive }
+      let chosen = others.filter {
+        queues.contains(vhost: $0.vhost, name: $0.name, type: $0.kind.rawValue, durable: $0.durable)
       }
+      let unknown = queues.unmatched(by: others.map { ($0.vhost, $0.name, $0.kind.rawValue, $0.durable) })
+      if chosen.isEmpty, let first = unknown.first {
+        throw DRError(
+          .invalidConfiguration, "no queue is named \(unknown.prefix(5).joined(separator: " or "))",
+          advice: "see the names, and that the shell left * alone: '*' stands for any text", object: first)
+      }
+      for name in unknown { logger.warning("no queue has this name", metadata: ["rabbitmq.queue": "\(name)"]) }
+      for queue in chosen { try refuseOther(of: queue, all) }
       var coverage: [TapCoverage] = []
       for queue in chosen.sorted(by: { $0.title < $1.title }) { coverage.append(try await tap(queue, logger)) }
       return coverage
+    }
+  }
+
+  /// Two taps that take from one queue of the broker get a part each, and two that write one log write two logs.
+  private func refuseOther(of queue: RabbitMQQueue, _ all: [RabbitMQQueue]) throws {
+    let taps = all.filter {
+      $0.vhost == queue.vhost && $0.name.hasPrefix(Self.queuePrefix) && $0.name.hasSuffix(".\(Self.digits(queue))")
+    }
+    for tap in taps {
+      guard let other = tap.arguments[Self.ownerArgument]?.string else { continue }
+      if tap.name == tapName(queue), other != owner {
+        throw DRError(
+          .invalidConfiguration, "the tap '\(options.name)' of this queue is another configuration's: \(other)",
+          advice: "choose another --name; or remove that one, by its own configuration or with --of-others",
+          object: queue.title)
+      }
+      if tap.name != tapName(queue), other == owner {
+        throw DRError(
+          .invalidConfiguration, "this queue is tapped into this repository already: \(tap.name)",
+          advice: "go on with the --name of that one, or remove it first", object: queue.title)
+      }
     }
   }
 
@@ -131,12 +173,14 @@ public struct RabbitMQTap: ChangeSource, Service {
       coverage.notCovered.insert("what is published to the default exchange", at: 0)
     }
     guard !bindings.isEmpty else { return coverage }
-    let name = prefix + StreamDigest.hex(ByteBuffer(string: queue.title)).prefix(16)
+    let name = tapName(queue)
     coverage.tap = name
     let path = "queues/\(vhost)/\(ManagementAPI.escape(name))"
     if try await api.find(path) == nil {
-      let arguments: [String: JSONValue] =
+      var arguments: [String: JSONValue] =
         options.type == "quorum" ? ["x-queue-type": "quorum"] : ["x-queue-mode": "lazy"]
+      arguments[Self.ownerArgument] = .string(owner)
+      arguments[Self.queueArgument] = .string(queue.name)
       try await api.put(path, ["durable": true, "auto_delete": false, "arguments": .object(arguments)])
     }
     let there = Set(try await self.bindings(of: name, vhost))
@@ -179,16 +223,45 @@ public struct RabbitMQTap: ChangeSource, Service {
       .compactMap(TapBinding.init).filter { !$0.source.isEmpty }
   }
 
+  /// The queues of taps of this name and of the chosen queues: those that are this configuration's, and those of others. One that
+  /// an earlier version made says not whose it is, and is taken for this configuration's.
+  private func taps() async throws -> (mine: [RabbitMQQueue], others: [RabbitMQQueue]) {
+    let all = (try await api.get("queues").array ?? []).compactMap(RabbitMQQueue.init)
+    var selection = queues
+    selection.includesTransient = true
+    func isChosen(_ tap: RabbitMQQueue) -> Bool {
+      guard tap.name.hasPrefix(prefix), queues.vhosts?.contains(tap.vhost) ?? true else { return false }
+      guard queues.patterns != nil || queues.types != nil else { return true }
+      if let source = all.first(where: { $0.vhost == tap.vhost && tapName($0) == tap.name }) {
+        return selection.contains(vhost: source.vhost, name: source.name, type: source.kind.rawValue, durable: true)
+      }
+      // The queue itself is gone.
+      guard let name = tap.arguments[Self.queueArgument]?.string else { return false }
+      var named = selection
+      named.types = nil
+      return named.contains(vhost: tap.vhost, name: name, type: "", durable: true)
+    }
+    let chosen = all.filter(isChosen)
+    func isMine(_ tap: RabbitMQQueue) -> Bool { tap.arguments[Self.ownerArgument]?.string.map { $0 == owner } ?? true }
+    return (chosen.filter(isMine), chosen.filter { !isMine($0) })
+  }
+
+  /// Whose taps of this name there are besides this configuration's: the component, and a digest of its repository.
+  public func otherOwners() async throws -> [String] {
+    Set(try await taps().others.compactMap { $0.arguments[Self.ownerArgument]?.string }).sorted()
+  }
+
   /// Removes the tap's queues, with what was not stored yet, and turns off the firehose where nobody else listens to it.
   ///
+  /// Only those of the chosen queues, and of this component and repository.
+  ///
+  /// - Parameter ofOthers: Also those of this name that other configurations made.
   /// - Returns: How many queues were removed.
   @discardableResult
-  public func removeTaps(logger: Logger) async throws -> Int {
+  public func removeTaps(ofOthers: Bool = false, logger: Logger) async throws -> Int {
     try await locatingErrors(of: component) {
-      let mine = (try await api.get("queues").array ?? []).compactMap(RabbitMQQueue.init).filter {
-        // Of the chosen vhosts: a tap of this name may be at work in another.
-        $0.name.hasPrefix(prefix) && (queues.vhosts?.contains($0.vhost) ?? true)
-      }
+      let found = try await taps()
+      let mine = found.mine + (ofOthers ? found.others : [])
       var listening: Set<String> = []
       for queue in mine {
         let vhost = ManagementAPI.escape(queue.vhost)
@@ -219,9 +292,54 @@ public struct RabbitMQTap: ChangeSource, Service {
     let log = try RabbitMQTapLog(
       tier: tier, component: component, layout: layout, cluster: facts.identifier, encoding: encoding)
     let progress = TapProgress(coverage)
+    try await alone(facts.identifier, logger) {
+      try await follow(coverage, facts.rabbitMQVersion, log, progress, logger, onDurable)
+    }
+  }
+
+  /// Runs the body as the only tap of this name into this repository.
+  private func alone(_ cluster: String, _ logger: Logger, _ body: @escaping @Sendable () async throws -> Void)
+    async throws
+  {
+    guard tier.capabilities.contains(.conditionalPut) else {
+      logger.warning(
+        "the tier cannot decide between two writers: see that no second tap of this name runs",
+        metadata: ["tier": "\(tier.name)"])
+      return try await body()
+    }
+    // The name of a lease has letters only.
+    let digest = StreamDigest.hex(ByteBuffer(string: "\(component)\n\(cluster)\n\(options.name)")).prefix(32)
+    let letters = String(
+      digest.compactMap { $0.hexDigitValue.map { Character(UnicodeScalar(UInt8(ascii: "a") + UInt8($0))) } })
+    // Longer than it takes until the lease of one that was killed runs out.
+    let settings = Lease.Settings(life: options.leaseLife, patience: options.leaseLife * 1.5)
+    var pause = Duration.milliseconds(200)
+    while !Task.isCancelled {
+      do {
+        return try await Lease.with("tap-\(letters)", on: tier, settings, logger: logger) { _ in try await body() }
+      } catch is CancellationError {
+        return
+      } catch var error as DRError where error.code == .leaseHeld {
+        error.message = "another tap '\(options.name)' of this component writes to this repository"
+        error.advice = "end that one first; or give this one other queues, and a --name of its own"
+        throw error
+      } catch let error as DRError where !needsPerson(error) {
+        logger.warning("the tap's lease ended; trying again", metadata: ["error": "\(error)"])
+      }
+      // Cancelled while it sleeps: the loop ends.
+      try? await Task.sleep(for: pause * Double.random(in: 0.5...1))
+      pause = min(pause * 2, options.longestPause)
+    }
+  }
+
+  private func follow(
+    _ coverage: [TapCoverage], _ brokerVersion: String, _ log: RabbitMQTapLog, _ progress: TapProgress,
+    _ logger: Logger,
+    _ onDurable: @escaping @Sendable (RecoveryPoint) async -> Void
+  ) async throws {
     try await withThrowingTaskGroup(of: Void.self) { group in
       for queue in coverage {
-        group.addTask { try await follow(queue, facts.rabbitMQVersion, log, progress, logger) }
+        group.addTask { try await follow(queue, brokerVersion, log, progress, logger) }
       }
       group.addTask { await progress.report(to: onDurable) }
       group.addTask {
@@ -271,6 +389,6 @@ public struct RabbitMQTap: ChangeSource, Service {
   }
 
   private func needsPerson(_ error: DRError) -> Bool {
-    [.segmentConflict, .invalidConfiguration, .invalidKey, .changeLogGap, .noMatchingIdentity].contains(error.code)
+    [.invalidConfiguration, .unsupported, .invalidKey, .changeLogGap, .noMatchingIdentity].contains(error.code)
   }
 }

@@ -3,10 +3,11 @@ public import DRStorage
 import Foundation
 package import NIOCore
 
-/// The change log of taps: `rabbitmq/messages/<cluster>/<queue>/<queue>-<number>-<sha256>.zst[.age]`.
+/// The change log of taps: `rabbitmq/messages/<cluster>/<queue>/<queue>-<number>-<until>-<sha256>.zst[.age]`.
 ///
-/// A segment is an archive of messages (``MessageArchive``), whose header says which queue it is of. Numbers go up by
-/// one, so that a missing segment is seen.
+/// A segment is an archive of messages (``MessageArchive``), whose header says which queue it is of, and which segment came
+/// before it. Numbers go up by one from 1, and a note beside them says how far they go, so that a missing segment is seen
+/// wherever it was (``TapSequence``).
 public struct RabbitMQTapLog: Sendable {
   package let store: ChangeLogStore
   private let encoding: Encoding
@@ -18,39 +19,72 @@ public struct RabbitMQTapLog: Sendable {
     tier: any StorageTier, component: Component, layout: RepositoryLayout = .byKind, cluster: String,
     encoding: Encoding = Encoding(), decoding: Decoding = Decoding()
   ) throws {
-    // A cluster's name may hold what a folder's name may not.
-    let folder = String(
-      cluster.unicodeScalars.map {
-        $0.isASCII && ($0.properties.isAlphabetic || "0123456789-_@.".unicodeScalars.contains($0)) ? Character($0) : "_"
-      })
     store = try ChangeLogStore(
-      tier: tier, component: component, layout: layout, log: "messages", systemIdentifier: folder,
-      group: { String($0.prefix(16)) })
+      tier: tier, component: component, layout: layout, log: "messages",
+      systemIdentifier: TapSequence.folder(of: cluster),
+      group: { $0.hasPrefix(TapSequence.Head.prefix) ? nil : String($0.prefix(16)) })
     self.encoding = encoding
     self.decoding = decoding
   }
 
   /// 16 hexadecimal digits: a queue's name may hold anything.
-  package static func key(vhost: String, queue: String) -> String {
-    String(StreamDigest.hex(ByteBuffer(string: "\(vhost)/\(queue)")).prefix(16))
+  package static func key(vhost: String, queue: String) -> String { TapSequence.key(vhost: vhost, queue: queue) }
+
+  /// A segment that is stored.
+  package struct Stored: Sendable {
+    package var segment: TapSequence.Segment
+    package var info: SegmentInfo
+    package var number: Int { segment.number }
   }
 
-  private static func name(_ key: String, _ number: Int) -> String {
-    let digits = "\(number)"
-    return "\(key)-" + String(repeating: "0", count: 12 - digits.count) + digits
+  /// A queue's segments in the order of their numbers.
+  package func stored(_ key: String) async throws -> [Stored] {
+    try await store.segments(startingWith: key).filter { !$0.isPartial }.compactMap { info in
+      TapSequence.Segment(info.name).map { Stored(segment: $0, info: info) }
+    }.sorted { ($0.number, $0.info.key) < ($1.number, $1.info.key) }
   }
 
-  /// The numbers of a queue's segments.
-  package func numbers(_ key: String) async throws -> [Int] {
-    try await store.segments(startingWith: key).filter { !$0.isPartial }.compactMap { Int($0.name.suffix(12)) }
+  /// Stores the next segment. When this returns, it is durable.
+  ///
+  /// - Parameter previousUntil: When the last message of the segment before came; nil: not known.
+  /// - Returns: Its digest.
+  /// - Throws: As the store's `put`; `segmentConflict` if another tap has stored one of this number.
+  @discardableResult
+  package func put(
+    _ key: String, _ number: Int, previousUntil: Int64? = nil, _ archive: ByteBuffer
+  ) async throws -> String {
+    let name = TapSequence.Segment(key: key, number: number, previousUntil: previousUntil).name
+    _ = try await store.put(name, archive, encoding: encoding)
+    let digest = StreamDigest.hex(archive)
+    if let other = try await stored(key).first(where: { $0.number == number && $0.info.sha256 != digest }) {
+      throw DRError(
+        .segmentConflict, "another tap has stored a segment of this number",
+        advice: "see that only one tap of a queue writes to a repository", object: other.info.key.rawValue)
+    }
+    return digest
   }
 
-  package func put(_ key: String, _ number: Int, _ archive: ByteBuffer) async throws {
-    _ = try await store.put(Self.name(key, number), archive, encoding: encoding)
+  package func get(_ stored: Stored) async throws -> ByteBuffer {
+    try await store.get(stored.info, decoding: decoding)
   }
 
-  package func get(_ key: String, _ number: Int) async throws -> ByteBuffer {
-    try await store.get(Self.name(key, number), decoding: decoding)
+  // MARK: Notes
+
+  /// Nil: there is none.
+  package func head(_ key: String) async throws -> TapSequence.Head? {
+    try await store.segments(startingWith: TapSequence.Head.prefix + key).compactMap { TapSequence.Head($0.name) }
+      .max { ($0.number, $0.through) < ($1.number, $1.through) }
+  }
+
+  /// Notes how far the segments go, in place of earlier notes.
+  func put(_ head: TapSequence.Head) async throws {
+    try await store.putPartial(head.name, ByteBuffer(string: head.name), encoding: plain)
+    for note in try await store.segments(startingWith: TapSequence.Head.prefix + head.key) {
+      guard let earlier = TapSequence.Head(note.name), earlier != head,
+        (earlier.number, earlier.through) <= (head.number, head.through)
+      else { continue }
+      try await store.deletePartial(note.name)
+    }
   }
 
   /// What a tap that is started again must know. Of no use to who has no access to the messages, and so not encrypted: a
@@ -60,6 +94,10 @@ public struct RabbitMQTapLog: Sendable {
     package var acknowledged: Int
     /// The segment that is stored next, if it is.
     package var pending: Pending?
+    /// When the last message of the last of these segments came, in milliseconds since 1970.
+    package var until: Int64?
+    /// Everything that had come by then is in these segments.
+    package var through: Int64?
 
     package struct Pending: Codable, Hashable, Sendable {
       package var number: Int
@@ -74,31 +112,39 @@ public struct RabbitMQTapLog: Sendable {
       }
     }
 
-    package init(acknowledged: Int, pending: Pending? = nil) {
+    package init(acknowledged: Int, pending: Pending? = nil, until: Int64? = nil, through: Int64? = nil) {
       self.acknowledged = acknowledged
       self.pending = pending
+      self.until = until
+      self.through = through
     }
   }
 
-  package func note(_ state: State, of key: String) async throws {
+  private static func noteName(_ key: String) -> String { "\(key)-000000000000" }
+
+  private var plain: Encoding {
     var plain = encoding
     plain.recipients = []
+    return plain
+  }
+
+  package func note(_ state: State, of key: String) async throws {
     try await store.putPartial(
-      Self.name(key, 0), ByteBuffer(bytes: try JSONEncoder().encode(state)), encoding: plain)
+      Self.noteName(key), ByteBuffer(bytes: try JSONEncoder().encode(state)), encoding: plain)
   }
 
   /// Nil: nothing was ever stored.
-  func state(of key: String) async throws -> State? {
+  package func state(of key: String) async throws -> State? {
     let stored: ByteBuffer
     do {
-      stored = try await store.getPartial(Self.name(key, 0), decoding: decoding)
+      stored = try await store.getPartial(Self.noteName(key), decoding: decoding)
     } catch let error as DRError where error.code == .objectNotFound {
       return nil
     }
     do {
       return try JSONDecoder().decode(State.self, from: Data(stored.readableBytesView))
     } catch {
-      throw DRError(.malformedData, "the tap's note of its state is damaged", object: Self.name(key, 0), cause: error)
+      throw DRError(.malformedData, "the tap's note of its state is damaged", object: Self.noteName(key), cause: error)
     }
   }
 
@@ -106,52 +152,14 @@ public struct RabbitMQTapLog: Sendable {
   ///
   /// - Throws: As the tier's `list`.
   public func segments(vhost: String, queue: String) async throws -> Int {
-    try await numbers(Self.key(vhost: vhost, queue: queue)).count
+    Set(try await stored(Self.key(vhost: vhost, queue: queue)).map(\.number)).count
   }
 
-  /// Every message of a queue in the order in which it came, with the last moment (milliseconds since 1970) at which it
-  /// can have come: when the next segment was begun. Of the last segment that is not known.
-  ///
-  /// - Throws: ``DRError``: `changeLogGap` if a segment is missing; what the store says.
-  package func read(
-    vhost: String, queue: String, _ body: (ArchivedMessage, _ until: Int64) async throws -> Void
-  ) async throws {
-    let key = Self.key(vhost: vhost, queue: queue)
-    let numbers = try await numbers(key)
-    var held: (number: Int, archive: ByteBuffer)?
-    for (index, number) in numbers.enumerated() {
-      if index > 0, number != numbers[index - 1] + 1 {
-        throw DRError(
-          .changeLogGap, "segment \(numbers[index - 1] + 1) of the tap is missing",
-          advice: "take it from another tier; without it, messages are missing",
-          object: Self.name(key, numbers[index - 1] + 1))
-      }
-      let archive = try await get(key, number)
-      if let held {
-        let begun = try await Self.begun(archive, object: Self.name(key, number))
-        try await Self.messages(held.archive, object: Self.name(key, held.number)) { try await body($0, begun) }
-      }
-      held = (number, archive)
-    }
-    if let held {
-      try await Self.messages(held.archive, object: Self.name(key, held.number)) { try await body($0, .max) }
-    }
-  }
-
-  private static func messages(
-    _ archive: ByteBuffer, object: String, _ body: (ArchivedMessage) async throws -> Void
-  ) async throws {
-    try await MessageArchiveReader.read(ByteStream(archive), object: object) { event in
-      if case .message(let message) = event { try await body(message) }
-    }
-  }
-
-  private static func begun(_ archive: ByteBuffer, object: String) async throws -> Int64 {
-    var reader = MessageArchiveReader(object: object)
-    reader.feed(archive)
-    guard case .header(let header) = try reader.event(), let date = Timestamp.parse(header.captured) else {
-      return .max
-    }
-    return Int64((date.timeIntervalSince1970 * 1000).rounded(.up))
+  /// What is stored of a queue, and how far it should go by the notes beside it.
+  package func sequence(_ key: String) async throws -> (TapSequence, [Stored]) {
+    // Before the segments of which they speak.
+    let noted = max(try await head(key)?.number ?? 0, try await state(of: key)?.acknowledged ?? 0)
+    let stored = try await stored(key)
+    return (TapSequence(key: key, segments: stored.map(\.segment), stored: noted), stored)
   }
 }

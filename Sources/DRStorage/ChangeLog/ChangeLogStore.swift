@@ -86,6 +86,20 @@ public struct ChangeLogStore: Sendable {
         object: try folder(name) + name)
     }
     try refuseOther(found, than: digest, name)
+    return try await read(segment, digest, decoding)
+  }
+
+  /// Reads one stored segment, checked against its digest: also one of two that have the same name.
+  ///
+  /// - Throws: ``DRCore/DRError``: `objectNotFound`, `corruptData`, `noMatchingIdentity`, `tierUnavailable`.
+  package func get(_ segment: SegmentInfo, decoding: Decoding = Decoding()) async throws -> ByteBuffer {
+    guard let file = SegmentFileName(parsing: segment.key.lastComponent), let digest = file.sha256 else {
+      throw DRError(.objectNotFound, "this is no full segment", component: component, object: segment.key.rawValue)
+    }
+    return try await read(Stored(file: file, info: segment), digest, decoding)
+  }
+
+  private func read(_ segment: Stored, _ digest: String, _ decoding: Decoding) async throws -> ByteBuffer {
     let raw = try await read(segment, decoding)
     guard StreamDigest.hex(raw) == digest else {
       throw DRError(
@@ -184,6 +198,11 @@ extension ChangeLogStore {
   private struct Stored {
     var file: SegmentFileName
     var info: SegmentInfo
+
+    init(file: SegmentFileName, info: SegmentInfo) {
+      self.file = file
+      self.info = info
+    }
 
     /// Nil for a foreign object, also for a segment in a folder that is not its own.
     init?(_ object: ObjectInfo, in store: ChangeLogStore) {

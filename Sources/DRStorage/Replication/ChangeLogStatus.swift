@@ -33,6 +33,8 @@ public struct ChangeLogStatus: Sendable {
   public var systemIdentifier: String
   /// In the order of the tiers; nil: it could not be read.
   public var places: [Place?]
+  /// What is missing of it in the repository, as far as the names of its segments say.
+  public var findings: [Finding] = []
 }
 
 extension ChangeLogStatus {

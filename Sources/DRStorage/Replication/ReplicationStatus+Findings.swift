@@ -21,7 +21,7 @@ extension ReplicationStatus {
       findings += backupFindings(on: index, tier, before: limit)
       for log in logs {
         guard let place = log.places[index] else { continue }
-        findings += index == 0 ? endings(of: log) : logFindings(log, place, tier, before: limit, now)
+        findings += index == 0 ? endings(of: log) + log.findings : logFindings(log, place, tier, before: limit, now)
       }
       findings += (unreadable[tier] ?? []).map {
         Finding(

@@ -183,7 +183,12 @@ public struct ReplicationStatus: Sendable {
           needed: rule.needed(repository, of: system, by: needing, after: rule.horizon(of: needing, for: system)),
           by: rule)
       }
-      logs.append(ChangeLogStatus(component: component, log: rule.log, systemIdentifier: system, places: places))
+      var log = ChangeLogStatus(component: component, log: rule.log, systemIdentifier: system, places: places)
+      if let repository {
+        let names = repository.compactMap { SegmentFileName(parsing: $0.key.lastComponent)?.name }
+        log.findings = rule.findings(system, names, own)
+      }
+      logs.append(log)
     }
   }
 }

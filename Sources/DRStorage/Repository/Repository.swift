@@ -69,7 +69,7 @@ public struct Repository: Sendable {
 extension StorageTier {
   /// The names of the folders right below a prefix (empty, or with a slash at its end). Steps over what is in each, so
   /// that a change log of a million segments costs one call.
-  func folders(below prefix: String) async throws -> [String] {
+  package func folders(below prefix: String) async throws -> [String] {
     var names: [String] = []
     var after: ObjectKey?
     while let first = try await list(prefix: prefix, after: after, limit: 1).objects.first?.key {

@@ -37,6 +37,8 @@ public struct ChangeLogRule: Sendable {
   public var isNeeded: @Sendable (_ name: String, _ backup: BackupManifest) -> Bool
   /// What a folder, of which all names are given, lacks of what a backup needs.
   package var gap: @Sendable (_ names: Set<String>, _ backup: BackupManifest) -> ChangeLogGap? = { _, _ in nil }
+  /// What is missing in a folder whichever backup it is for, as far as its names say.
+  public var findings: @Sendable (_ folder: String, _ names: [String], _ backups: [BackupManifest]) -> [Finding]
 
   public init(
     log: String, margin: Duration = .seconds(3600), scope: Scope = .system, keepsNewest: Bool = false,
@@ -46,7 +48,11 @@ public struct ChangeLogRule: Sendable {
       _, _, _ in
       true
     },
-    isNeeded: @escaping @Sendable (_ name: String, _ backup: BackupManifest) -> Bool = { _, _ in false }
+    isNeeded: @escaping @Sendable (_ name: String, _ backup: BackupManifest) -> Bool = { _, _ in false },
+    findings: @escaping @Sendable (_ folder: String, _ names: [String], _ backups: [BackupManifest]) -> [Finding] = {
+      _, _, _ in
+      []
+    }
   ) {
     self.log = log
     self.margin = margin / .seconds(1)
@@ -57,6 +63,7 @@ public struct ChangeLogRule: Sendable {
     self.alwaysKept = alwaysKept
     self.concerns = concerns
     self.isNeeded = isNeeded
+    self.findings = findings
   }
 
   /// PostgreSQL's.
@@ -73,7 +80,9 @@ public struct ChangeLogRule: Sendable {
 
   /// RabbitMQ's, where segment 0 of a queue says how far the broker has let go of it.
   public static let messages = ChangeLogRule(
-    log: "messages", scope: .component, keepsNewest: true, alwaysKept: { $0.hasSuffix("-000000000000") })
+    log: "messages", scope: .component, keepsNewest: true, notes: TapSequence.Head.prefix,
+    alwaysKept: { $0.hasSuffix("-000000000000") || $0.hasPrefix(TapSequence.Head.prefix) },
+    findings: TapSequence.findings)
 
   /// Of every system of this package.
   public static let all: [ChangeLogRule] = [.wal, .aof, .messages]

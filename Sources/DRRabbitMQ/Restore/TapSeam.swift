@@ -1,0 +1,122 @@
+import DRCore
+import NIOCore
+
+/// Where a dump ends and what a tap captured goes on: which of the tap's messages are in the dump.
+///
+/// By the time at which they came to the tap, most are clear: what came before the dump of the queue began is in it or was
+/// consumed, what came after it ended is not in it. What came in between, or so little before or after that the way through the
+/// broker or the clocks of two hosts may have made it so, or may have waited in a tap that nobody read, is compared with the dump's
+/// messages.
+///
+/// A queue gives its messages in the order in which they came: so as many of the last of the dump are compared as there are messages
+/// at the seam, and not older ones of the same content. Among equal ones without an id nothing tells whether one is the dump's: it
+/// is restored, for it may rather come twice than not at all.
+struct TapSeam {
+  /// By what a message is known again.
+  ///
+  /// With a message-id: that and the body, for an application may give an id to more than one message. Without: the body, the
+  /// routing key and the properties, without what the broker adds; of the default exchange no properties, for the firehose tells of
+  /// them in other types. Not the exchange: a message that was restored before the dump has another one.
+  struct Identity: Hashable {
+    private let digest: Int
+    let hasID: Bool
+
+    init(_ message: ArchivedMessage) throws {
+      var hasher = Hasher()
+      var properties = try message.decodedProperties()
+      hasID = properties.messageID != nil
+      if let id = properties.messageID {
+        hasher.combine(id)
+      } else {
+        message.routingKey.withUnsafeReadableBytes { hasher.combine(bytes: $0) }
+        if !message.exchange.isEmpty {
+          properties.headers?.entries.removeAll { ["x-delivery-count", "x-stream-offset"].contains($0.name) }
+          properties.headers?.entries.sort { $0.name.utf8.lexicographicallyPrecedes($1.name.utf8) }
+          if properties.headers?.entries.isEmpty == true { properties.headers = nil }
+          var encoded = ByteBuffer()
+          properties.encode(into: &encoded)
+          encoded.withUnsafeReadableBytes { hasher.combine(bytes: $0) }
+        }
+      }
+      hasher.combine(message.body.readableBytes)
+      message.body.withUnsafeReadableBytes { hasher.combine(bytes: $0) }
+      digest = hasher.finalize()
+    }
+  }
+
+  enum Side {
+    /// In the dump, or consumed before it.
+    case before
+    /// To be compared with the dump.
+    case at
+    case after
+  }
+
+  /// Milliseconds since 1970: what a message may have been on its way, and clocks may differ.
+  private let first: Int64
+  private let last: Int64
+  private let ended: Int64
+  /// Of the dump's messages, those before this one came long before; 0: the queue does not keep their order.
+  private var tail: Int64 = 0
+  /// How often each is at the seam, and in the tail of the dump.
+  private var counts: [Identity: (tap: Int, dump: Int)] = [:]
+  private var total: Int64 = 0
+
+  /// - Parameters:
+  ///   - began: When the dump of the queue began, in milliseconds since 1970.
+  ///   - ended: When it had all.
+  init(began: Int64, ended: Int64, margin: Duration) {
+    let margin = Int64(margin / .milliseconds(1))
+    first = began - margin
+    last = ended + margin
+    self.ended = ended
+  }
+
+  /// What lies before it certainly came before the dump.
+  var start: Int64 { first }
+
+  func side(_ arrival: ClosedRange<Int64>) -> Side {
+    arrival.upperBound < first ? .before : arrival.lowerBound > last ? .after : .at
+  }
+
+  /// Whether a message may have come before the dump ended: if it is not in it, it may have been consumed.
+  func mayPrecede(_ arrival: ClosedRange<Int64>) -> Bool { arrival.lowerBound <= ended }
+
+  // MARK: Looking ahead
+
+  mutating func expect(_ message: ArchivedMessage) throws {
+    counts[try Identity(message), default: (0, 0)].tap += 1
+    total += 1
+  }
+
+  var isEmpty: Bool { counts.isEmpty }
+
+  /// - Parameter keepsOrder: Whether the queue gives its messages in the order in which they came.
+  mutating func begin(dumpOf messages: Int64, keepsOrder: Bool) {
+    tail = keepsOrder ? max(0, messages - total) : 0
+  }
+
+  /// Call for each message of the dump.
+  mutating func note(_ message: ArchivedMessage) throws {
+    guard !counts.isEmpty else { return }
+    let identity = try Identity(message)
+    guard identity.hasID || Int64(clamping: message.number) >= tail, counts[identity] != nil else { return }
+    counts[identity]?.dump += 1
+  }
+
+  // MARK: Deciding
+
+  enum Verdict {
+    /// It is in the dump.
+    case inDump
+    case new
+    /// An equal one is in the dump.
+    case mayBeInDump
+  }
+
+  func verdict(_ message: ArchivedMessage) throws -> Verdict {
+    let identity = try Identity(message)
+    guard let count = counts[identity], count.dump > 0 else { return .new }
+    return identity.hasID || (count.dump == 1 && count.tap == 1) ? .inDump : .mayBeInDump
+  }
+}
