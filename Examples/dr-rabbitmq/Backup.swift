@@ -36,6 +36,9 @@ struct Backup: AsyncParsableCommand {
   @Flag(help: "Of streams, only what came since the last backup. A restore finds the rest by itself.")
   var incrementalStreams = false
 
+  @Flag(help: "Go on although the last backup is of another cluster: after a rebuild, or a new one in its place.")
+  var newCluster = false
+
   @Option(help: "Backups that may hang together by --incremental-streams; the next one is whole.")
   var chainLimit = 24
 
@@ -60,6 +63,7 @@ struct Backup: AsyncParsableCommand {
     try settings.warnOfPlaintext()
     let connection = try broker.settings()
     let store = Repository(tier: try await settings.tier(creating: false))
+    if !newCluster { try await refuseOtherCluster(store, connection, settings.component) }
     var definitions = RabbitMQDefinitionsSource(component: settings.component, broker: connection)
     definitions.vhosts = queues.vhosts.isEmpty ? nil : queues.vhosts
     definitions.configurationFile = configurationFile
@@ -77,6 +81,25 @@ struct Backup: AsyncParsableCommand {
     let chosen: any BackupSource = definitionsOnly ? definitions : source
     return try await store.backUp(
       chosen, cadence: try Cadence(parsing: cadence), encoding: try settings.encoding(), logger: repository.logger)
+  }
+
+  /// Two clusters in one component would pass for one: a restore takes the newest.
+  private func refuseOtherCluster(
+    _ store: Repository, _ connection: RabbitMQSettings, _ component: Component
+  ) async throws {
+    let catalog = try await store.catalog(of: component)
+    guard let last = catalog.backups.filter({ $0.systemIdentifier != nil }).max(by: { $0.ended < $1.ended }) else {
+      return
+    }
+    let api = ManagementAPI(connection)
+    let facts = try await BrokerFacts(api, definitions: try await api.get("definitions"))
+    guard let known = last.systemIdentifier, known != facts.identifier else { return }
+    throw DRError(
+      .invalidConfiguration,
+      "the broker is the cluster \(facts.identifier), and the last backup \(last.id) is of the cluster \(known)",
+      advice:
+        "back another cluster up as a component of its own, or say --new-cluster if it takes the place of the former",
+      component: component)
   }
 
   private func parsedOverrides() throws -> Set<DumpRefusal> {

@@ -29,6 +29,13 @@ struct Export: AsyncParsableCommand {
           .invalidConfiguration, "backup \(manifest.id) holds no queue '\(queue.prefix(100))'",
           advice: "dr-rabbitmq list --queues shows them")
       }
+      if record.isPart {
+        // Not among the lines, which may be read by a program.
+        let line =
+          "warning: this is the stream from offset \(record.fromOffset ?? 0) on; what came before is in \(manifest.parent ?? "?"): "
+          + "export --backup \(manifest.parent ?? "") writes it\n"
+        FileHandle.standardError.write(Data(line.utf8))
+      }
       let reader = repository.reader(for: manifest, decoding: try settings.decoding())
       let artifact = try manifest.artifact(record.artifact)
       try await MessageArchiveReader.read(try await reader.read(artifact), object: artifact.name) { event in

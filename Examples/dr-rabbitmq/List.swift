@@ -23,12 +23,15 @@ struct List: AsyncParsableCommand {
         print(
           "\(backup.id)  \(backup.cadence)  \(records.reduce(0) { $0 + $1.summary.messages }) messages of "
             + "\(records.count) queues  \(Format.bytes(backup.rawSize)) as \(Format.bytes(backup.storedSize))  "
-            + "RabbitMQ \(backup.serverVersion ?? "?")  \(Timestamp.format(backup.recoveryPoint.time))")
+            + "RabbitMQ \(backup.serverVersion ?? "?")  \(Timestamp.format(backup.recoveryPoint.time))"
+            + (backup.parent.map { "  goes on from \($0)" } ?? ""))
         guard queues else { continue }
         for record in records {
           print(
             "  \(record.title)  \(record.type)  \(record.summary.messages) messages, "
-              + "\(Format.bytes(record.summary.bodyBytes)), \(record.unacknowledged) held by consumers")
+              + "\(Format.bytes(record.summary.bodyBytes)), \(record.unacknowledged) held by consumers"
+              + (record.isPart
+                ? ", from offset \(record.fromOffset ?? 0) on: those before it are in \(backup.parent ?? "?")" : ""))
         }
       }
       if catalog.backups.isEmpty { print("no backups of \(settings.component)") }

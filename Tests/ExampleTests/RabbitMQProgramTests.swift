@@ -55,6 +55,36 @@ struct RabbitMQProgramTests {
     }
   }
 
+  @Test("A queue that is nowhere, and another cluster in a component, are refused")
+  func mistakes() async throws {
+    try await RabbitMQSandbox.withSandbox(logger: Self.logger) { broker in
+      try await Self.connected(broker.settings) { try await $0.declareQueue("orders") }
+      try await ProgramPlace.with("dr-rabbitmq", component: "rabbitmq/test") { place in
+        #expect(try await place.run("init").status == 0)
+        let to = try Self.arguments(broker.settings, place)
+        let backup = ["backup", "--allow-clear-secrets"]
+        let first = try await place.run(backup + to)
+        #expect(first.status == 0, "\(first)")
+        for command in ["restore", "tap"] {
+          let more = command == "tap" ? ["--prepare-only"] : []
+          let wrong = try await place.run([command, "--queue", "nosuch"] + more + to)
+          #expect(wrong.status != 0 && wrong.error.contains("nosuch"), "\(wrong)")
+        }
+        let messages = try await place.run(["restore", "--messages-only", "--queue", "nosuch"] + to)
+        #expect(messages.status != 0 && messages.error.contains("nosuch"), "\(messages)")
+        let exact = try await place.run(["restore", "--exact", "--queue", "orders"] + to)
+        #expect(exact.status == 64, "\(exact)")
+        try await RabbitMQSandbox.withSandbox(logger: Self.logger) { other in
+          let at = try Self.arguments(other.settings, place)
+          let refused = try await place.run(backup + at)
+          #expect(refused.status != 0 && refused.error.contains("--new-cluster"), "\(refused)")
+          let meant = try await place.run(backup + ["--new-cluster"] + at)
+          #expect(meant.status == 0, "\(meant)")
+        }
+      }
+    }
+  }
+
   @Test(
     "Over TLS, with a certificate of its own where the broker asks for one; to no broker that another authority vouches for"
   )

@@ -23,7 +23,7 @@ struct RabbitMQTapTests {
           try await connection.bind(queue: "orders", to: "sales")
         }
         try await Self.publish(0..<50, broker.settings, exchange: "sales")
-        let tap = ["tap", "--firehose", "--queue", "orders"]
+        let tap = ["tap", "--firehose", "--queue", "orders", "--lease-seconds", "2"]
         let prepared = try await program.run(tap + ["--prepare-only"])
         #expect(prepared.contains("//orders: captured through sales, the firehose (default exchange, at most once)"))
         #expect(try await program.run(["backup", "--queue", "orders"]).contains("50 messages of 1 queues"))
@@ -58,6 +58,7 @@ struct RabbitMQTapTests {
         #expect(
           restored.contains("//orders: 350 messages confirmed, 300 of them captured since the backup"), "\(restored)")
         #expect(try await Self.read(broker.settings) == (0..<350).map(String.init))
+        #expect(try await program.run(["verify"]).contains("passed tap-segments //orders"))
 
         #expect(try await program.run(tap + ["--remove"]).contains("1 taps removed"))
         let left = (try await api.get("queues").array ?? []).compactMap { $0.object?["name"]?.string }

@@ -64,33 +64,13 @@ enum ReadmeSession {
     }
   }
 
-  /// Starts the brokers that the blocks speak of: one with a queue of messages, and an empty one to restore to.
+  /// Starts the brokers that the blocks speak of: one to protect, and one to restore to.
   private static func withBrokers<Result>(
     _ blocks: [Readme.Block], home: String, user: ServerUser?, _ body: ([String: String]) async throws -> Result
   ) async throws -> Result {
     guard blocks.contains(where: { $0.commands.contains("dr-rabbitmq") }) else { return try await body([:]) }
     let logger = Logger(label: "readme")
     return try await RabbitMQSandbox.withSandbox(logger: logger) { broker in
-      try await AMQPConnection.withConnection(broker.settings, vhost: "/", logger: logger) { connection in
-        try await connection.declareQueue("orders", arguments: ["x-queue-type": .string("quorum")])
-        try await connection.declareExchange("shop", type: "topic", durable: true, autoDelete: false)
-        try await connection.bind(queue: "orders", to: "shop", routingKey: "order.#")
-        try await connection.selectConfirms()
-        var window = PublishWindow(limit: 100)
-        var properties = ByteBuffer()
-        var content = AMQPProperties()
-        content.deliveryMode = 2
-        content.headers = ["attempts": .int32(1)]
-        content.encode(into: &properties)
-        let messages = (1...100).map { number in
-          ArchivedMessage(
-            number: UInt64(number), redelivered: false, exchange: "", routingKey: ByteBuffer(), properties: properties,
-            body: ByteBuffer(string: "order \(number)"))
-        }
-        let republishing = Republishing(exchange: "shop", routingKey: "order.new")
-        try await connection.publish(messages, as: republishing, window: &window) { _ in }
-        try await connection.settle(&window) { _ in }
-      }
       return try await RabbitMQSandbox.withSandbox(logger: logger) { empty in
         let password = "\(home)/new-password"
         try empty.settings.password.write(toFile: password, atomically: true, encoding: .utf8)

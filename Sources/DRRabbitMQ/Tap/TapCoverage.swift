@@ -19,8 +19,8 @@ public struct TapCoverage: Hashable, Sendable, CustomStringConvertible {
 
   public var description: String {
     let ways = exchanges + (hearsDefaultExchange ? ["the firehose (default exchange, at most once)"] : [])
-    return "\(title): " + (tap == nil ? "not captured" : "captured through \(ways.joined(separator: ", "))")
-      + notCovered.map { "; \($0)" }.joined()
+    return "\(title): " + (tap == nil ? "nothing is captured" : "captured through \(ways.joined(separator: ", "))")
+      + notCovered.map { "; not captured: \($0)" }.joined()
   }
 
   /// Exchanges that hand each message to one of their queues: a tap would take messages away from the others.
