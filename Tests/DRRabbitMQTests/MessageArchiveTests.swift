@@ -14,7 +14,10 @@ struct MessageArchiveTests {
         vhost: "/", queue: "q", type: "tap", durable: true, arguments: [:], broker: nil, brokerVersion: nil,
         captured: "")
       var writer = try MessageArchiveWriter(header, into: ByteBuffer(), recordsArrivals: records)
-      let times: [ClosedRange<Int64>] = (0..<2500).map { Int64($0 / 7)...Int64($0 / 7 + $0 % 2) }
+      let times = (0..<2500).map { (number: Int) -> ClosedRange<Int64> in
+        let start = Int64(number / 7)
+        return start...start + Int64(number % 2)
+      }
       for time in times {
         writer.arrival = time
         try writer.add(
@@ -27,7 +30,8 @@ struct MessageArchiveTests {
       try await MessageArchiveReader.read(ByteStream(writer.buffer), object: "test") { event in
         if case .message(let message) = event { read.append(message.arrival) }
       }
-      #expect(read == (records ? times : times.map { _ in nil }))
+      let expected: [ClosedRange<Int64>?] = times.map { records ? $0 : nil }
+      #expect(read == expected)
     }
   }
 

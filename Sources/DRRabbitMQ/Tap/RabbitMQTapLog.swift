@@ -157,8 +157,8 @@ public struct RabbitMQTapLog: Sendable {
 
   /// What is stored of a queue, and how far it should go by the notes beside it.
   package func sequence(_ key: String) async throws -> (TapSequence, [Stored]) {
-    // Before the segments of which they speak.
-    let noted = max(try await head(key)?.number ?? 0, try await state(of: key)?.acknowledged ?? 0)
+    // Before the segments of which it speaks. The tap's state is no such note: a copy may have a newer one than its segments.
+    let noted = try await head(key)?.number ?? 0
     let stored = try await stored(key)
     return (TapSequence(key: key, segments: stored.map(\.segment), stored: noted), stored)
   }

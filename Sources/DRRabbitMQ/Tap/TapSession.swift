@@ -17,7 +17,7 @@ struct TapSession {
   private var key: String { queue.key }
 
   /// How often the note beside the segments is renewed.
-  private static let noteInterval = Duration.seconds(30)
+  private static let noteInterval = Duration.seconds(10)
 
   /// How far the segments go.
   private struct Position {
