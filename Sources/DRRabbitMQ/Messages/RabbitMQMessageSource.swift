@@ -247,7 +247,6 @@ public struct RabbitMQMessageSource: BackupSource {
   ) async throws -> RabbitMQQueueRecord {
     let artifact = RabbitMQQueueRecord.artifactName(vhost: queue.vhost, queue: queue.name)
     let from = queue.kind == .stream ? try await startingOffset(queue, facts, logger) : 0
-    let unacknowledged = try await unacknowledged(queue, api)
     let began = Date().milliseconds
     let dump = try await QueueDump.begin(
       queue, broker: broker, brokerVersion: facts.rabbitMQVersion, fromOffset: from, meter: meter, logger: logger)
@@ -287,7 +286,7 @@ public struct RabbitMQMessageSource: BackupSource {
     var record = RabbitMQQueueRecord(
       vhost: queue.vhost, name: queue.name, type: queue.kind.rawValue, durable: queue.durable, artifact: artifact,
       summary: summary, readyBefore: dump.ready, readyAfter: after, orderAfter: order,
-      unacknowledged: unacknowledged, consumers: queue.consumers,
+      unacknowledged: unacknowledged(queue, ready: dump.ready), consumers: queue.consumers,
       fromOffset: queue.kind == .stream ? from : nil, began: began, ended: ended)
     if queue.kind == .stream, let next = record.nextOffset, next > 0 {
       record.tail = try await StreamTail.read(of: queue, endingAt: next - 1, broker, logger)
@@ -314,16 +313,11 @@ public struct RabbitMQMessageSource: BackupSource {
   }
 
   /// What consumers hold is known from the statistics alone, which are some seconds old: they may tell of what was given back since,
-  /// as by a dump just before. Where nobody consumes, they are waited for.
-  private func unacknowledged(_ queue: RabbitMQQueue, _ api: ManagementAPI) async throws -> Int64 {
+  /// as by a dump just before. Where nobody consumes, what is ready beyond what they told is that.
+  private func unacknowledged(_ queue: RabbitMQQueue, ready: Int64) -> Int64 {
     guard queue.kind != .stream else { return 0 }
-    let end = ContinuousClock.now + .seconds(12)
-    var said = queue.unacknowledged
-    while said > 0, queue.consumers == 0, ContinuousClock.now < end {
-      try await Task.sleep(for: .milliseconds(500))
-      said = try await RabbitMQQueue.find(queue.vhost, queue.name, api).unacknowledged
-    }
-    return said
+    guard queue.consumers == 0 else { return queue.unacknowledged }
+    return max(0, queue.unacknowledged - max(0, ready - queue.ready))
   }
 
   /// Reads the first messages once more, where that costs nothing: of a queue with a delivery-limit each reading counts, and
