@@ -22,7 +22,10 @@ import Testing
     #expect(masters[0].slots == [0...5459, 5460...5460])
     for (from, to, what) in [
       ("10923-16383", "10923-16382", "16383 of 16384"),
-      ("10923-16383", "10923-16383 [93->-292f8b365bb7edb5e285caf0b7e6ddc7265d2f4f]", "slots move"),
+      (
+        "10923-16383", "10923-16383 [93->-67ed2db8d677e59ec4a4cefb06858cf2a1a89fa1]",
+        "slots move at ::1:30003: 93 to 127.0.0.1:30002"
+      ),
       ("myself,master", "myself,master,fail?", "fails"),
     ] {
       let error: DRError = try #require(throws: DRError.self) {
@@ -115,6 +118,39 @@ import Testing
           try await repository.backUp(source, cadence: .hourly, logger: RedisFixture.logger)
         }
         #expect(error?.message.contains("slots move") == true)
+        try await cluster.command("CLUSTER", "SETSLOT", "\(slot)", "STABLE")
+        // One that moves between two others, which only those two know of: opened before, and in the midst of the capture.
+        let moving = try await cluster.command("CLUSTER", "KEYSLOT", homes[1]).integer ?? 0
+        let third = try await cluster.command("CLUSTER", "MYID", node: 2).text ?? ""
+        try await cluster.command("CLUSTER", "SETSLOT", "\(moving)", "MIGRATING", third, node: 1)
+        let ports = try (1...2).map { try #require(cluster.nodes[$0].port) }
+        let before = await #expect(throws: DRError.self) {
+          try await repository.backUp(source, cadence: .hourly, logger: RedisFixture.logger)
+        }
+        let from = "slots move at 127.0.0.1:\(ports[0]): \(moving) to 127.0.0.1:\(ports[1])"
+        #expect(before?.message.contains(from) == true, "\(String(describing: before))")
+        try await cluster.command("CLUSTER", "SETSLOT", "\(moving)", "STABLE", node: 1)
+        try await cluster.command("CLUSTER", "SETSLOT", "\(moving)", "IMPORTING", other, node: 2)
+        let importing = await #expect(throws: DRError.self) {
+          try await repository.backUp(source, cadence: .hourly, logger: RedisFixture.logger)
+        }
+        let into = "slots move at 127.0.0.1:\(ports[1]): \(moving) from 127.0.0.1:\(ports[0])"
+        #expect(importing?.message.contains(into) == true, "\(String(describing: importing))")
+        try await cluster.command("CLUSTER", "SETSLOT", "\(moving)", "STABLE", node: 2)
+        let tier = DyingTier(repository.tier)
+        tier.dawdle(.seconds(2), after: 1, count: 1)
+        let slow = Task {
+          try await Repository(tier: tier).backUp(source, cadence: .hourly, logger: RedisFixture.logger)
+        }
+        try await RedisFixture.eventually("the capture") {
+          try await cluster.command("INFO", "replication", node: 1).text?.contains("connected_slaves:1") == true
+        }
+        try await cluster.command("CLUSTER", "SETSLOT", "\(moving)", "MIGRATING", third, node: 1)
+        let captured = await slow.result
+        let after = #expect(throws: DRError.self) { _ = try captured.get() }
+        #expect(after?.message.contains(from) == true, "\(String(describing: after))")
+        try await cluster.command("CLUSTER", "SETSLOT", "\(moving)", "STABLE", node: 1)
+        _ = try await repository.backUp(source, cadence: .hourly, logger: RedisFixture.logger)
       }
     }
   }

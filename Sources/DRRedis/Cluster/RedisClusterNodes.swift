@@ -11,7 +11,7 @@ package struct RedisClusterNodes: Sendable, Hashable {
     package var port: Int
     package var flags: Set<String>
     package var slots: [ClosedRange<Int>]
-    /// Slots that move to or from it.
+    /// Slots that move to or from it, which a node says of itself only.
     package var moving: [String]
 
     package var isMaster: Bool { flags.contains("master") }
@@ -54,22 +54,51 @@ package struct RedisClusterNodes: Sendable, Hashable {
   /// - Throws: ``DRError`` with `sourceFailed` while slots move, if a master fails, or if a slot is nobody's: a snapshot
   ///   would miss keys, or hold some twice.
   package func masters() throws -> [Node] {
-    func refuse(_ what: String, _ advice: String) -> DRError {
-      DRError(.sourceFailed, "the cluster is not whole and at rest: \(what)", advice: advice)
-    }
     let masters = nodes.filter { $0.isMaster && !$0.slots.isEmpty }
       .sorted { ($0.slots[0].lowerBound, $0.id) < ($1.slots[0].lowerBound, $1.id) }
-    if let moving = nodes.first(where: { !$0.moving.isEmpty }) {
-      throw refuse("slots move: \(moving.moving.joined(separator: " "))", "wait until the migration has ended")
-    }
+    for node in nodes { try refuseMovement(of: node, at: "\(node.host):\(node.port)") }
     if let failing = masters.first(where: \.isFailing) {
-      throw refuse("the master \(failing.host):\(failing.port) fails", "wait for the failover, or repair it")
+      throw Self.refusal("the master \(failing.host):\(failing.port) fails", "wait for the failover, or repair it")
     }
     let covered = masters.flatMap(\.slots).reduce(0) { $0 + $1.count }
     guard covered == 16384 else {
-      throw refuse("\(covered) of 16384 slots are served", "see CLUSTER INFO")
+      throw Self.refusal("\(covered) of 16384 slots are served", "see CLUSTER INFO")
     }
     return masters
+  }
+
+  /// Compares a master, as another node sees it, with what it says itself: the only one that knows whether a slot of it moves.
+  ///
+  /// - Parameter master: By another node's ``masters()``.
+  /// - Throws: ``DRError`` with `sourceFailed` if slots of it move, or if it does not serve those.
+  package func confirm(_ master: Node) throws {
+    let address = "\(master.host):\(master.port)"
+    guard let own = nodes.first(where: { $0.flags.contains("myself") }), own.id == master.id, own.isMaster else {
+      throw Self.refusal("\(address) is not the master \(master.id)", "wait for the failover, and take it again")
+    }
+    try refuseMovement(of: own, at: address)
+    guard own.slots == master.slots else {
+      throw Self.refusal(
+        "the master \(address) serves other slots than other nodes know of",
+        "wait until they agree, and take it again")
+    }
+  }
+
+  private func refuseMovement(of node: Node, at address: String) throws {
+    guard !node.moving.isEmpty else { return }
+    let moves = node.moving.map { text in
+      guard let match = text.wholeMatch(of: /\[(\d+)-([<>])-(\w+)\]/) else { return text }
+      let other = nodes.first { $0.id == match.3 }.map { "\($0.host):\($0.port)" } ?? "\(match.3)"
+      return "\(match.1) \(match.2 == ">" ? "to" : "from") \(other)"
+    }
+    throw Self.refusal(
+      "slots move at \(address): \(moves.joined(separator: ", "))",
+      "wait until the migration has ended; one that was given up stays open until CLUSTER SETSLOT <slot> STABLE on both nodes"
+    )
+  }
+
+  private static func refusal(_ what: String, _ advice: String) -> DRError {
+    DRError(.sourceFailed, "the cluster is not whole and at rest: \(what)", advice: advice)
   }
 
   private static func malformed(_ line: Substring) -> DRError {

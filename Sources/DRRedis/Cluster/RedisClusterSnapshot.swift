@@ -31,12 +31,8 @@ public struct RedisClusterSnapshot: BackupSource {
   }
 
   public func capture(into writer: any BackupWriter, logger: Logger) async throws -> Capture {
-    let nodes = try await discover(logger)
-    let masters = try nodes.masters()
-    let reached = masters.map { master in
-      let place = addresses["\(master.host):\(master.port)"] ?? (master.host, master.port)
-      return node.with(host: place.0, port: place.1)
-    }
+    let masters = try await masters(logger)
+    let reached = masters.map { settings(of: $0) }
     let cut = ClusterCut(count: masters.count)
     let shards = try await withThrowingTaskGroup(of: Shard.self) { group in
       for (index, settings) in reached.enumerated() {
@@ -54,10 +50,9 @@ public struct RedisClusterSnapshot: BackupSource {
       return shards.sorted { $0.index < $1.index }
     }
     // Slots that began to move meanwhile, or a failover, would have made the cut worthless.
-    let after = try await discover(logger)
+    let after = try await self.masters(logger)
     guard
-      try after.masters().map({ [$0.id] + $0.slots.map { "\($0)" } })
-        == masters.map({ [$0.id] + $0.slots.map { "\($0)" } })
+      after.map({ [$0.id] + $0.slots.map { "\($0)" } }) == masters.map({ [$0.id] + $0.slots.map { "\($0)" } })
     else {
       throw DRError(
         .sourceFailed, "the cluster changed while it was captured", advice: "take the snapshot again",
@@ -103,10 +98,22 @@ public struct RedisClusterSnapshot: BackupSource {
     var aux: [String: String]
   }
 
-  private func discover(_ logger: Logger) async throws -> RedisClusterNodes {
+  /// The masters, each of which has said itself that none of its slots moves.
+  private func masters(_ logger: Logger) async throws -> [RedisClusterNodes.Node] {
+    let masters = try await nodes(as: node, logger).masters()
+    for master in masters { try await nodes(as: settings(of: master), logger).confirm(master) }
+    return masters
+  }
+
+  private func nodes(as node: RedisConnectionSettings, _ logger: Logger) async throws -> RedisClusterNodes {
     try await RedisConnection.withConnection(node, logger: logger) {
       try RedisClusterNodes(try await $0.command("CLUSTER", "NODES").text ?? "")
     }
+  }
+
+  private func settings(of master: RedisClusterNodes.Node) -> RedisConnectionSettings {
+    let place = addresses["\(master.host):\(master.port)"] ?? (master.host, master.port)
+    return node.with(host: place.0, port: place.1)
   }
 
   private func captureShard(
