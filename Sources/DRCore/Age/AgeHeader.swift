@@ -99,9 +99,11 @@ struct AgeHeader: Sendable {
     let advice =
       types == [AgeScrypt.type]
       ? "give the passphrase that it was encrypted with"
-      : "give the identity file of one of the recipients that the manifest lists"
+      : "give the identity file of one of the recipients that the manifest lists; if that opens others of the same time, this one is damaged: take it from another copy, or compare its SHA-256 with the stored one that its manifest or its name states"
     let message =
-      count == 0 ? "it is encrypted, and no identity was given" : "none of the \(count) given identities opens it"
+      count == 0
+      ? "it is encrypted, and no identity was given"
+      : "none of the \(count) given identities opens it, or its header is damaged"
     return DRError(
       .noMatchingIdentity, "\(message) (recipients in its header: \(found))", advice: advice, object: object)
   }

@@ -38,15 +38,39 @@ private struct RepositoryReader: BackupReader {
   }
 
   func read(_ artifact: BackupManifest.Artifact) async throws -> ByteStream {
-    decoding.decode(
-      try await get(artifact, range: nil), format: artifact.compression, encrypted: !artifact.recipients.isEmpty,
-      expected: artifact.summary, object: artifact.key.rawValue)
+    explained(
+      decoding.decode(
+        try await get(artifact, range: nil), format: artifact.compression, encrypted: !artifact.recipients.isEmpty,
+        expected: artifact.summary, object: artifact.key.rawValue), artifact)
   }
 
   func readWithoutRawDigest(_ artifact: BackupManifest.Artifact) async throws -> ByteStream {
-    decoding.decode(
-      try await get(artifact, range: nil), format: artifact.compression, encrypted: !artifact.recipients.isEmpty,
-      expected: artifact.summary, digestsRaw: false, object: artifact.key.rawValue)
+    explained(
+      decoding.decode(
+        try await get(artifact, range: nil), format: artifact.compression, encrypted: !artifact.recipients.isEmpty,
+        expected: artifact.summary, digestsRaw: false, object: artifact.key.rawValue), artifact)
+  }
+
+  /// Where no identity opens it, the digest of what is stored tells a damaged header from a wrong key.
+  private func explained(_ content: ByteStream, _ artifact: BackupManifest.Artifact) -> ByteStream {
+    ByteStream {
+      do {
+        var iterator = content.makeAsyncIterator()
+        return try await iterator.next()
+      } catch let error as DRError where error.code == .noMatchingIdentity && !decoding.identities.isEmpty {
+        do {
+          try await verify(artifact)
+        } catch var damage as DRError where damage.code == .corruptData || damage.code == .truncatedData {
+          damage.message = "it is damaged, maybe in its age header, and no wrong key: \(damage.message)"
+          throw damage
+        }
+        var error = error
+        error.message =
+          "the stored bytes are as they were written, and none of the \(decoding.identities.count) given identities opens them"
+        error.advice = "give the identity file of one of the recipients that the manifest lists"
+        throw error
+      }
+    }
   }
 
   func read(_ artifact: BackupManifest.Artifact, range: Range<Int64>) async throws -> ByteStream {
