@@ -45,11 +45,12 @@ struct Backup: AsyncParsableCommand {
     try settings.warnOfPlaintext()
     let tier = try await settings.tier(creating: false)
     return try await Repository(tier: tier).backUp(
-      try await source(settings.component), cadence: try Cadence(parsing: cadence), encoding: try settings.encoding(),
+      try await source(settings.component, try settings.archive(tier)), cadence: try Cadence(parsing: cadence),
+      encoding: try settings.encoding(),
       logger: repository.logger)
   }
 
-  private func source(_ component: Component) async throws -> any BackupSource {
+  private func source(_ component: Component, _ archive: RedisLogArchive) async throws -> any BackupSource {
     var source: RedisSnapshot
     if let file {
       source = RedisSnapshot(component: component, file: file)
@@ -61,6 +62,7 @@ struct Backup: AsyncParsableCommand {
         return source
       }
       source = RedisSnapshot(component: component, server: server)
+      source.archive = archive
     }
     source.spool.folder = spoolFolder
     source.progress = ProgressBar("backup").handler

@@ -23,8 +23,17 @@ struct Receive: AsyncParsableCommand {
   @Option(help: "Where data waits in the clear while the repository is slower than the server; $TMPDIR unless said.")
   var spoolFolder: String?
 
+  @Option(
+    parsing: .unconditional, help: "Seconds after which a receiver that was killed no longer keeps another out, about.")
+  var leaseSeconds = 10.0
+
+  @Option(parsing: .unconditional, help: "Seconds to wait for another receiver of this component to end.")
+  var patience = 20.0
+
   func validate() throws {
     try allow("--partial-interval", partialInterval, 0.01...3600)
+    try allow("--lease-seconds", leaseSeconds, 1...3600)
+    try allow("--patience", patience, 0...86_400)
   }
 
   func run() async throws {
@@ -36,6 +45,8 @@ struct Receive: AsyncParsableCommand {
       options.partialInterval = .seconds(partialInterval)
       options.takesSnapshots = !stopAtGap
       options.spoolFolder = spoolFolder
+      options.leaseLife = .seconds(leaseSeconds)
+      options.leasePatience = .seconds(patience)
       let verbose = repository.verbose
       let log = try RedisChangeLog(
         archive: try settings.archive(tier), server: try server.settings(), sentinel: try server.sentinels(),

@@ -58,14 +58,16 @@ extension RedisChangeLogTests {
       try await server.command("EVAL", large, "0", "before:")
       try await RedisFixture.withRepository { repository, folder in
         let tier = DyingTier(repository.tier)
-        // The first is the marker of the backup, which comes before the data set is read.
-        tier.dawdle(.seconds(9), after: 1, count: 1)
+        // The first are the lease, and the marker of the backup, which comes before the data set is read.
+        tier.dawdle(.seconds(9), after: 2, count: 1)
         let begin = ContinuousClock.now
         let log = try RunningLog(
           RedisLogArchive(tier: tier, component: try RedisFixture.component()), server,
           RunningLog.options { options in
             options.spoolMemory = 1 << 20
             options.spoolFolder = folder
+            // Not renewed before the data set is stored.
+            options.leaseLife = .seconds(30)
           })
         try await RedisFixture.eventually("the server to have sent everything", within: .seconds(8)) {
           try await RedisFixture.info(server, "replication").parts("slave0")["state"] == "online"

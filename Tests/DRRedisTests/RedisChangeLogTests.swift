@@ -316,13 +316,13 @@ import Testing
         archive.encoding = Encoding(recipients: [recipient])
         let first = try RunningLog(archive, server)
         try await RedisFixture.eventually("the snapshot") { !first.snapshots.isEmpty }
+        try await first.stop().get()
         for _ in 0..<3 {
           let log = try RunningLog(archive, server)
           try await Self.write(server)
           try await log.waitUntilDurable(server)
           try await log.stop().get()
         }
-        _ = await first.stop()
         let digest = try await RedisFixture.digest(server)
         archive.decoding = Decoding(identities: [identity])
         try await RedisFixture.withServer { target in

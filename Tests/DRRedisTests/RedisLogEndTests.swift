@@ -152,4 +152,128 @@ import Testing
       }
     }
   }
+
+  /// With the log its notes are gone too: the manifests know of it.
+  @Test func theWholeLogIsGone() async throws {
+    try await RedisFixture.withServer { server in
+      try await RedisFixture.withRepository { repository, folder in
+        let archive = try RedisFixture.archive(repository)
+        let log = try RunningLog(archive, server)
+        try await RedisFixture.eventually("the snapshot") { !log.snapshots.isEmpty }
+        try await server.command("SET", "a", "1")
+        try await log.waitUntilDurable(server)
+        try await log.stop().get()
+        let snapshot = log.snapshots[0]
+        #expect(try await Self.failures(archive, [snapshot]).isEmpty)
+        for file in try Self.files(folder + "/repository") { try FileManager.default.removeItem(atPath: file) }
+        let found = try await Self.failures(archive, [snapshot])
+        #expect(found.map(\.check) == ["change-log-reach"] && found[0].evidence.contains("nothing of that change log"))
+        let error = await #expect(throws: DRError.self) {
+          _ = try await RedisFixture.restoredDigest(snapshot, repository, to: .latest)
+        }
+        #expect(error?.code == .targetUnreachable && error?.advice?.contains("--immediate") == true)
+        _ = try await RedisFixture.restoredDigest(snapshot, repository, to: .immediate)
+      }
+    }
+  }
+
+  /// The end is gone, and the note of it: a backup that was taken since knows how far the log went.
+  @Test func theEndAndItsNoteAreMissing() async throws {
+    try await RedisFixture.withServer { server in
+      try await RedisFixture.withRepository { repository, folder in
+        let archive = try RedisFixture.archive(repository)
+        let log = try RunningLog(archive, server, RunningLog.options { $0.headInterval = .milliseconds(1) })
+        try await RedisFixture.eventually("the snapshot") { !log.snapshots.isEmpty }
+        for round in 0..<2 {
+          try await server.command("EVAL", Self.script, "0", "\(round):")
+          try await log.waitUntilDurable(server)
+        }
+        var source = RedisSnapshot(component: archive.component, server: server.settings)
+        source.archive = archive
+        let later = try await repository.backUp(source, cadence: .daily, logger: RedisFixture.logger)
+        try await log.stop().get()
+        let backups = log.snapshots + [later]
+        #expect(try await Self.failures(archive, backups).isEmpty)
+        let end = try #require(try await archive.lines()[0].end?.offset)
+        let files = try Self.files(folder + "/repository")
+        for file in files where file.contains("/head-") { try FileManager.default.removeItem(atPath: file) }
+        // Of the segments, those that end the log.
+        let segments = files.filter { !$0.contains("/head-") }
+        for file in segments.suffix(segments.count - 1) { try FileManager.default.removeItem(atPath: file) }
+        let left = try #require(try await archive.lines()[0].end?.offset)
+        try #require(left < end)
+        let found = try await Self.failures(archive, backups)
+        let isNamed = found.contains {
+          $0.check == "change-log-gap" && $0.evidence.contains("between offset \(left) and")
+        }
+        #expect(isNamed, "\(found)")
+        let error = await #expect(throws: DRError.self) {
+          _ = try await RedisFixture.restoredDigest(log.snapshots[0], repository, to: .latest)
+        }
+        #expect(error?.code == .targetUnreachable && error?.message.contains("segments are missing") == true)
+      }
+    }
+  }
+
+  /// A byte of the age header of a segment, or of an artifact, is wrong: damage, and not a wrong key.
+  @Test func aDamagedAgeHeader() async throws {
+    try await RedisFixture.withServer { server in
+      try await RedisFixture.withRepository { repository, folder in
+        let identity = AgeIdentity.generate()
+        var archive = try RedisFixture.archive(repository)
+        archive.encoding = Encoding(recipients: [try #require(identity.recipient)])
+        archive.decoding = Decoding(identities: [identity])
+        let log = try RunningLog(archive, server)
+        try await RedisFixture.eventually("the snapshot") { !log.snapshots.isEmpty }
+        for round in 0..<3 {
+          try await server.command("EVAL", Self.script, "0", "\(round):")
+          try await log.waitUntilDurable(server)
+        }
+        try await log.stop().get()
+        let snapshot = log.snapshots[0]
+        /// In the body of the stanza for the recipient, which nobody can open then.
+        func damage(_ path: String) throws {
+          var bytes = try Data(contentsOf: URL(filePath: path))
+          let line = try #require(bytes.range(of: Data("-> X25519 ".utf8)))
+          let body = try #require(bytes[line.upperBound...].firstIndex(of: 10))
+          bytes[body + 5] = bytes[body + 5] == UInt8(ascii: "A") ? UInt8(ascii: "B") : UInt8(ascii: "A")
+          chmod(path, 0o600)
+          try bytes.write(to: URL(filePath: path))
+        }
+        let segments = try await archive.lines()[0].segments
+        try #require(segments.count >= 3)
+        let all = try FileManager.default.subpathsOfDirectory(atPath: folder + "/repository")
+        let file = try #require(all.first { $0.contains(segments[1].name) })
+        try damage("\(folder)/repository/\(file)")
+        let found = try await Self.failures(archive, [snapshot])
+        #expect(found.count == 2 && found.allSatisfy { $0.evidence.contains("age header is damaged") }, "\(found)")
+        let error = await #expect(throws: DRError.self) {
+          _ = try await RedisReplay.find(snapshot, to: .latest, in: archive)
+        }
+        #expect(error?.code == .corruptData && error?.message.contains("age header is damaged") == true)
+        #expect(error?.message.contains("whole to offset \(segments[1].start),") == true)
+
+        let artifact = try snapshot.artifact("dump.rdb")
+        try damage("\(folder)/repository/\(artifact.key)")
+        func read(_ identity: AgeIdentity) async -> DRError? {
+          await #expect(throws: DRError.self) {
+            for try await _ in try await repository.reader(
+              for: snapshot, decoding: Decoding(identities: [identity])
+            ).read(artifact) {}
+          }
+        }
+        let damaged = await read(identity)
+        #expect(
+          damaged?.code == .corruptData && damaged?.message.contains("no wrong key") == true,
+          "\(String(describing: damaged))")
+        let other = try snapshot.artifact("acl.txt")
+        let stranger = await #expect(throws: DRError.self) {
+          for try await _ in try await repository.reader(
+            for: snapshot, decoding: Decoding(identities: [AgeIdentity.generate()])
+          ).read(other) {}
+        }
+        #expect(stranger?.code == .noMatchingIdentity && stranger?.message.contains("as they were written") == true)
+      }
+    }
+  }
 }

@@ -17,6 +17,7 @@ final class RunningLog: Sendable {
     options.partialInterval = .milliseconds(30)
     options.longestPause = .milliseconds(300)
     options.segmentSize = 64 << 10
+    options.leaseLife = .seconds(1)
     change(&options)
     return options
   }
@@ -56,6 +57,9 @@ final class RunningLog: Sendable {
   }
 
   private let ended = MutableBox(false)
+
+  /// How it ends by itself.
+  func result() async -> Result<Void, any Error> { await task.result }
 
   func stop() async -> Result<Void, any Error> {
     task.cancel()

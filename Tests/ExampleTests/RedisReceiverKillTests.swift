@@ -141,6 +141,7 @@ import Testing
       ChildProcess.program("dr-redis"),
       [
         "receive", "--config", folder + "/dr.json", "--server", "unix://\(socket)", "--partial-interval", "0.1",
+        "--lease-seconds", "1",
       ], output: "\(folder)/receiver-\(round).log")
   }
 

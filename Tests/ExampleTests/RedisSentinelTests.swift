@@ -39,6 +39,68 @@ import Testing
     }
   }
 
+  @Test("After a failover the receiver leaves the former master within seconds, although that one still answers")
+  func theFormerMasterStillAnswers() async throws {
+    var options = RedisSandbox.Options(settings: ["repl-diskless-sync-delay": "0", "repl-ping-replica-period": "1"])
+    options.listensOnLoopback = true
+    try await withTemporaryFolder { folder in
+      let settings = RepositoryConfiguration(
+        repository: folder + "/repository", component: try Component(.redis, "test"))
+      try JSONEncoder().encode(settings).write(to: URL(filePath: folder + "/dr.json"))
+      let repository = Repository(tier: try await settings.tier(creating: true))
+      try await RedisSandbox.withSandbox(options, logger: Self.logger) { first in
+        try await RedisSandbox.withSandbox(options, logger: Self.logger) { second in
+          let (port, other) = (try #require(first.nodes[0].port), try #require(second.nodes[0].port))
+          try await second.command("REPLICAOF", "127.0.0.1", "\(port)")
+          let sentinel = try await Self.startSentinel(folder, watching: port, first.installation.server)
+          try await Self.eventually("the Sentinel to know the replica") {
+            try await sentinel.ask("SENTINEL", "REPLICAS", "cache").elements?.count == 1
+          }
+          let receiver = try ChildProcess(
+            ChildProcess.program("dr-redis"),
+            [
+              "receive", "--config", folder + "/dr.json", "--partial-interval", "0.1", "--sentinel",
+              "127.0.0.1:\(sentinel.port)", "--master-name", "cache",
+            ], environment: ["REDIS_SENTINEL_AUTH": Self.password], output: folder + "/receiver.log")
+          try await Self.eventually("the snapshot") { receiver.said.contains("committed") }
+          try await Self.eventually("the failover to be possible") {
+            try await sentinel.ask("SENTINEL", "FAILOVER", "cache") == .simple("OK")
+          }
+          try await Self.eventually("the failover") {
+            try await sentinel.ask("SENTINEL", "GET-MASTER-ADDR-BY-NAME", "cache").elements?.last?.text == "\(other)"
+          }
+          let begin = ContinuousClock.now
+          func info(_ server: RedisSandbox) async throws -> RedisInfo {
+            RedisInfo(try await server.command("INFO", "replication").text ?? "")
+          }
+          let stale = try await info(first)["role"]
+          // Named as a replica without a port: the receiver.
+          try await Self.eventually("the receiver at the new master") {
+            let replicas = try await info(second)
+            return (0..<3).contains { replicas.parts("slave\($0)")["port"] == "0" }
+          }
+          let took = begin.duration(to: .now)
+          print(
+            "after a failover the former master was a \(stale ?? "?"), and the receiver was at the new one after \(took)"
+          )
+          #expect(took < .seconds(5), "\(took)")
+          try await second.command("SET", "after", "it")
+          let offset = try #require(try await info(second).integer("master_repl_offset"))
+          let archive = RedisLogArchive(tier: repository.tier, component: settings.component)
+          try await Self.eventually("the log to have it") {
+            let backup = try #require(
+              try await repository.catalog(of: settings.component).latest(for: settings.component))
+            return try await archive.reach(of: backup) ?? 0 >= offset
+          }
+          receiver.signal(SIGTERM)
+          #expect(try await receiver.wait() == 0, "\(receiver.said)")
+          sentinel.process.signal(SIGKILL)
+          _ = try await sentinel.process.wait()
+        }
+      }
+    }
+  }
+
   private static func exercise(
     _ folder: String, _ repository: Repository, _ component: Component, _ first: RedisSandbox,
     _ second: RedisSandbox, _ sentinel: RunningSentinel

@@ -1,6 +1,6 @@
 import DRCore
 import DRStorage
-package import Foundation
+import Foundation
 import Logging
 import Metrics
 import NIOCore
@@ -24,11 +24,14 @@ final class ChangeJournal: Sendable {
     var namedGap: ReplicationPosition?
     /// By line, through where everything is durable, if that is not noted yet.
     var heads: [String: ReplicationPosition] = [:]
+    /// It has been begun anew, which is noted at once.
+    var isNewHead = false
   }
 
   private let archive: RedisLogArchive
-  private let options: RedisChangeLog.Options
-  private let logger: Logger
+  let options: RedisChangeLog.Options
+  private let lease: ReceiverLease
+  let logger: Logger
   private let onDurable: @Sendable (RecoveryPoint) async -> Void
   private let spool: ChangeSpool
   private let state = MutableBox(State())
@@ -36,11 +39,12 @@ final class ChangeJournal: Sendable {
   private let stored: Counter
 
   init(
-    archive: RedisLogArchive, options: RedisChangeLog.Options, logger: Logger,
+    archive: RedisLogArchive, options: RedisChangeLog.Options, lease: ReceiverLease, logger: Logger,
     onDurable: @escaping @Sendable (RecoveryPoint) async -> Void
   ) {
     self.archive = archive
     self.options = options
+    self.lease = lease
     self.logger = logger
     self.onDurable = onDurable
     let folder = options.spoolFolder ?? FileManager.default.temporaryDirectory.path
@@ -79,6 +83,9 @@ final class ChangeJournal: Sendable {
       state.partial = nil
       state.next = nil
       state.namedGap = nil
+      // From now on the log is missed if it is not there.
+      state.heads[position.history] = position
+      state.isNewHead = true
     }
   }
 
@@ -185,9 +192,10 @@ final class ChangeJournal: Sendable {
     var lastHead: ContinuousClock.Instant?
     while true {
       try Task.checkCancellation()
-      if lastHead.map({ $0.duration(to: .now) >= options.headInterval }) ?? true,
-        !state.withLock({ $0.heads.isEmpty })
-      {
+      try lease.refuseTaken()
+      let isDue = lastHead.map { $0.duration(to: .now) >= options.headInterval } ?? true
+      if state.withLock({ !$0.heads.isEmpty && (isDue || $0.isNewHead) }) {
+        state.withLock { $0.isNewHead = false }
         try await retrying { try await self.storeHeads() }
         lastHead = .now
       } else if let piece = try spool.first() {
@@ -249,6 +257,7 @@ final class ChangeJournal: Sendable {
   }
 
   private func store(full piece: ChangeAssembler.Piece) async throws {
+    try await mayStore()
     let partial = state.withLock { $0.partial }
     let store = try archive.store(piece.line)
     _ = try await store.put(piece.segment.name, piece.bytes, encoding: archive.encoding)
@@ -258,6 +267,7 @@ final class ChangeJournal: Sendable {
   }
 
   private func store(partial piece: ChangeAssembler.Piece) async throws {
+    try await mayStore()
     let partial = state.withLock { $0.partial }
     let store = try archive.store(piece.line)
     try await store.putPartial(piece.segment.name, piece.bytes, encoding: archive.encoding)
@@ -268,9 +278,23 @@ final class ChangeJournal: Sendable {
     await report(piece, partial: piece.segment)
   }
 
+  /// Waits for the lease, if it was lost while the tier was away.
+  ///
+  /// - Throws: ``DRError`` with `leaseLost` once another receiver has it, or has stored something meanwhile.
+  private func mayStore() async throws {
+    try await lease.permit { [self] in
+      guard let (line, end) = state.withLock({ state in state.durable.map { (state.line, $0.offset) } }), let line
+      else {
+        return true
+      }
+      return try await archive.line(line).end?.offset ?? 0 <= end
+    }
+  }
+
   /// Notes how far the log goes, where that is not noted yet.
   private func storeHeads() async throws {
     for (line, position) in state.withLock({ $0.heads }) {
+      try await mayStore()
       try await archive.putHead(position, line: line)
       state.withLock { if $0.heads[line] == position { $0.heads[line] = nil } }
     }
@@ -293,32 +317,6 @@ final class ChangeJournal: Sendable {
     lag.record(lagging)
     await onDurable(end.recoveryPoint(at: moment))
   }
-
-  /// A tier that fails is tried again until the task is cancelled.
-  private func retrying(_ work: () async throws -> Void) async throws {
-    var failures = RepeatedError()
-    var pause = BackOff(shortest: .milliseconds(100), longest: options.longestPause)
-    let passing: Set<DRError.Code> = [.tierUnavailable, .noSpace, .notWritable, .timedOut]
-    while true {
-      do {
-        try await work()
-        if let time = failures.end() {
-          logger.notice("changes are stored again", metadata: ["redis.log.failed_for": "\(time)"])
-        }
-        return
-      } catch let error as DRError where passing.contains(error.code) {
-        switch failures.next(error) {
-        case .full: logger.error("changes cannot be stored; trying again", metadata: ["error": "\(error)"])
-        case .short(let since):
-          logger.error(
-            "changes still cannot be stored",
-            metadata: ["since": "\(since.components.seconds) s", "error": "\(error.code)"])
-        case .nothing: break
-        }
-        try await Task.sleep(for: pause.next())
-      }
-    }
-  }
 }
 
 extension ChangeJournal.State {
@@ -327,14 +325,4 @@ extension ChangeJournal.State {
     guard let next, let received = assembler?.received, next.offset < received + Int64(count) else { return nil }
     return Int(max(0, next.offset - received))
   }
-}
-
-extension Date {
-  /// Since 1970.
-  var milliseconds: Int64 { Int64((timeIntervalSince1970 * 1000).rounded(.down)) }
-
-  /// Since 1970, rounded up: what came at it was not there before.
-  package var millisecondsUp: Int64 { Int64((timeIntervalSince1970 * 1000).rounded(.up)) }
-
-  init(milliseconds: Int64) { self.init(timeIntervalSince1970: Double(milliseconds) / 1000) }
 }

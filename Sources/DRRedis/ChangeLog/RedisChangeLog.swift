@@ -18,44 +18,13 @@ public import ServiceLifecycle
 /// A cluster has no change log: a node of one is refused, for its stream is that of one shard, and no position in it says
 /// where the others were. ``RedisClusterSnapshot``, as often as needed, is the way there.
 ///
+/// One receiver for each component of a repository: a second one waits for a while and is refused, by a lease of the repository.
+/// One that was killed keeps its successor out until its lease has run out; one that was stopped for longer than that and finds
+/// another in its place stores nothing more, and says so.
+///
 /// Needs a user with `+psync +replconf +ping`; see ``RedisSnapshot`` for more. `repl-backlog-size` (1 MB by default) decides
 /// how long it may be away without a new snapshot.
 public struct RedisChangeLog: ChangeSource, Service {
-  public struct Options: Sendable {
-    /// How often what there is of the last segment is stored, if something new came: what a disaster can cost.
-    public var partialInterval: Duration = .milliseconds(500)
-    /// How often it is noted how far the log is durable, so that the loss of its end is seen.
-    public var headInterval: Duration = .seconds(60)
-    /// Bytes after which a segment is full.
-    public var segmentSize = 8 << 20
-    /// The folder of the plan's tree in which the snapshots lie that it takes by itself.
-    public var cadence = Cadence.hourly
-    /// How long the server may say nothing at all. It sends a heartbeat every `repl-ping-replica-period` (10 s).
-    public var silenceLimit: Duration = .seconds(60)
-    /// The longest pause between two attempts to connect, or to store.
-    public var longestPause: Duration = .seconds(30)
-    /// Bytes that may wait to be stored in memory, and in a file: changes, and in a file of its own a snapshot.
-    public var spoolMemory = 32 << 20
-    public var spoolLimit: Int64 = 4 << 30
-    /// Where the file is made; nil: `$TMPDIR` or `/tmp`.
-    public var spoolFolder: String?
-    /// How long storing the rest may take when it is told to stop.
-    public var shutdownLimit: Duration = .seconds(30)
-    /// Take a new snapshot by itself where the log cannot go on. Without, it stops and names the gap.
-    public var takesSnapshots = true
-
-    public init() {}
-
-    /// What comes while a snapshot is stored, the data set as well as the changes behind it, waits apart from the segments.
-    var spool: RedisSpool {
-      var spool = RedisSpool()
-      spool.memory = min(spool.memory, spoolMemory)
-      spool.fileLimit = spoolLimit
-      spool.folder = spoolFolder
-      return spool
-    }
-  }
-
   /// What is worth knowing beside the recovery points.
   public enum Event: Sendable {
     /// Everything between is lost for a restore: a snapshot before the first cannot be brought beyond it.
@@ -88,7 +57,7 @@ public struct RedisChangeLog: ChangeSource, Service {
     onDurable: @escaping @Sendable (RecoveryPoint) async -> Void = { _ in }
   ) throws {
     guard options.partialInterval > .zero, options.headInterval > .zero, options.silenceLimit > .zero,
-      options.longestPause > .zero,
+      options.longestPause > .zero, options.leaseLife >= .seconds(1), options.leasePatience >= .zero,
       (64 << 10...256 << 20).contains(options.segmentSize), options.spoolMemory > 0, options.spoolLimit >= 0
     else {
       throw DRError(
@@ -112,11 +81,25 @@ public struct RedisChangeLog: ChangeSource, Service {
   public func follow(
     logger: Logger, onDurable: @escaping @Sendable (RecoveryPoint) async -> Void
   ) async throws {
-    let journal = ChangeJournal(archive: archive, options: options, logger: logger, onDurable: onDurable)
+    // With less patience, it would never outwait one that was killed.
+    let patience = max(options.leasePatience, options.leaseLife * 1.5)
+    let lease = ReceiverLease(
+      archive, Lease.Settings(life: options.leaseLife, patience: patience), logger: logger)
+    let journal = ChangeJournal(archive: archive, options: options, lease: lease, logger: logger, onDurable: onDurable)
+    try await located {
+      do {
+        try await lease.hold { try await follow(journal, lease, logger) }
+      } catch is CancellationError {
+        // Told to stop, before it had begun.
+      }
+    }
+  }
+
+  private func follow(_ journal: ChangeJournal, _ lease: ReceiverLease, _ logger: Logger) async throws {
     do {
       // Storing goes on while there is no connection.
       try await withThrowingTaskGroup(of: Void.self) { group in
-        group.addTask { try await located { try await journal.store() } }
+        group.addTask { try await journal.store() }
         group.addTask { try await keepReceiving(journal, logger) }
         defer { group.cancelAll() }
         try await group.next()
@@ -124,6 +107,7 @@ public struct RedisChangeLog: ChangeSource, Service {
     } catch is CancellationError {
       // Told to stop.
     } catch {
+      guard !lease.isTaken else { throw error }
       do {
         try await journal.storeRest(within: options.shutdownLimit)
       } catch let rest {
@@ -138,6 +122,7 @@ public struct RedisChangeLog: ChangeSource, Service {
     var pause = BackOff(shortest: .milliseconds(100), longest: options.longestPause)
     var resuming: ReplicationPosition?
     var hasLooked = false
+    var refused = RefusedPassword(server.password, patience: options.passwordPatience)
     var failures = RepeatedError()
     while true {
       let received = journal.received
@@ -153,8 +138,12 @@ public struct RedisChangeLog: ChangeSource, Service {
           }
           try await connect(server, journal, resuming: journal.position ?? resuming, logger)
         }
-      } catch let error as DRError where !needsPerson(error) {
-        if journal.received > received { failures = RepeatedError() }
+      } catch let error as DRError {
+        if journal.received > received {
+          failures = RepeatedError()
+          refused.reset()
+        }
+        guard !needsPerson(error) || hasLooked && refused.mayPass(error) else { throw error }
         switch failures.next(error) {
         case .full:
           logger.warning("the Redis change log is interrupted; trying again", metadata: ["error": "\(error)"])
@@ -257,7 +246,14 @@ public struct RedisChangeLog: ChangeSource, Service {
         advice: "see whether it is loading or saving")
     default: throw DRError(.malformedData, "something else where an answer to PSYNC belongs")
     }
-    try await receive(session, journal)
+    try await withThrowingTaskGroup(of: Void.self) { group in
+      group.addTask { try await receive(session, journal) }
+      if let sentinel {
+        group.addTask { try await sentinel.watch(server, every: options.sentinelInterval, logger: logger) }
+      }
+      defer { group.cancelAll() }
+      try await group.next()
+    }
   }
 
   /// Under which history the server was asked to go on, and through which offset its stream is still of that one: it may have
@@ -313,35 +309,5 @@ public struct RedisChangeLog: ChangeSource, Service {
       error.component = error.component ?? component
       throw error
     }
-  }
-}
-
-/// The snapshot of a full synchronisation that has been answered already.
-private struct SynchronisedSnapshot: BackupSource {
-  let snapshot: RedisSnapshot
-  let session: ReplicaSession
-  let server: RedisConnectionSettings
-  let start: ReplicationPosition
-  let moment: Date
-  /// Where the log ended before, if it could not go on.
-  let gapAfter: ReplicationPosition?
-
-  var component: Component { snapshot.component }
-
-  func capture(into writer: any BackupWriter, logger: Logger) async throws -> Capture {
-    var capture = try await snapshot.capture(
-      from: session, at: start, moment: moment, server, into: writer, logger: logger)
-    if let gapAfter { capture.properties[BackupManifest.gapProperty] = .string("\(gapAfter)") }
-    return capture
-  }
-}
-
-extension ReplicationPosition {
-  /// Nil for a recovery point that says no history.
-  package init?(_ point: RecoveryPoint) {
-    guard let history = point.history, ReplicationPosition.isHistory(history), let offset = Int64(point.position),
-      offset >= 0
-    else { return nil }
-    self.init(history: history, offset: offset)
   }
 }

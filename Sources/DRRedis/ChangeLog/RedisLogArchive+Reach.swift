@@ -13,6 +13,14 @@ extension RedisLogArchive {
     public var moment: Date?
   }
 
+  /// The line that goes furthest from a position, and what of it does; nil if the position is in none.
+  package static func furthest(
+    from start: ReplicationPosition, in lines: [ChangeLine]
+  ) -> (line: ChangeLine, chain: [ChangeSegment])? {
+    lines.compactMap { line in line.chain(from: start).map { (line, $0) } }
+      .max { $0.chain.last?.end ?? start.offset < $1.chain.last?.end ?? start.offset }
+  }
+
   /// How far each of these backups can be brought, by its identity; nothing for one from which no change log goes on.
   ///
   /// - Throws: As the tier's `list`; ``DRError`` with `tierUnavailable`.

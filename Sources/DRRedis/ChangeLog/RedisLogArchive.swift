@@ -71,10 +71,7 @@ public struct RedisLogArchive: Sendable {
     while true {
       do {
         let batches = try await readStored(current, line: line)
-        guard current != segment else { return batches }
-        let wanted = batches.filter { $0.end <= segment.end }
-        guard wanted.last?.end == segment.end else { throw wrong(segment.name) }
-        return wanted
+        return current == segment ? batches : Self.batches(batches, through: segment.end)
       } catch let error as DRError where error.code == .objectNotFound && current.isPartial && attempts > 0 {
         attempts -= 1
         let longer = try await self.line(line).segments.first {
@@ -83,6 +80,16 @@ public struct RedisLogArchive: Sendable {
         guard let longer else { throw error }
         current = longer
       }
+    }
+  }
+
+  /// Another receiver may have put other batches together: the last one is cut.
+  private static func batches(_ batches: [ChangeBatch], through end: Int64) -> [ChangeBatch] {
+    batches.filter { $0.start < end }.map { batch in
+      var batch = batch
+      let size = min(batch.end, end) - batch.start
+      if let bytes = batch.bytes.getSlice(at: batch.bytes.readerIndex, length: Int(size)) { batch.bytes = bytes }
+      return batch
     }
   }
 
@@ -109,9 +116,26 @@ public struct RedisLogArchive: Sendable {
   }
 
   private func readStored(_ segment: ChangeSegment, line: String) async throws -> [ChangeBatch] {
-    let batches = try ChangeSegmentFormat.read(try await raw(segment, line: line), object: segment.name)
+    do {
+      return try batches(in: try await raw(segment, line: line), of: segment)
+    } catch let error as DRError where error.code == .segmentConflict {
+      // Two receivers stored it at the same moment, each with its own times: it is one segment if the stream is the same.
+      let all = try await store(line).contents(segment.name, decoding: decoding).map {
+        try batches(in: $0, of: segment)
+      }
+      guard let first = all.first, all.allSatisfy({ Self.stream($0) == Self.stream(first) }) else { throw error }
+      return first
+    }
+  }
+
+  private func batches(in raw: ByteBuffer, of segment: ChangeSegment) throws -> [ChangeBatch] {
+    let batches = try ChangeSegmentFormat.read(raw, object: segment.name)
     guard batches.first?.start == segment.start, batches.last?.end == segment.end else { throw wrong(segment.name) }
     return batches
+  }
+
+  private static func stream(_ batches: [ChangeBatch]) -> ByteBuffer {
+    batches.reduce(into: ByteBuffer()) { $0.writeImmutableBuffer($1.bytes) }
   }
 
   private func wrong(_ name: String) -> DRError {

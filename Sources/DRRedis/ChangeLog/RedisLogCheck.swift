@@ -17,12 +17,11 @@ public struct RedisLogCheck: Verifier {
   }
 
   public func verify(logger: Logger) async throws -> [Finding] {
-    let lines = try await archive.lines()
+    let own = backups.filter { $0.component == archive.component }
+    let lines = try await archive.lines().knowing(own)
     var findings: [Finding] = []
-    var broken: Set<ChangeSegment> = []
     /// The ends of gaps that the segments tell of.
     var named: Set<Int64> = []
-    let own = backups.filter { $0.component == archive.component }
     for line in lines {
       for stretch in line.stretches {
         guard let hole = line.hole(after: stretch.upperBound), isOf(hole, line, own),
@@ -31,81 +30,87 @@ public struct RedisLogCheck: Verifier {
         findings.append(finding)
         named.insert(hole.end)
       }
-      guard readsAll else { continue }
-      var damaged = 0
-      for segment in line.segments {
-        do {
-          _ = try await archive.read(segment, line: line.id)
-        } catch let error as DRError where error.code != .tierUnavailable {
-          damaged += 1
-          broken.insert(segment)
-          findings.append(
-            Finding(
-              "change-log-segment", .failure, subject: segment.name, evidence: error.message,
-              advice: "take it from another tier; until then no restore goes beyond offset \(segment.start)"))
-        }
+    }
+    var reading = readsAll ? LogReading(archive, lines, own) : nil
+    var reaches: [Finding] = []
+    for backup in own.sorted(by: { $0.offset < $1.offset }) {
+      if let gap = backup.changeLogGap, !named.contains(gap.until.offset) { reaches.append(finding(gap, backup)) }
+      reaches.append(try await reach(of: backup, lines, &reading))
+    }
+    if readsAll {
+      try await reading?.readRest()
+      if let reading { findings += lines.flatMap { segments(of: $0, reading) } }
+    }
+    return findings + lines.flatMap { orphans(of: $0, own) } + reaches
+  }
+
+  /// What cannot be read of a line.
+  private func segments(of line: ChangeLine, _ reading: LogReading) -> [Finding] {
+    let unreadable = reading.unreadable[line.id] ?? [:]
+    guard !unreadable.isEmpty else {
+      return [
+        Finding("change-log-segment", .passed, subject: line.id, evidence: "\(line.segments.count) segments read")
+      ]
+    }
+    return unreadable.sorted { $0.key.start < $1.key.start }.map { segment, error in
+      let isSpared = reading.ways.contains {
+        $0.line == line.id && $0.start.offset < segment.end && segment.end <= $0.end.offset
       }
-      if damaged == 0 {
-        findings.append(
-          Finding("change-log-segment", .passed, subject: line.id, evidence: "\(line.segments.count) segments read"))
+      return Finding(
+        "change-log-segment", .failure, subject: segment.name, evidence: error.message,
+        advice: isSpared
+          ? "other segments hold what it held, and restores take it from those; take it from another tier all the same"
+          : "take it from another tier; until then no restore goes beyond offset \(segment.start)")
+    }
+  }
+
+  /// How far a backup can be brought.
+  private func reach(
+    of backup: BackupManifest, _ lines: [ChangeLine], _ reading: inout LogReading?
+  ) async throws -> Finding {
+    let start = ReplicationPosition(backup.recoveryPoint)
+    var reach = RedisLogArchive.reach(of: backup, in: lines)
+    if let start, let way = try await reading?.way(from: start) {
+      reach = way.end.offset
+      if let obstacle = way.obstacle {
+        return Finding(
+          "change-log-reach", .failure, subject: backup.id,
+          evidence: "from offset \(start.offset) through \(max(way.end.offset, start.offset)) only: \(obstacle.message)"
+            + (obstacle.object.map { " (\($0))" } ?? ""),
+          advice: "take it from another tier; take a backup now, for the log goes on from that one")
       }
     }
-    findings += lines.flatMap { orphans(of: $0, own) }
-    for backup in own {
-      if let gap = backup.changeLogGap, !named.contains(gap.until.offset) { findings.append(finding(gap, backup)) }
-      if let finding = damage(behind: backup, lines, broken) {
-        findings.append(finding)
-        continue
-      }
-      let reach = RedisLogArchive.reach(of: backup, in: lines)
-      if reach == nil, let hole = try await archive.lostFirst(behind: backup, in: lines) {
-        findings.append(
-          Finding(
-            "change-log-reach", .failure, subject: backup.id,
-            evidence: "the first changes behind it are missing: \(hole.description)", advice: Self.repair))
-        continue
-      }
-      if let start = ReplicationPosition(backup.recoveryPoint),
-        lines.contains(where: { $0.wentAnotherWay(before: start) }),
-        reach == nil
-      {
-        findings.append(
-          Finding(
-            "change-log-reach", .warning, subject: backup.id,
-            evidence:
-              "the change log went another way before offset \(start.offset): a server took over that was not there yet",
-            advice:
-              "only the snapshot itself can be restored; what followed is reached from an earlier or a later backup"))
-        continue
-      }
-      findings.append(
-        Finding(
-          "change-log-reach", reach == nil ? .notice : .passed, subject: backup.id,
-          evidence: reach.map { "from offset \(backup.recoveryPoint.position) through \($0)" }
-            ?? "no change log goes on from it",
-          advice: reach == nil ? "only the snapshot itself can be restored" : nil))
+    if let reach {
+      return Finding(
+        "change-log-reach", .passed, subject: backup.id,
+        evidence: "from offset \(backup.recoveryPoint.position) through \(reach)")
     }
-    return findings
+    if let hole = try await archive.lostFirst(behind: backup, in: lines) {
+      return Finding(
+        "change-log-reach", .failure, subject: backup.id,
+        evidence: "the first changes behind it are missing: \(hole.description)", advice: Self.repair)
+    }
+    if let start, lines.contains(where: { $0.wentAnotherWay(before: start) }) {
+      return Finding(
+        "change-log-reach", .warning, subject: backup.id,
+        evidence:
+          "the change log went another way before offset \(start.offset): a server took over that was not there yet",
+        advice:
+          "only the snapshot itself can be restored; what followed is reached from an earlier or a later backup")
+    }
+    if lines.hasLostAll(behind: backup) {
+      return Finding(
+        "change-log-reach", .failure, subject: backup.id,
+        evidence: "the receiver that took it followed the server from there, and nothing of that change log is left",
+        advice: Self.repair)
+    }
+    return Finding(
+      "change-log-reach", .notice, subject: backup.id, evidence: "no change log goes on from it",
+      advice: "only the snapshot itself can be restored")
   }
 
   private static let repair =
     "bring the missing segments back from a copy (dr-repository replicate); take a backup now, for the log goes on from that one"
-
-  /// How far a backup can be brought, if something on the way to the log's end is damaged.
-  private func damage(
-    behind backup: BackupManifest, _ lines: [ChangeLine], _ broken: Set<ChangeSegment>
-  ) -> Finding? {
-    guard !broken.isEmpty, let start = ReplicationPosition(backup.recoveryPoint) else { return nil }
-    let chains = lines.compactMap { $0.chain(from: start) }
-    guard let chain = chains.max(by: { $0.last?.end ?? -1 < $1.last?.end ?? -1 }),
-      let first = chain.first(where: { broken.contains($0) })
-    else { return nil }
-    let end = max(first.start, start.offset)
-    return Finding(
-      "change-log-reach", .failure, subject: backup.id,
-      evidence: "from offset \(start.offset) through \(end) only: \(first.name) behind it is damaged",
-      advice: "take it from another tier; take a backup now, for the log goes on from that one")
-  }
 
   /// Stretches of the log to which no backup leads.
   private func orphans(of line: ChangeLine, _ backups: [BackupManifest]) -> [Finding] {
@@ -156,6 +161,11 @@ public struct RedisLogCheck: Verifier {
           : ": segments that were stored are missing"),
       advice: Self.repair)
   }
+}
+
+extension BackupManifest {
+  /// Where its stream is; -1 where that is not said.
+  fileprivate var offset: Int64 { ReplicationPosition(recoveryPoint)?.offset ?? -1 }
 }
 
 extension RedisLogArchive {

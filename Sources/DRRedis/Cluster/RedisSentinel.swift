@@ -20,20 +20,18 @@ public struct RedisSentinel: Sendable {
   public func master(_ settings: RedisConnectionSettings, logger: Logger) async throws -> RedisConnectionSettings {
     var obstacles: [Obstacle] = []
     for sentinel in sentinels {
-      let answer: RESPValue
+      let place: (host: String, port: Int)?
       do {
-        answer = try await RedisConnection.withConnection(sentinel, logger: logger) {
-          try await $0.command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", masterName)
-        }
+        place = try await RedisConnection.withConnection(sentinel, logger: logger) { try await named(on: $0) }
       } catch let error as DRError {
         obstacles.append(.sentinel(error))
         continue
       }
-      guard let words = answer.elements, words.count == 2, let host = words[0].text, let port = words[1].integer else {
+      guard let place else {
         obstacles.append(.name)
         continue
       }
-      let master = settings.with(host: host, port: Int(port))
+      let master = settings.with(host: place.host, port: place.port)
       do {
         let role = try await RedisConnection.withConnection(master, logger: logger) { try await $0.send(["ROLE"]) }
         if case .error(let refused) = role {
@@ -53,6 +51,48 @@ public struct RedisSentinel: Sendable {
       }
     }
     throw failure(obstacles)
+  }
+
+  /// Waits until the Sentinels name another master that is one: the former may go on answering for a while after a failover.
+  ///
+  /// - Throws: ``DRError`` with `sourceFailed` then; `CancellationError`.
+  func watch(_ current: RedisConnectionSettings, every interval: Duration, logger: Logger) async throws {
+    while true {
+      try await Task.sleep(for: interval)
+      guard await names(anotherThan: current, logger),
+        let master = try? await master(current, logger: logger), master.address != current.address
+      else { continue }
+      throw DRError(
+        .sourceFailed,
+        "there was a failover: the Sentinels name \(master.address) as the master, no longer \(current.address)",
+        advice: "none is needed: the change log goes on there")
+    }
+  }
+
+  private func names(anotherThan current: RedisConnectionSettings, _ logger: Logger) async -> Bool {
+    await withTaskGroup(of: Bool.self) { group in
+      for sentinel in sentinels {
+        group.addTask {
+          let named = try? await RedisConnection.withConnection(sentinel, logger: logger) {
+            try await self.named(on: $0)
+          }
+          return named.map { current.with(host: $0.host, port: $0.port).address != current.address } ?? false
+        }
+      }
+      for await isAnother in group where isAnother {
+        group.cancelAll()
+        return true
+      }
+      return false
+    }
+  }
+
+  private func named(on connection: RedisConnection) async throws -> (host: String, port: Int)? {
+    let answer = try await connection.command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", masterName)
+    guard let words = answer.elements, words.count == 2, let host = words[0].text, let port = words[1].integer else {
+      return nil
+    }
+    return (host, Int(port))
   }
 
   /// Why a Sentinel led to no master.

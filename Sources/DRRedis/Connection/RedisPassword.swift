@@ -19,6 +19,9 @@ public struct RedisPassword: Sendable, Hashable, CustomStringConvertible, Custom
   /// One that the caller holds in memory.
   public static func value(_ text: String) -> RedisPassword { RedisPassword(source: .value(text)) }
 
+  /// The file that it is in; nil: it cannot change while this process runs.
+  var file: String? { if case .file(let path) = source { path } else { nil } }
+
   /// - Throws: ``DRError`` with `invalidConfiguration`.
   package func read() throws -> String {
     switch source {

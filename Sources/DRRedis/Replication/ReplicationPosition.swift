@@ -33,3 +33,13 @@ package struct ReplicationPosition: Hashable, Sendable, CustomStringConvertible 
     RecoveryPoint(time: time, position: "\(offset)", history: history)
   }
 }
+
+extension ReplicationPosition {
+  /// Nil for a recovery point that says no history.
+  package init?(_ point: RecoveryPoint) {
+    guard let history = point.history, ReplicationPosition.isHistory(history), let offset = Int64(point.position),
+      offset >= 0
+    else { return nil }
+    self.init(history: history, offset: offset)
+  }
+}

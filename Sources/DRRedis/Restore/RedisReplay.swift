@@ -17,8 +17,7 @@ package struct RedisReplay: Sendable {
   /// Bytes of the stream.
   package var bytes: Int64 { end.offset - start.offset }
   private let archive: RedisLogArchive
-  private let line: String
-  private let chain: [ChangeSegment]
+  private let line: ChangeLine
 
   /// Finds the part.
   ///
@@ -53,13 +52,10 @@ package struct RedisReplay: Sendable {
       if case .time(let time) = wanted, time == moment { return nil }
       throw unreachable("the target lies after the backup, and there is no change log", "name the change log")
     }
-    var found: (line: ChangeLine, chain: [ChangeSegment])?
-    let lines = try await archive.lines()
-    for line in lines {
-      guard let chain = line.chain(from: start) else { continue }
-      if chain.last?.end ?? start.offset > found?.chain.last?.end ?? -1 { found = (line, chain) }
-    }
-    guard let found else {
+    let backups = try await Repository(tier: archive.tier, layout: archive.layout).catalog(of: archive.component)
+      .backups
+    let lines = try await archive.lines().knowing(backups)
+    guard let found = RedisLogArchive.furthest(from: start, in: lines) else {
       if let hole = try await archive.lostFirst(behind: manifest, in: lines) {
         throw unreachable(
           "the first changes behind backup \(manifest.id) are missing in the change log, \(hole.description): nothing was touched",
@@ -72,6 +68,12 @@ package struct RedisReplay: Sendable {
             + "was not there yet. Nothing was touched",
           "--immediate restores the backup alone; what followed is reached from an earlier backup (see list)")
       }
+      if lines.hasLostAll(behind: manifest) {
+        throw unreachable(
+          "nothing is left of the change log that followed backup \(manifest.id): nothing was touched",
+          "--immediate restores the backup alone, as of \(Timestamp.format(moment)); bring the change log back from a copy "
+            + "(dr-repository replicate)")
+      }
       if case .latest = wanted { return nil }
       throw unreachable(
         "the change log has nothing at \(start)", "choose another backup, or see whether the change log runs")
@@ -81,24 +83,27 @@ package struct RedisReplay: Sendable {
       lost = hole
     }
     return try await scan(
-      archive, found.line.id, found.chain, lost: lost, start, moment, wanted, unreachable: unreachable)
+      archive, found.line, found.chain, lost: lost, start, moment, wanted, unreachable: unreachable)
   }
 
   private static func scan(
-    _ archive: RedisLogArchive, _ line: String, _ chain: [ChangeSegment], lost: ChangeHole?,
+    _ archive: RedisLogArchive, _ line: ChangeLine, _ chain: [ChangeSegment], lost: ChangeHole?,
     _ start: ReplicationPosition, _ moment: Date, _ wanted: Target, unreachable: (String, String) -> DRError
   ) async throws -> RedisReplay {
+    var walk = ChangeWalk(archive, line, from: start)
+    var cut = ChangeCut(at: start.offset)
     var end = start
     var moment = moment
-    var commands = 0
-    var used: [ChangeSegment] = []
     var isReached = false
     var undated: Undated?
     var refused: Undated?
-    scanning: for segment in chain {
-      let batches: [ChangeBatch]
+    var limit = Int64.max
+    if case .offset(let offset, _) = wanted { limit = offset }
+    scanning: while true {
+      let piece: ChangeWalk.Piece
       do {
-        batches = try await archive.read(segment, line: line)
+        guard let next = try await walk.next() else { break scanning }
+        piece = next
       } catch let error as DRError where error.isDamage {
         guard refused == nil else { break scanning }
         if case .time(let time) = wanted, moment >= time {
@@ -107,42 +112,38 @@ package struct RedisReplay: Sendable {
         }
         throw damaged(error, end, moment, isFirst: end == start)
       }
-      for batch in batches where batch.end > start.offset {
-        let arrival = Date(milliseconds: batch.arrival)
-        switch batch.delay {
-        case .goesOn where undated != nil: break
-        case let delay?:
-          guard refused == nil else { break scanning }
-          undated = Undated(delay, from: moment, at: end.offset)
-        case nil:
-          guard refused == nil else { break scanning }
-          undated = nil
+      let arrival = Date(milliseconds: piece.batch.arrival)
+      switch piece.batch.delay {
+      case .goesOn where undated != nil: break
+      case let delay?:
+        guard refused == nil else { break scanning }
+        undated = Undated(delay, from: moment, at: end.offset)
+      case nil:
+        guard refused == nil else { break scanning }
+        undated = nil
+      }
+      if case .time(let time) = wanted, piece.batch.arrived(after: time) {
+        // Commands that waited at the server have no times of their own.
+        if var span = undated, time > span.from {
+          (span.to, span.end) = (arrival, piece.batch.end)
+          refused = span
+          continue
         }
-        if case .time(let time) = wanted, batch.arrived(after: time) {
-          // Commands that waited at the server have no times of their own.
-          if var span = undated, time > span.from {
-            (span.to, span.end) = (arrival, batch.end)
-            refused = span
-            continue
-          }
-          isReached = true
-          break scanning
-        }
-        var bytes = batch.bytes
-        if batch.start < start.offset { bytes.moveReaderIndex(forwardBy: Int(start.offset - batch.start)) }
-        var limit = Int64.max
-        if case .offset(let offset, _) = wanted { limit = offset - end.offset }
-        let taken = try count(bytes, within: limit)
-        commands += taken.commands
-        end = ReplicationPosition(history: segment.history, offset: end.offset + Int64(taken.bytes))
-        if taken.bytes > 0 {
-          moment = arrival
-          if used.last != segment { used.append(segment) }
-        }
-        if Int64(bytes.readableBytes) >= limit {
-          isReached = true
-          break scanning
-        }
+        isReached = true
+        break scanning
+      }
+      do {
+        try cut.take(piece.batch.bytes, within: limit)
+      } catch let error as DRError {
+        throw damaged(error, end, moment, isFirst: end == start)
+      }
+      if cut.offset > end.offset {
+        end = ReplicationPosition(history: piece.history, offset: cut.offset)
+        moment = arrival
+      }
+      if walk.position.offset >= limit {
+        isReached = true
+        break scanning
       }
     }
     if let refused {
@@ -178,7 +179,7 @@ package struct RedisReplay: Sendable {
         "name a backup from which history \(history) is reached (see list)")
     }
     return RedisReplay(
-      start: start, end: end, moment: moment, commands: commands, archive: archive, line: line, chain: used)
+      start: start, end: end, moment: moment, commands: cut.commands, archive: archive, line: line)
   }
 
   /// A segment that has to be read is not whole: what can be had without it.
@@ -212,23 +213,6 @@ package struct RedisReplay: Sendable {
     }
   }
 
-  /// How much of a batch lies within a limit, ending outside of transactions.
-  private static func count(_ bytes: ByteBuffer, within limit: Int64) throws -> (bytes: Int, commands: Int) {
-    var scanner = ReplicationCommandScanner()
-    var whole = (bytes: 0, commands: 0)
-    var commands = 0
-    var isInTransaction = false
-    try bytes.withUnsafeReadableBytes { raw in
-      try scanner.scan(raw) { command, _, end in
-        if command == .multi { isInTransaction = true }
-        if command == .exec { isInTransaction = false }
-        if command == .other { commands += 1 }
-        if !isInTransaction, Int64(end) <= limit { whole = (end, commands) }
-      }
-    }
-    return whole
-  }
-
   /// The stream between start and end, byte for byte.
   package var stream: ByteStream { content { bytes, _ in bytes } }
 
@@ -253,34 +237,20 @@ package struct RedisReplay: Sendable {
   }
 
   private func content(_ form: @escaping @Sendable (ByteBuffer, ChangeBatch) throws -> ByteBuffer) -> ByteStream {
-    let rest = MutableBox((segments: chain[...], batches: [ChangeBatch]()[...], offset: start.offset))
-    return ByteStream { [archive, line, end] in
-      while true {
-        let next = rest.withLock { rest -> (batch: ChangeBatch?, segment: ChangeSegment?) in
-          if let batch = rest.batches.popFirst() { return (batch, nil) }
-          return (nil, rest.segments.popFirst())
-        }
-        if let segment = next.segment {
-          let batches = try await archive.read(segment, line: line)
-          rest.withLock { $0.batches = batches[...] }
-          continue
-        }
-        guard let batch = next.batch else {
-          guard rest.value.offset == end.offset else {
-            throw DRError(.truncatedData, "the change log ends before the target: it was changed meanwhile")
-          }
-          return nil
-        }
-        var bytes = batch.bytes
-        let offset = rest.value.offset
-        guard batch.end > offset, offset < end.offset else { continue }
-        if batch.start < offset { bytes.moveReaderIndex(forwardBy: Int(offset - batch.start)) }
-        guard let taken = bytes.readSlice(length: Int(min(Int64(bytes.readableBytes), end.offset - offset))) else {
-          continue
-        }
-        rest.withLock { $0.offset += Int64(taken.readableBytes) }
-        return try form(taken, batch)
+    let state = MutableBox(ChangeWalk(archive, line, from: start))
+    return ByteStream { [end] in
+      var walk = state.value
+      guard walk.position.offset < end.offset else { return nil }
+      guard let piece = try await walk.next() else {
+        throw DRError(
+          .truncatedData,
+          "the change log ends at offset \(walk.position.offset), before the target: it was changed meanwhile",
+          advice: "see what else writes to the repository, and run it again")
       }
+      state.withLock { $0 = walk }
+      var bytes = piece.batch.bytes
+      let taken = bytes.readSlice(length: Int(min(Int64(bytes.readableBytes), end.offset - piece.batch.start)))
+      return try form(taken ?? bytes, piece.batch)
     }
   }
 
@@ -310,11 +280,6 @@ package struct RedisReplay: Sendable {
       }
     }
   }
-}
-
-extension DRError {
-  /// What was stored is not what can be read now.
-  fileprivate var isDamage: Bool { [.corruptData, .malformedData, .truncatedData, .objectNotFound].contains(code) }
 }
 
 extension ChangeBatch {

@@ -33,6 +33,8 @@ public struct RedisSnapshot: BackupSource {
   /// Where the data set waits while the tier is slower than the server.
   public var spool = RedisSpool()
   public var progress: ProgressHandler?
+  /// The component's change log: how far it is stored by then is noted in the manifest, so that a loss of its end is seen.
+  public var archive: RedisLogArchive?
 
   public init(component: Component, server: RedisConnectionSettings) {
     self.component = component
@@ -95,6 +97,9 @@ public struct RedisSnapshot: BackupSource {
     properties["replicationID"] = .string(start.history)
     properties["replicationOffset"] = .integer(start.offset)
     properties["transfer"] = .string(session.sentWithoutFile ? "diskless" : "disk-based")
+    if let end = try await archive?.storedEnd(of: start.history), end.offset <= start.offset {
+      properties[BackupManifest.storedProperty] = .string("\(end)")
+    }
     properties.merge(facts.properties) { $1 }
     return Capture(
       recoveryPoint: start.recoveryPoint(at: moment), changesFrom: start.recoveryPoint(at: moment), method: .snapshot,

@@ -86,22 +86,32 @@ public struct ChangeLogStore: Sendable {
         object: try folder(name) + name)
     }
     try refuseOther(found, than: digest, name)
-    return try await read(segment, digest, decoding)
+    return try await checked(segment, decoding)
+  }
+
+  /// Reads everything that is stored under a name, each checked against its own digest: more than one where two writers stored
+  /// other content at the same moment.
+  ///
+  /// - Throws: As ``get(_:decoding:)``, but for conflicts.
+  package func contents(_ name: String, decoding: Decoding = Decoding()) async throws -> [ByteBuffer] {
+    var contents: [ByteBuffer] = []
+    for segment in try await stored(name) { contents.append(try await checked(segment, decoding)) }
+    return contents
   }
 
   /// Reads one stored segment, checked against its digest: also one of two that have the same name.
   ///
   /// - Throws: ``DRCore/DRError``: `objectNotFound`, `corruptData`, `noMatchingIdentity`, `tierUnavailable`.
   package func get(_ segment: SegmentInfo, decoding: Decoding = Decoding()) async throws -> ByteBuffer {
-    guard let file = SegmentFileName(parsing: segment.key.lastComponent), let digest = file.sha256 else {
+    guard let file = SegmentFileName(parsing: segment.key.lastComponent), file.sha256 != nil else {
       throw DRError(.objectNotFound, "this is no full segment", component: component, object: segment.key.rawValue)
     }
-    return try await read(Stored(file: file, info: segment), digest, decoding)
+    return try await checked(Stored(file: file, info: segment), decoding)
   }
 
-  private func read(_ segment: Stored, _ digest: String, _ decoding: Decoding) async throws -> ByteBuffer {
+  private func checked(_ segment: Stored, _ decoding: Decoding) async throws -> ByteBuffer {
     let raw = try await read(segment, decoding)
-    guard StreamDigest.hex(raw) == digest else {
+    guard StreamDigest.hex(raw) == segment.file.sha256 else {
       throw DRError(
         .corruptData, "the SHA-256 of the segment differs from the one in its name",
         advice: "take the segment from another tier or from the server", component: component,

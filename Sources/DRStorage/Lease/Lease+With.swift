@@ -19,7 +19,7 @@ extension Lease {
   ///
   /// When the lease is lost, the body is cancelled; when the body is cancelled, renewing ends and the lease is released.
   ///
-  /// - Parameter name: What is to be done by one alone: lower-case letters and hyphens.
+  /// - Parameter name: What is to be done by one alone: lower-case letters, digits, underscores and hyphens, a letter first.
   /// - Throws: ``DRCore/DRError``: `leaseHeld` if another owner keeps it for longer than the patience; `leaseLost`;
   ///   `unsupported` for a tier without conditional put; what the tier or the body throws.
   public static func with<R: Sendable, C: Clock<Duration>>(
@@ -32,7 +32,7 @@ extension Lease {
         advice: "use a tier with conditional put; or, if no other process ever writes there, say so (soleWriter)",
         object: name)
     }
-    guard name.wholeMatch(of: /[a-z][a-z-]{0,62}/) != nil else {
+    guard name.wholeMatch(of: /[a-z][a-z0-9_-]{0,127}/) != nil else {
       throw DRError(.invalidConfiguration, "'\(name.prefix(64))' cannot be the name of a lease")
     }
     let ticker = Ticker(clock)
