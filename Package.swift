@@ -12,6 +12,7 @@ let settings: [SwiftSetting] = [
 let nioCore = Target.Dependency.product(name: "NIOCore", package: "swift-nio")
 let nioPosix = Target.Dependency.product(name: "NIOPosix", package: "swift-nio")
 let nioHTTP1 = Target.Dependency.product(name: "NIOHTTP1", package: "swift-nio")
+let nioTLS = Target.Dependency.product(name: "NIOTLS", package: "swift-nio")
 let nioSSL = Target.Dependency.product(name: "NIOSSL", package: "swift-nio-ssl")
 let httpClient = Target.Dependency.product(name: "AsyncHTTPClient", package: "async-http-client")
 let crypto = Target.Dependency.product(name: "Crypto", package: "swift-crypto")
@@ -92,7 +93,8 @@ let package = Package(
     .target(
       name: "DRRedis",
       dependencies: [
-        "DRCore", "DRStorage", "DRSandbox", "CCarryless", nioCore, nioPosix, nioSSL, logging, metrics, lifecycle,
+        "DRCore", "DRStorage", "DRSandbox", "CCarryless", nioCore, nioPosix, nioTLS, nioSSL, logging, metrics,
+        lifecycle,
       ],
       swiftSettings: settings),
     .target(

@@ -5,6 +5,7 @@ import DRStorage
 import DRVerify
 import ExampleSupport
 import Foundation
+import Logging
 
 /// Checks the server's own persistence against the plan, the bytes of the newest snapshot, and the change log.
 struct Check: AsyncParsableCommand {
@@ -43,34 +44,88 @@ struct Check: AsyncParsableCommand {
   func run() async throws {
     try await reporting {
       let settings = try repository.settings()
+      let logger = self.repository.logger
+      var look = Look()
       let tier = try await settings.tier(creating: false, probing: .reading)
       let repository = Repository(tier: tier)
-      let logger = self.repository.logger
-      var findings: [Finding] = []
-      if !repositoryOnly {
-        var expectation = RedisPersistenceCheck.Expectation()
-        expectation.appendOnly = appendOnly
-        expectation.maximumMemory = maxMemory
-        expectation.evictionPolicy = policy
-        expectation.replicas = replicas
-        let server = try await server.connection(logger)
-        findings += try await RedisPersistenceCheck(server, expectation: expectation).verify(logger: logger)
-        findings += try await RedisLogLagCheck(
-          archive: try settings.archive(tier), server: server, limit: .seconds(mostBehind)
-        ).verify(logger: logger)
+      // Without an identity, what is encrypted is looked at from outside.
+      let decoding = try await look.trying { _ in try settings.decoding() } ?? Decoding()
+      let archive = try settings.archive(tier, decoding)
+      if !repositoryOnly { try await look.trying { try await lookAtServer(archive, logger, &$0) } }
+      guard let catalog = try await look.trying({ _ in try await repository.catalog(of: settings.component) }) else {
+        return try look.end()
       }
-      let catalog = try await repository.catalog(of: settings.component)
-      let manifest = try catalog.backup(of: settings.component, for: .latest)
-      findings += try await BackupVerifier(manifest, in: repository, decoding: try settings.decoding())
-        .verify(logger: logger)
-      findings += try await RedisLogCheck(archive: try settings.archive(tier), backups: catalog.backups)
-        .verify(logger: logger)
-      findings += catalog.unreadable.map {
-        Finding(
-          "manifest-readable", .failure, subject: $0.key.rawValue, evidence: $0.error.message, advice: $0.error.advice)
+      let isClosed = decoding.identities.isEmpty && catalog.backups.contains { $0.isEncrypted }
+      try await look.trying { look in
+        let manifest = try catalog.backup(of: settings.component, for: .latest)
+        look.add(
+          try await BackupVerifier(
+            manifest, in: repository, level: isClosed ? .metadata : .data, decoding: decoding
+          ).verify(logger: logger))
       }
-      for finding in findings { print(finding) }
-      if findings.contains(where: { $0.severity == .failure }) { throw ExitCode(1) }
+      try await look.trying { look in
+        look.add(
+          try await RedisLogCheck(archive: archive, backups: catalog.backups, readsAll: !isClosed).verify(
+            logger: logger))
+      }
+      look.add(
+        catalog.unreadable.map {
+          Finding(
+            "manifest-readable", .failure, subject: $0.key.rawValue, evidence: $0.error.message,
+            advice: $0.error.advice)
+        })
+      if isClosed {
+        look.errors.append(
+          DRError(
+            .noMatchingIdentity, "what is encrypted was not read: no identity was given",
+            advice: "name a file with it in the configuration (identityFile)", component: settings.component))
+      }
+      try look.end()
     }
   }
+
+  private func lookAtServer(_ archive: RedisLogArchive, _ logger: Logger, _ look: inout Look) async throws {
+    var expectation = RedisPersistenceCheck.Expectation()
+    expectation.appendOnly = appendOnly
+    expectation.maximumMemory = maxMemory
+    expectation.evictionPolicy = policy
+    expectation.replicas = replicas
+    let server = try await server.connection(logger)
+    look.add(try await RedisPersistenceCheck(server, expectation: expectation).verify(logger: logger))
+    look.add(
+      try await RedisLogLagCheck(archive: archive, server: server, limit: .seconds(mostBehind)).verify(logger: logger))
+  }
+}
+
+/// Goes on where one thing could not be looked at, and says so at its end.
+private struct Look {
+  var errors: [DRError] = []
+  private var hasFailed = false
+
+  mutating func add(_ findings: [Finding]) {
+    for finding in findings { print(finding) }
+    hasFailed = hasFailed || findings.contains { $0.severity == .failure }
+  }
+
+  /// - Returns: Nil if it could not look.
+  @discardableResult
+  mutating func trying<Result>(_ work: (inout Look) async throws -> Result) async throws -> Result? {
+    do {
+      return try await work(&self)
+    } catch let error as DRError {
+      errors.append(error)
+      return nil
+    }
+  }
+
+  /// - Throws: `ExitCode`.
+  func end() throws {
+    for error in errors { FileHandle.standardError.write(Data("error: \(DRError.text(of: error))\n".utf8)) }
+    if hasFailed { throw ExitCode(1) }
+    if !errors.isEmpty { throw ExitCode(2) }
+  }
+}
+
+extension BackupManifest {
+  fileprivate var isEncrypted: Bool { artifacts.contains { !$0.recipients.isEmpty } }
 }

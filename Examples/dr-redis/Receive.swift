@@ -3,6 +3,7 @@ import DRCore
 import DRRedis
 import ExampleSupport
 import Foundation
+import Logging
 import ServiceLifecycle
 
 /// Follows the changes until it is told to stop.
@@ -55,9 +56,9 @@ struct Receive: AsyncParsableCommand {
       ) { point in
         if verbose { print("durable through \(point.position), \(Timestamp.format(point.time))") }
       }
-      try await ServiceGroup(
-        services: [log], gracefulShutdownSignals: [.sigterm, .sigint], logger: repository.logger
-      ).run()
+      // What ends it is said once, by `reporting`.
+      let silent = Logger(label: "dr-redis", factory: { _ in SwiftLogNoOpLogHandler() })
+      try await ServiceGroup(services: [log], gracefulShutdownSignals: [.sigterm, .sigint], logger: silent).run()
     }
   }
 

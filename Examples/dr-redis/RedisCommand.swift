@@ -25,8 +25,10 @@ struct RedisCommand: AsyncParsableCommand, BackupProgram {
 typealias RepositoryArguments = ExampleSupport.RepositoryArguments<RedisCommand>
 
 extension RepositoryConfiguration {
-  func archive(_ tier: any StorageTier) throws -> RedisLogArchive {
-    RedisLogArchive(tier: tier, component: component, encoding: try encoding(), decoding: try decoding())
+  /// - Parameter decoding: Nil: by the configuration.
+  func archive(_ tier: any StorageTier, _ decoding: Decoding? = nil) throws -> RedisLogArchive {
+    RedisLogArchive(
+      tier: tier, component: component, encoding: try encoding(), decoding: try decoding ?? self.decoding())
   }
 }
 

@@ -10,6 +10,9 @@ struct RewriteAppendOnlyFile: AsyncParsableCommand {
 
   @OptionGroup var server: ServerArguments
 
+  @Option(help: "Not needed: it works on the server alone. Taken so that every command can be called alike.")
+  var config: String?
+
   @Option(parsing: .unconditional, help: "Seconds that it may take.")
   var limit = 3600.0
 

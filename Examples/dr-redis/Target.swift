@@ -16,8 +16,15 @@ struct TargetArguments: ParsableArguments {
   @Flag(help: "The snapshot alone, without the changes after it.")
   var immediate = false
 
+  func validate() throws { _ = try target() }
+
   func target() throws -> RecoveryTarget {
-    try usage { try RecoveryTarget(immediate: immediate, time: targetTime, position: targetOffset) }
+    if let targetOffset, ReplicationPosition(parsing: targetOffset) == nil, Int64(targetOffset).map({ $0 < 0 }) ?? true
+    {
+      throw ValidationError(
+        "'\(targetOffset.prefix(60))' is no position of Redis: write the offset, or <replication ID>:<offset>")
+    }
+    return try usage { try RecoveryTarget(immediate: immediate, time: targetTime, position: targetOffset) }
   }
 }
 

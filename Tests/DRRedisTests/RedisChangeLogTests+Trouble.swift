@@ -107,7 +107,9 @@ extension RedisChangeLogTests {
       try await RedisFixture.withRepository { repository, _ in
         let tier = DyingTier(repository.tier)
         tier.dawdle(.seconds(3))
-        let log = try RunningLog(RedisLogArchive(tier: tier, component: try RedisFixture.component()), server)
+        let log = try RunningLog(
+          RedisLogArchive(tier: tier, component: try RedisFixture.component()), server,
+          RunningLog.options { $0.leaseLife = .seconds(30) })
         try await RedisFixture.eventually("the replica") {
           try await RedisFixture.info(server, "replication").parts("slave0")["state"] == "online"
         }

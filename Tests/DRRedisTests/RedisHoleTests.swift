@@ -44,6 +44,31 @@ import Testing
     }
   }
 
+  /// The server does not choose the database anew for who goes on: the notes say the one that it had chosen.
+  @Test func theDatabaseAfterARestart() async throws {
+    try await RedisFixture.withServer { server in
+      try await RedisFixture.withRepository { repository, _ in
+        let archive = try RedisFixture.archive(repository)
+        let first = try RunningLog(archive, server)
+        try await RedisFixture.eventually("the snapshot") { !first.snapshots.isEmpty }
+        try await server.command("SET", "a", "1", database: 3)
+        let offset = try #require(try await RedisFixture.info(server, "replication").integer("master_repl_offset"))
+        try await RedisFixture.eventually("it to be durable") {
+          first.last.flatMap { Int64($0.position) } ?? 0 >= offset
+        }
+        try await first.stop().get()
+        let second = try RunningLog(archive, server)
+        try await RedisFixture.eventually("it to go on") { second.resumptions == 1 }
+        try await server.command("SET", "b", "2", database: 3)
+        try await RedisFixture.eventually("something durable") { second.last != nil }
+        try await second.stop().get()
+        let line = try await archive.lines()[0]
+        let segment = try #require(line.segments.first { $0.start >= offset })
+        #expect(try await archive.read(segment, line: line.id).first?.database == 3)
+      }
+    }
+  }
+
   /// Another server's backup lies in the same component: that is not where this one goes on.
   @Test func anotherServersBackupIsNoGap() async throws {
     try await RedisFixture.withServer { server in

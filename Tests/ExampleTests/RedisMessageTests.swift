@@ -98,8 +98,8 @@ import Testing
         try await server.command("SET", "a", String(repeating: "x", count: 1000 * (lengths.count + 1)))
         let stored = lengths.count
         try await eventually("the change to be stored") {
-          Set(try place.files("aof/").compactMap { $0.split(separator: "/").dropLast().last }.filter { $0.count == 40 })
-            .count > stored
+          let segments = try place.files("aof/").filter { $0.hasSuffix(".zst") && !$0.contains("/head-") }
+          return Set(segments.compactMap { $0.split(separator: "/").dropLast().last }).count > stored
         }
         receiver.signal(SIGTERM)
         #expect(try await receiver.wait() == 0, "\(receiver.said)")
@@ -134,6 +134,72 @@ import Testing
       #expect(strict.output.contains("bytes behind the server, the last change was stored "))
       let senseless = try await place.run(check + ["-1"])
       #expect(senseless.status == 64 && senseless.error.contains("--most-behind"), "\(senseless.error)")
+    }
+  }
+
+  @Test("One end with TLS and the other without, a cluster that is none, a target that is none: said at once, and once")
+  func wrongEnds() async throws {
+    try await Self.with(1) { place, servers, addresses in
+      let begin = ContinuousClock.now
+      let secure = try await place.run(
+        "backup", "--server", addresses[0].replacingOccurrences(of: "redis:", with: "rediss:"))
+      #expect(secure.status == 2 && secure.error.contains("speaks no TLS"), "\(secure.error)")
+      var options = RedisSandbox.Options()
+      options.tls = true
+      try await RedisSandbox.withSandbox(options, logger: Self.logger) { server in
+        let address = "redis://127.0.0.1:\(try #require(server.nodes[0].port))"
+        let plain = try await place.run("backup", "--server", address)
+        #expect(plain.status == 2 && plain.error.contains("speaks TLS only"), "\(plain.error)")
+      }
+      let took = begin.duration(to: .now)
+      #expect(took < .seconds(15), "\(took)")
+      let cluster = try await place.run("backup", "--cluster", "--server", addresses[0])
+      #expect(cluster.status == 2 && cluster.error.contains("is of no cluster"), "\(cluster.error)")
+      for text in ["nonsense", "-5", "abc:5"] {
+        let target = try await place.run(
+          "restore", "--online", "--server", addresses[0], "--target-offset=\(text)")
+        #expect(target.status == 64 && target.error.contains("is no position of Redis"), "\(target.error)")
+      }
+      let receiver = try ChildProcess(
+        place.program, place.arguments(["receive", "--server", addresses[0]]), output: place.folder + "/receive.log")
+      try await eventually("the snapshot") { receiver.said.contains("committed") }
+      let second = try await place.run(
+        "receive", "--server", addresses[0], "--lease-seconds", "1", "--patience", "0")
+      #expect(second.status == 2, "\(second.error)")
+      #expect(second.error.components(separatedBy: "another receiver stores").count == 2, "\(second.error)")
+      receiver.signal(SIGTERM)
+      #expect(try await receiver.wait() == 0, "\(receiver.said)")
+      try await servers[0].command("CONFIG", "SET", "appendonly", "yes")
+      let rewritten = try await place.run("rewrite-aof", "--server", addresses[0], "--limit", "60")
+      #expect(rewritten.status == 0, "\(rewritten.error)")
+    }
+  }
+
+  @Test("What cannot be looked at keeps check from nothing else: exit code 2, or 1 if something is wrong")
+  func checksWhatItCan() async throws {
+    try await ProgramPlace.with("dr-redis", component: "redis/test") { place in
+      let identity = AgeIdentity.generate()
+      let recipient = try #require(identity.recipient)
+      try place.configure(component: "redis/test", fields: ", \"recipients\": [\"\(recipient)\"]")
+      try #require(try await place.run("init").status == 0)
+      try await RedisSandbox.withSandbox(
+        RedisSandbox.Options(settings: ["repl-diskless-sync-delay": "0"]), logger: Self.logger
+      ) { server in
+        guard case .unix(let socket) = server.settings.address else { return }
+        try await server.command("SET", "a", "1")
+        let backup = try await place.run("backup", "--server", "unix://\(socket)")
+        #expect(backup.status == 0, "\(backup.error)")
+        let closed = try await place.run("check", "--no-append-only", "--server", "unix://\(socket)")
+        #expect(closed.status == 2 && closed.error.contains("no identity was given"), "\(closed.error)")
+        #expect(closed.output.contains("artifact-present") && closed.output.contains("change-log-reach"))
+        let away = try await place.run("check", "--server", "unix:///nowhere")
+        #expect(away.status == 2 && away.output.contains("artifact-present"), "\(away.output)\(away.error)")
+        // Something is wrong as well.
+        let file = try #require(try place.files("dump.rdb").first)
+        try FileManager.default.removeItem(atPath: file)
+        let wrong = try await place.run("check", "--server", "unix:///nowhere")
+        #expect(wrong.status == 1 && wrong.output.contains("failure artifact-present"), "\(wrong.output)\(wrong.error)")
+      }
     }
   }
 }

@@ -133,6 +133,9 @@ import Testing
       folder, ["backup"] + place + ["cache"] + secret, ["REDISCLI_AUTH": "falsch"])
     #expect(refused.status == 2 && refused.error.contains("the password in REDISCLI_AUTH"), "\(refused.error)")
     #expect(!refused.error.contains("falsch") && !refused.error.contains("failover"), "\(refused.error)")
+    let itself = try await run(
+      folder, ["backup", "--server", "redis://127.0.0.1:\(sentinel.port)"], ["REDISCLI_AUTH": password])
+    #expect(itself.status == 2 && itself.error.contains("is a Sentinel: it holds no data"), "\(itself.error)")
     let alone = try await run(folder, ["backup", "--sentinel", "127.0.0.1:\(sentinel.port)"])
     #expect(alone.status == 64 && alone.error.contains("belong together"), "\(alone.error)")
 

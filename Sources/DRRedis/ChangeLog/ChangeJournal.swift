@@ -95,13 +95,14 @@ final class ChangeJournal: Sendable {
   ///   nil: not known, or not beyond the position.
   func resume(
     at position: ReplicationPosition, line: (id: String, beginsAnew: Bool), former: ReplicationPosition? = nil
-  ) throws {
+  ) async throws {
     let first = ReplicationPosition(history: former?.history ?? position.history, offset: position.offset)
     let next = former.map { ReplicationPosition(history: position.history, offset: $0.offset) }
     guard self.position != nil else {
+      let database = await archive.database(at: position, line: line.id)
       state.withLock { state in
         state.assembler = ChangeAssembler(
-          at: first, size: options.segmentSize, catchesUp: true, beginsAnew: line.beginsAnew)
+          at: first, database: database, size: options.segmentSize, catchesUp: true, beginsAnew: line.beginsAnew)
         state.line = line.id
         state.durable = position
         state.durableMoment = nil

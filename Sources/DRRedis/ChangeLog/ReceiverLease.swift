@@ -76,6 +76,9 @@ final class ReceiverLease: Sendable {
     var failures = RepeatedError()
     let passing: Set<DRError.Code> = [.tierUnavailable, .noSpace, .notWritable, .timedOut]
     while !Task.isCancelled, !isTaken {
+      var settings = settings
+      // To outwait its own, that it could not release, and no more: what it has spooled grows.
+      if state.withLock({ $0.token != nil }) { settings.patience = settings.life * 1.5 }
       do {
         try await Lease.with(
           "receive-\(archive.component.kind)-\(archive.component.name)", on: archive.tier, settings, logger: logger
@@ -92,7 +95,7 @@ final class ReceiverLease: Sendable {
         case .leaseHeld: state.withLock { $0.failure = hadIt ? lost : held }
         case .leaseLost:
           logger.warning(
-            "the receiver's lease ran out; nothing is stored until it is held again",
+            "the receiver's lease ran out; nothing is stored until it is held again (--lease-seconds, where the tier is slow)",
             metadata: ["component": "\(archive.component)"])
         case let code where passing.contains(code):
           if case .full = failures.next(error) {

@@ -206,7 +206,7 @@ public struct RedisChangeLog: ChangeSource, Service {
     case .continues(let position):
       let line = try await journal.line(of: resuming ?? position)
       let former = try await formerHistory(resuming ?? position, position, server, logger)
-      try journal.resume(at: position, line: line, former: former)
+      try await journal.resume(at: position, line: line, former: former)
       logger.info(
         "the Redis change log goes on",
         metadata: ["redis.history": "\(position.history)", "redis.offset": "\(position.offset)"])

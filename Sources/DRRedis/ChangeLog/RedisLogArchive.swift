@@ -83,6 +83,21 @@ public struct RedisLogArchive: Sendable {
     }
   }
 
+  /// The database that is chosen where the log ends; 0 if that cannot be read here.
+  func database(at end: ReplicationPosition, line: String) async -> Int {
+    guard let segment = try? await self.line(line).segments.first(where: { $0.end == end.offset }),
+      let last = try? await read(segment, line: line).last
+    else { return 0 }
+    var database = last.database
+    var scanner = ReplicationCommandScanner()
+    try? last.bytes.withUnsafeReadableBytes { raw in
+      try scanner.scan(raw) { command, _, _ in
+        if case .select(let number) = command { database = number }
+      }
+    }
+    return database
+  }
+
   /// Another receiver may have put other batches together: the last one is cut.
   private static func batches(_ batches: [ChangeBatch], through end: Int64) -> [ChangeBatch] {
     batches.filter { $0.start < end }.map { batch in

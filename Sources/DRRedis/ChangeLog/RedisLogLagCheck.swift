@@ -40,6 +40,13 @@ public struct RedisLogLagCheck: Verifier {
       return segment.history == info["master_replid2"] && segment.end < info.integer("second_repl_offset") ?? 0
     }
     guard let last = own.max(by: { $0.end < $1.end }) else {
+      if lines.flatMap(\.segments).contains(where: { $0.history == info["master_replid2"] }) {
+        return finding(
+          .failure,
+          "the server took over at offset \(info["second_repl_offset"] ?? "?"), and the change log does not follow it yet",
+          "run this again in some seconds; if it stays so, see whether dr-redis receive is told of the Sentinels (--sentinel), and its log"
+        )
+      }
       return finding(
         .failure,
         "the change log is not of this server: nothing in it is of history \(info["master_replid"] ?? "unknown")",

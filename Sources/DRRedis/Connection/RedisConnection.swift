@@ -9,6 +9,7 @@ package actor RedisConnection {
   package nonisolated let settings: RedisConnectionSettings
   package nonisolated let link: RedisLink
   private var parser = RESPParser()
+  private var hasHeard = false
 
   private init(_ link: RedisLink, _ settings: RedisConnectionSettings) {
     self.link = link
@@ -64,8 +65,17 @@ package actor RedisConnection {
   package func send(_ arguments: [String], limit: Duration? = nil) async throws -> RESPValue {
     var buffer = ByteBuffer()
     buffer.writeRESPCommand(arguments)
-    try await link.send(buffer, limit: limit ?? settings.timeLimit)
-    return try await reply(limit: limit)
+    do {
+      try await link.send(buffer, limit: limit ?? settings.timeLimit)
+      return try await reply(limit: limit)
+    } catch let error as DRError where error.code == .sourceFailed && !hasHeard {
+      guard await RedisLink.answersWithTLS(settings) else { throw error }
+      throw DRError(
+        .sourceFailed, "the server at \(settings.address) speaks TLS only",
+        advice:
+          "write rediss:// in place of redis://, and name who signed its certificate (--ca); or name its other port",
+        cause: error)
+    }
   }
 
   /// Sends one command and gives its answer.
@@ -135,6 +145,7 @@ package actor RedisConnection {
         .timedOut, "the server at \(settings) did not answer within \(limit)",
         advice: "see whether it is blocked by a slow command or a script")
     }
+    hasHeard = true
     for piece in pieces { parser.append(piece) }
   }
 

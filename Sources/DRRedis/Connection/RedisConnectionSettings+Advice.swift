@@ -8,6 +8,10 @@ extension RedisConnectionSettings {
       "see the user, \(user ?? "default"), and the \(password.map { "\($0)" } ?? "password"), which this server does not take"
     case "ERR" where error.message.contains("without any password"):
       "the server has no password for its default user: name the user in --server, or leave the \(password.map { "\($0)" } ?? "password") out"
+    case "ERR" where error.message.contains("cluster support disabled"):
+      "this server is of no cluster: leave --cluster out"
+    case "ERR" where error.message.contains("unknown command"):
+      "see whether it is a Redis server, and no Sentinel (those are named with --sentinel and --master-name)"
     default: nil
     }
   }

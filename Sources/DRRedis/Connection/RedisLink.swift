@@ -3,6 +3,7 @@ import Foundation
 package import NIOCore
 import NIOPosix
 import NIOSSL
+import NIOTLS
 
 /// A connection of bytes: what is received is pulled, and nothing is read ahead beyond a limit; every wait has an end.
 ///
@@ -19,11 +20,19 @@ package final class RedisLink: Sendable {
     self.peer = peer
   }
 
+  /// What an error says of a connection that the other end has closed.
+  static let closed = "the other end has closed the connection"
+
   /// Connects.
   ///
+  /// - Parameter verifies: Whether the server's certificate matters.
   /// - Throws: ``DRError``: `sourceFailed`, `timedOut`, `invalidConfiguration` for TLS files that cannot be used.
-  package static func connect(to settings: RedisConnectionSettings) async throws -> RedisLink {
-    let secure = try settings.tls.map { try NIOSSLContext(configuration: $0.configuration()) }
+  package static func connect(to settings: RedisConnectionSettings, verifies: Bool = true) async throws -> RedisLink {
+    let secure = try settings.tls.map { tls in
+      var configuration = try tls.configuration()
+      if !verifies { configuration.certificateVerification = .none }
+      return try NIOSSLContext(configuration: configuration)
+    }
     let name = settings.tls?.serverName ?? settings.hostName
     let bootstrap = ClientBootstrap(group: MultiThreadedEventLoopGroup.singleton)
       .connectTimeout(TimeAmount(settings.connectTimeout))
@@ -42,7 +51,9 @@ package final class RedisLink: Sendable {
         case .tcp(let host, let port): try await bootstrap.connect(host: host, port: port).get()
         case .unix(let path): try await bootstrap.connect(unixDomainSocketPath: path).get()
         }
-      return try await make(channel, peer: settings.address.description)
+      let link = try await make(channel, peer: settings.address.description)
+      if secure != nil { try await link.agree(settings) }
+      return link
     } catch let error as ChannelError {
       if case .connectTimeout = error {
         throw DRError(
@@ -55,7 +66,7 @@ package final class RedisLink: Sendable {
     } catch ChannelPipelineError.notFound {
       // It has ended before anybody could look, as it does when TLS is refused at once.
       throw DRError(
-        .sourceFailed, "the other end has closed the connection",
+        .sourceFailed, Self.closed,
         advice: settings.tls == nil ? "see its log" : LinkInbound.adviceOfTLS)
     } catch {
       throw DRError(
@@ -87,6 +98,13 @@ package final class RedisLink: Sendable {
       NIOLoopBound(try channel.pipeline.syncOperations.handler(type: LinkInbound.self), eventLoop: channel.eventLoop)
     }.get()
     return RedisLink(channel, inbound, peer: peer)
+  }
+
+  /// Whether TLS stands.
+  func isSecure(within limit: Duration) async throws -> Bool {
+    let answer = channel.eventLoop.makePromise(of: Bool.self)
+    channel.eventLoop.execute { [inbound] in inbound.value.whenSecure(TimeAmount(limit), answer) }
+    return try await answer.futureResult.get()
   }
 
   /// What has come, or what comes next within the limit; nothing if nothing does.
@@ -172,6 +190,8 @@ final class LinkInbound: ChannelInboundHandler {
   private var size = 0
   private var end: (any Error)?
   var ending: DRError? { end as? DRError }
+  private var isSecured = false
+  private var secure: EventLoopPromise<Bool>?
   private var receiver: EventLoopPromise<[ByteBuffer]>?
   private var late: Scheduled<Void>?
   private var isReading = false
@@ -208,16 +228,43 @@ final class LinkInbound: ChannelInboundHandler {
     demand()
   }
 
+  func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
+    if let event = event as? TLSUserEvent, case .handshakeCompleted = event {
+      isSecured = true
+      takeSecure()?.succeed(true)
+    }
+    context.fireUserInboundEventTriggered(event)
+  }
+
   func errorCaught(context: ChannelHandlerContext, error: any Error) {
     end = end ?? DRError(.sourceFailed, "the connection broke", advice: Self.advice(for: error), cause: error)
+    if let end { takeSecure()?.fail(end) }
     context.close(promise: nil)
     deliver()
   }
 
   func channelInactive(context: ChannelHandlerContext) {
-    end = end ?? DRError(.sourceFailed, "the other end has closed the connection", advice: "see its log")
+    end = end ?? DRError(.sourceFailed, RedisLink.closed, advice: "see its log")
+    if let end { takeSecure()?.fail(end) }
     deliver()
     context.fireChannelInactive()
+  }
+
+  /// Whether TLS stands within a limit.
+  func whenSecure(_ limit: TimeAmount, _ promise: EventLoopPromise<Bool>) {
+    guard !isSecured else { return promise.succeed(true) }
+    guard let context, end == nil else {
+      return promise.fail(
+        end ?? DRError(.sourceFailed, RedisLink.closed, advice: Self.adviceOfTLS))
+    }
+    secure = promise
+    let bound = NIOLoopBound(self, eventLoop: context.eventLoop)
+    context.eventLoop.scheduleTask(in: limit) { bound.value.takeSecure()?.succeed(false) }
+  }
+
+  private func takeSecure() -> EventLoopPromise<Bool>? {
+    defer { secure = nil }
+    return secure
   }
 
   func receive(_ limit: TimeAmount, _ promise: EventLoopPromise<[ByteBuffer]>) {

@@ -91,7 +91,13 @@ extension ServerFacts {
     let answer = try await RedisConnection.withConnection(settings, logger: logger) {
       try await $0.send(["INFO", "server"])
     }
-    guard RedisInfo.readable(answer)?["redis_mode"] == "cluster" else { return }
+    let mode = RedisInfo.readable(answer)?["redis_mode"]
+    guard mode != "sentinel" else {
+      throw DRError(
+        .invalidConfiguration, "the server at \(settings) is a Sentinel: it holds no data",
+        advice: "name it with --sentinel and the master with --master-name (SENTINEL MASTERS lists the names)")
+    }
+    guard mode == "cluster" else { return }
     throw DRError(
       .invalidConfiguration, "the server at \(settings) is a node of a cluster: it holds a part of the data only",
       advice: advice)
