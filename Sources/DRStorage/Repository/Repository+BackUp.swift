@@ -61,7 +61,8 @@ extension Repository {
       if Task.isCancelled {
         logger.info("backup cancelled")
       } else {
-        logger.error("backup failed", metadata: ["error": "\(error)"])
+        // It is thrown: whoever called says it to people, once.
+        logger.notice("backup failed", metadata: ["error": "\(error)"])
       }
       let keys = writer.abandon()
       let reached = commit
