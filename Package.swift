@@ -37,7 +37,9 @@ let package = Package(
     .library(name: "DRRabbitMQ", targets: ["DRRabbitMQ"]),
     .library(name: "DRFiles", targets: ["DRFiles"]),
     .library(name: "DRVerify", targets: ["DRVerify"]),
+    .library(name: "DRPlan", targets: ["DRPlan"]),
     .executable(name: "dr-drill", targets: ["dr-drill"]),
+    .executable(name: "dr-plan", targets: ["dr-plan"]),
     .executable(name: "dr-postgres", targets: ["dr-postgres"]),
     .executable(name: "dr-redis", targets: ["dr-redis"]),
     .executable(name: "dr-rabbitmq", targets: ["dr-rabbitmq"]),
@@ -108,6 +110,10 @@ let package = Package(
       name: "DRFiles", dependencies: ["DRCore", "DRStorage", "DRSandbox", nioCore, logging, lifecycle, x509, asn1],
       swiftSettings: settings),
     .target(name: "DRVerify", dependencies: ["DRCore", "DRStorage", nioCore, logging], swiftSettings: settings),
+    .target(
+      name: "DRPlan",
+      dependencies: ["DRCore", "DRStorage", "DRSandbox", "DRVerify", nioCore, nioPosix, httpClient, logging],
+      swiftSettings: settings),
 
     // Examples: thin, they compose the rest
     .target(name: "CAllocator", path: "Examples/CAllocator"),
@@ -122,6 +128,9 @@ let package = Package(
     .executableTarget(
       name: "dr-repository", dependencies: ["ExampleSupport", "DRCore", "DRStorage", "DRFiles", logging, arguments],
       path: "Examples/dr-repository", swiftSettings: settings),
+    .executableTarget(
+      name: "dr-plan", dependencies: ["ExampleSupport", "DRCore", "DRStorage", "DRPlan", logging, arguments],
+      path: "Examples/dr-plan", swiftSettings: settings),
     .executableTarget(
       name: "dr-wal", dependencies: ["ExampleSupport", "DRCore", "DRStorage", "DRPostgres", logging, arguments],
       path: "Examples/dr-wal", swiftSettings: settings),
@@ -202,12 +211,16 @@ let package = Package(
       name: "DRVerifyTests", dependencies: ["DRVerify", "DRStorage", "DRCore", "DRTestSupport", nioCore, logging],
       swiftSettings: settings),
     .testTarget(
+      name: "DRPlanTests",
+      dependencies: ["DRPlan", "DRVerify", "DRStorage", "DRCore", "DRTestSupport", nioCore, logging, "dr-plan"],
+      exclude: ["croniter-answers.json", "make-croniter-answers.py"], swiftSettings: settings),
+    .testTarget(
       name: "ExampleTests",
       dependencies: [
-        "ExampleSupport", "DRFiles", "DRPostgres", "DRRabbitMQ", "DRRedis", "DRSandbox", "DRStorage", "DRCore",
+        "ExampleSupport", "DRFiles", "DRPlan", "DRPostgres", "DRRabbitMQ", "DRRedis", "DRSandbox", "DRStorage", "DRCore",
         "DRTestSupport",
-        nioCore, logging, "dr-drill", "dr-files", "dr-postgres", "dr-rabbitmq", "dr-redis", "dr-repository", "dr-tier",
-        "dr-tier-check",
+        nioCore, logging, "dr-drill", "dr-files", "dr-plan", "dr-postgres", "dr-rabbitmq", "dr-redis", "dr-repository",
+        "dr-tier", "dr-tier-check",
         "dr-wal",
       ],
       swiftSettings: settings),

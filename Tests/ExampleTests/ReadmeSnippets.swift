@@ -1,5 +1,6 @@
 import DRCore
 import DRFiles
+import DRPlan
 import DRPostgres
 import DRStorage
 import Foundation
@@ -46,6 +47,16 @@ func keepFiles(
   let report = try await restorer.run(from: reader, logger: logger)
   // README end
   return report
+}
+
+func planAsATest(_ plan: ProtectionPlan, database: Component, start: Date, outage: Range<Date>) throws {
+  // README
+  let year = start..<start.addingTimeInterval(365 * 86_400)
+  let exposure = try plan.exposure(of: database, in: year) { capture, moment in
+    capture.name == "WAL" && outage.contains(moment)
+  }
+  assert(exposure.times(above: .hours(1)).isEmpty, "no hour of the year has an RPO above one hour")
+  // README end
 }
 
 func keepInBucket(sealed: ByteBuffer) async throws {

@@ -1,0 +1,51 @@
+import DRCore
+import DRSandbox
+import Foundation
+
+/// A program: an infrastructure tool, a restore, a health check. It is done if it ends with 0.
+///
+/// When the run is cancelled, or the step's limit is over, the program and its children are ended. One whose run was killed by `kill -9` goes on
+/// by itself, and the next run begins it again beside it: where that does harm, have it take a lock (`flock`). The programs of this
+/// package refuse a destination in use.
+///
+/// Secrets belong into its environment or into files: arguments are in the process table, and the summary of the action is in reports.
+public struct CommandAction: RecoveryAction {
+  /// The program, by an absolute path or a name on `PATH`, and its arguments.
+  public var command: [String]
+  public var environment: [String: String]
+
+  public init(_ command: [String], environment: [String: String] = [:]) {
+    self.command = command
+    self.environment = environment
+  }
+
+  public var summary: String { command.joined(separator: " ") }
+
+  public func perform() async throws -> String {
+    guard let name = command.first, !name.isEmpty else {
+      throw DRError(.invalidConfiguration, "a step has a command without a program")
+    }
+    let path = try Self.find(name)
+    // The step has a limit of its own.
+    let said = try await runProgram(
+      path, Array(command.dropFirst()), environment: environment, limit: .seconds(30 * 86_400))
+    let lines = (said.status == 0 ? said.output : said.error + said.output).split(separator: "\n")
+    let last = lines.last { !$0.allSatisfy(\.isWhitespace) }.map { String($0.prefix(300)) } ?? ""
+    guard said.status == 0 else {
+      throw DRError(
+        .programFailed, "\(name) ended with \(said.status): \(last)", advice: "see what it wrote", object: name)
+    }
+    return last.isEmpty ? "ended with 0" : last
+  }
+
+  private static func find(_ name: String) throws -> String {
+    if name.contains("/") { return name }
+    let folders = (ProcessInfo.processInfo.environment["PATH"] ?? "/usr/bin:/bin").split(separator: ":")
+    guard
+      let found = folders.map({ "\($0)/\(name)" }).first(where: { FileManager.default.isExecutableFile(atPath: $0) })
+    else {
+      throw DRError(.invalidConfiguration, "there is no program '\(name)'", advice: "give its path", object: name)
+    }
+    return found
+  }
+}

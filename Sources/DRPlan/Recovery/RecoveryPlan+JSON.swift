@@ -1,0 +1,133 @@
+import DRCore
+public import Foundation
+
+extension RecoveryPlan {
+  /// Reads a plan as people write it.
+  ///
+  ///     {
+  ///       "name": "redis-failure", "budget": "20m",
+  ///       "steps": [
+  ///         {"id": "restore", "title": "Redis from its snapshot and log", "component": "redis/cache", "priority": "critical",
+  ///          "budget": "5m", "attempts": 2, "run": ["dr-redis", "restore", "--online", "--config", "/etc/dr/redis.json"]},
+  ///         {"id": "answers", "title": "Redis answers", "after": ["restore"], "budget": "1m", "tcp": "127.0.0.1:6379"}
+  ///       ]
+  ///     }
+  ///
+  /// What a step does is one of `run` (a program), `http` (a URL, with `status`, 200), `tcp` (`host:port`) and `ask` (a question). `onlyIf` and
+  /// `undo` are programs. `environment` is for all of its programs. A field that is not known is an error.
+  ///
+  /// - Parameter ask: Puts the questions of `ask`.
+  /// - Throws: ``DRCore/DRError`` with `invalidConfiguration`, naming the step and the field.
+  public init(json: Data, ask: @escaping @Sendable (String) async throws -> Bool) throws {
+    let document: Document
+    do {
+      document = try JSONDecoder().decode(Document.self, from: json)
+    } catch let error as DecodingError {
+      throw DRError(.invalidConfiguration, "the recovery plan cannot be read: \(error.reason)")
+    }
+    try self.init(document.name, budget: document.budget, steps: try document.steps.map { try $0.step(ask) })
+  }
+
+  private struct Document: Decodable {
+    var name: String
+    var budget: Span
+    var steps: [Written]
+
+    private enum CodingKeys: String, CodingKey, CaseIterable { case name, budget, steps }
+
+    init(from decoder: any Decoder) throws {
+      let fields = try decoder.known(CodingKeys.self)
+      name = try fields.decode(String.self, forKey: .name)
+      budget = try fields.decode(Span.self, forKey: .budget)
+      steps = try fields.decode([Written].self, forKey: .steps)
+    }
+  }
+
+  private struct Written: Decodable {
+    var id: String
+    var title: String?
+    var component: Component?
+    var after: [String]?
+    var priority: String?
+    var budget: Span
+    var limit: Span?
+    var attempts: Int?
+    var pause: Span?
+    var run: [String]?
+    var http: String?
+    var status: Int?
+    var tcp: String?
+    var ask: String?
+    var onlyIf: [String]?
+    var undo: [String]?
+    var environment: [String: String]?
+
+    private enum CodingKeys: String, CodingKey, CaseIterable {
+      case id, title, component, after, priority, budget, limit, attempts, pause, run, http, status, tcp, ask, onlyIf,
+        undo,
+        environment
+    }
+
+    init(from decoder: any Decoder) throws {
+      let fields = try decoder.known(CodingKeys.self)
+      id = try fields.decode(String.self, forKey: .id)
+      title = try fields.decodeIfPresent(String.self, forKey: .title)
+      component = try fields.decodeIfPresent(Component.self, forKey: .component)
+      after = try fields.decodeIfPresent([String].self, forKey: .after)
+      priority = try fields.decodeIfPresent(String.self, forKey: .priority)
+      budget = try fields.decode(Span.self, forKey: .budget)
+      limit = try fields.decodeIfPresent(Span.self, forKey: .limit)
+      attempts = try fields.decodeIfPresent(Int.self, forKey: .attempts)
+      pause = try fields.decodeIfPresent(Span.self, forKey: .pause)
+      run = try fields.decodeIfPresent([String].self, forKey: .run)
+      http = try fields.decodeIfPresent(String.self, forKey: .http)
+      status = try fields.decodeIfPresent(Int.self, forKey: .status)
+      tcp = try fields.decodeIfPresent(String.self, forKey: .tcp)
+      ask = try fields.decodeIfPresent(String.self, forKey: .ask)
+      onlyIf = try fields.decodeIfPresent([String].self, forKey: .onlyIf)
+      undo = try fields.decodeIfPresent([String].self, forKey: .undo)
+      environment = try fields.decodeIfPresent([String: String].self, forKey: .environment)
+    }
+
+    func step(_ ask: @escaping @Sendable (String) async throws -> Bool) throws -> Step {
+      Step(
+        id, title ?? id, of: component, after: after ?? [], priority: try level(), budget: budget, limit: limit,
+        attempts: attempts ?? 1, pause: pause ?? .seconds(5), try action(ask), onlyIf: onlyIf.map(command),
+        undo: undo.map(command))
+    }
+
+    private func command(_ words: [String]) -> CommandAction { CommandAction(words, environment: environment ?? [:]) }
+
+    private func level() throws -> Objective.Priority {
+      switch priority {
+      case nil, "high": .high
+      case "critical": .critical
+      case "medium": .medium
+      case let other?: throw refuse("has the priority '\(other.prefix(40))', which is none: critical, high or medium")
+      }
+    }
+
+    private func action(_ ask: @escaping @Sendable (String) async throws -> Bool) throws -> any RecoveryAction {
+      let actions: [(any RecoveryAction)?] = [
+        run.map(command), http.map { HealthCheck(.http(url: $0, status: status ?? 200)) },
+        try tcp.map { HealthCheck(try probe($0)) }, self.ask.map { AskAction($0, by: ask) },
+      ]
+      let given = actions.compactMap { $0 }
+      guard given.count == 1, let action = given.first, status == nil || http != nil else {
+        throw refuse("does one thing: run, http, tcp or ask (and status goes with http)")
+      }
+      return action
+    }
+
+    private func probe(_ place: String) throws -> HealthCheck.Probe {
+      guard let colon = place.lastIndex(of: ":"), let port = Int(place[place.index(after: colon)...]),
+        (1...65_535).contains(port), colon > place.startIndex
+      else { throw refuse("has the address '\(place.prefix(80))': write host:port") }
+      return .tcp(host: place[..<colon].trimmingCharacters(in: ["[", "]"]), port: port)
+    }
+
+    private func refuse(_ what: String) -> DRError {
+      DRError(.invalidConfiguration, "the step '\(id.prefix(64))' of the recovery plan \(what)", object: id)
+    }
+  }
+}
