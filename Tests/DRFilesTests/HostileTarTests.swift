@@ -118,7 +118,18 @@ import Testing
     add(
       "a sparse file of a form that nobody reads",
       F.pax([("GNU.sparse.map", "0,1"), ("GNU.sparse.size", "5")]) + F.member("s", content: "x"))
-    add("an old GNU sparse file", F.member("s", kind: "S", content: "x"))
+    add("an old GNU sparse file without a map", F.member("s", kind: "S", content: "x"))
+    add("old runs that overlap", F.oldSparse("s", length: 99, runs: [(0, 5), (3, 5)], data: "0123456789"))
+    add("an old run outside the file", F.oldSparse("s", length: 8, runs: [(4, 10)], data: "0123456789"))
+    add("an old map that does not fit the data", F.oldSparse("s", length: 99, runs: [(0, 9)], data: "0123456789"))
+    add(
+      "an old map that is no number",
+      F.oldSparse(
+        "s", length: 99, runs: [(0, 10)], data: "0123456789",
+        continuation: [UInt8](repeating: UInt8(ascii: "9"), count: 512)))
+    add(
+      "an old sparse file that leads out",
+      F.oldSparse("../victim/file", length: 10, runs: [(0, 10)], data: "0123456789"))
     // Headers
     add("a checksum that differs", F.member("a", content: "x", breakingChecksum: true))
     add("a negative size", F.member("a", size: [UInt8](repeating: 0xFF, count: 12)))

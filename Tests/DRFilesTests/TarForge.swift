@@ -45,6 +45,29 @@ enum TarForge {
     return member("PaxHeaders/x", kind: kind, content: content)
   }
 
+  /// A sparse file in GNU tar's own form, with up to four runs in its header.
+  static func oldSparse(
+    _ name: String, length: Int, runs: [(Int, Int)], data: String, continuation: [UInt8]? = nil
+  ) -> [UInt8] {
+    func octal(_ number: Int) -> [UInt8] {
+      let digits = String(number, radix: 8)
+      return [UInt8]((String(repeating: "0", count: 11 - digits.count) + digits + "\0").utf8)
+    }
+    var bytes = member(name, kind: "S", content: data)
+    for (index, run) in runs.enumerated() {
+      bytes.replaceSubrange(386 + 24 * index..<410 + 24 * index, with: octal(run.0) + octal(run.1))
+    }
+    bytes[482] = continuation == nil ? 0 : 1
+    bytes.replaceSubrange(483..<495, with: octal(length))
+    bytes.replaceSubrange(257..<265, with: [UInt8]("ustar  \0".utf8))
+    bytes.replaceSubrange(148..<156, with: [UInt8]("        ".utf8))
+    let digits = String(bytes[..<512].reduce(0) { $0 + Int($1) }, radix: 8)
+    bytes.replaceSubrange(
+      148..<156, with: [UInt8]((String(repeating: "0", count: 6 - digits.count) + digits + "\0 ").utf8))
+    bytes.insert(contentsOf: continuation ?? [], at: 512)
+    return bytes
+  }
+
   /// A sparse file (GNU 1.0) with a map of one's choice.
   static func sparse(_ name: String, length: String, map: String, data: String) -> [UInt8] {
     let records = [

@@ -66,6 +66,26 @@ import Testing
     }
   }
 
+  @Test("Ours restores sparse files in GNU tar's own form, with as many runs as they have")
+  func oldSparse() async throws {
+    try await Place.with { place in
+      try await shell(
+        """
+        cd "$1"; mkdir t; printf x > t/plain; truncate -s 3M t/hole; truncate -s 200M t/many-$(printf 'n%.0s' {1..120})
+        for i in {0..60}; do printf "run $i" | dd of=t/many-* bs=1 seek=$((i * 1000000)) conv=notrunc status=none; done
+        for i in 0 5 9; do head -c 4096 /dev/urandom | dd of=t/few bs=4096 seek=$((i * 20)) conv=notrunc status=none; done
+        tar -cSf theirs.tar -C t .
+        """, place.folder)
+      let bytes = [UInt8](try Data(contentsOf: URL(fileURLWithPath: place.folder + "/theirs.tar")))
+      // It is the form that is meant.
+      #expect(stride(from: 0, to: bytes.count, by: 512).contains { bytes[$0 + 156] == UInt8(ascii: "S") })
+      let manifest = try await place.store(tar: bytes)
+      try await place.restore(manifest, to: place.folder + "/back")
+      let said = try await shell(#"cd "$1"; diff -r t back; du -sk back | cut -f 1"#, place.folder)
+      #expect(Int(said.trimmingCharacters(in: .newlines)).map { $0 < 4000 } == true, "\(said)")
+    }
+  }
+
   /// Line by line, without what these tools lose: bsdtar does not know GNU tar's way to write `=` in an attribute's name,
   /// reads the fraction of a moment before 1970 with the wrong sign, and dates the root anew.
   private static func comparable(_ fingerprint: String, _ tool: String) -> [Substring] {

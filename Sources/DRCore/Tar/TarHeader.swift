@@ -6,6 +6,8 @@ struct TarHeader {
 
   let kind: UInt8
   let size: Int64
+  /// Of a sparse file in GNU tar's own form, what of its map stands here.
+  let sparse: TarSparseMap.Blocks?
   private let mode: UInt32
   private let modified: Int64
   private let userID: Int64
@@ -37,6 +39,7 @@ struct TarHeader {
     }
     kind = bytes[156]
     size = try TarHeader.number(bytes[124..<136])
+    sparse = kind == UInt8(ascii: "S") ? try TarSparseMap.Blocks(header: bytes) : nil
     mode = UInt32(truncatingIfNeeded: try TarHeader.number(bytes[100..<108])) & 0o7777
     // A moment before 1970 is written in several ways; none that is read here matters to who reads no pax header.
     modified = (try? TarHeader.number(bytes[136..<148])) ?? 0
@@ -114,7 +117,7 @@ struct TarHeader {
   private static func text(_ field: ArraySlice<UInt8>) -> [UInt8] { [UInt8](field.prefix { $0 != 0 }) }
 
   /// A number in octal digits, or in base 256 when the top bit is set; never negative.
-  private static func number(_ field: ArraySlice<UInt8>) throws -> Int64 {
+  static func number(_ field: ArraySlice<UInt8>) throws -> Int64 {
     let bad = DRError(.malformedData, "not a sound tar archive: a number in a header cannot be read")
     if let first = field.first, first & 0x80 != 0 {
       // 0xFF... would be negative.

@@ -15,7 +15,7 @@ package struct TarReader: Sendable {
   package enum Dialect: Sendable {
     /// Files, folders and symbolic links; of pax headers `path`, `linkpath` and `size`. Anything more is refused.
     case files
-    /// What a file system has: hard links, sparse files (GNU 1.0), owners, fractions of seconds, extended attributes
+    /// What a file system has: hard links, sparse files (GNU 1.0, and GNU tar's own), owners, fractions of seconds, extended attributes
     /// and access control lists too. The folder that the archive was made of is a member, with an empty path.
     case everything
   }
@@ -38,6 +38,7 @@ package struct TarReader: Sendable {
     case padding(Int)
     case extended(UInt8, remaining: Int, padding: Int)
     case sparseMap(TarMember, TarSparseMap.Parser)
+    case sparseBlocks(TarMember, TarSparseMap.Blocks)
     case trailer
     case ended
     case failed(DRError)
@@ -137,12 +138,14 @@ package struct TarReader: Sendable {
           state = .sparseMap(member, parser)
           continue
         }
-        let padding = TarHeader.padding(member.size)
         member.size -= parser.bytes
-        guard map.dataSize == member.size else { throw malformed("a sparse file whose map does not fit its data") }
-        member.sparse = map
-        state = .content(remaining: member.size, padding: padding)
-        return .file(member)
+        return try sparse(member, map)
+
+      case .sparseBlocks(let member, var blocks):
+        guard blocks.isContinued else { return try sparse(member, try located { try blocks.map() }) }
+        guard let block = take(TarHeader.blockSize) else { return nil }
+        try located { try blocks.push([UInt8](block.readableBytesView)) }
+        state = .sparseBlocks(member, blocks)
 
       case .trailer:
         guard let block = take(TarHeader.blockSize) else { return nil }
@@ -157,6 +160,15 @@ package struct TarReader: Sendable {
         return nil
       }
     }
+  }
+
+  /// A sparse file, of which only the data follows.
+  private mutating func sparse(_ given: TarMember, _ map: TarSparseMap) throws -> Event {
+    var member = given
+    guard map.dataSize == member.size else { throw malformed("a sparse file whose map does not fit its data") }
+    member.sparse = map
+    state = .content(remaining: member.size, padding: TarHeader.padding(member.size))
+    return .file(member)
   }
 
   private mutating func header(_ block: ByteBuffer) throws -> Event? {
@@ -187,6 +199,13 @@ package struct TarReader: Sendable {
       }
       state = .content(remaining: member.size, padding: TarHeader.padding(member.size))
       return .file(member)
+
+    case UInt8(ascii: "S") where dialect == .everything:
+      guard let blocks = header.sparse else { throw malformed("a sparse file without its map") }
+      let member = try located { try header.member(.file, overrides) }
+      overrides = TarOverrides(dialect)
+      state = .sparseBlocks(member, blocks)
+      return nil
 
     case UInt8(ascii: "5"):
       let member = try located { try header.member(.folder, overrides) }

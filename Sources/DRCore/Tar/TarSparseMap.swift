@@ -1,6 +1,6 @@
 /// Where a sparse file holds data; everything else of it reads as zeroes.
 ///
-/// Format: GNU tar manual, "Storing Sparse Files", PAX format, version 1.0.
+/// Format: GNU tar manual, "Storing Sparse Files", PAX format, version 1.0; read also: "Old GNU Format".
 package struct TarSparseMap: Hashable, Sendable {
   package struct Run: Hashable, Sendable {
     package var offset: Int64
@@ -75,21 +75,61 @@ package struct TarSparseMap: Hashable, Sendable {
     }
 
     private func map() throws -> TarSparseMap {
-      var runs: [Run] = []
-      var end: Int64 = 0
-      for index in stride(from: 0, to: numbers.count, by: 2) {
-        let run = Run(offset: numbers[index], count: numbers[index + 1])
-        guard run.offset >= end, run.offset + run.count <= length else {
-          throw Parser.malformed("runs that overlap or lie outside the file")
-        }
-        end = run.offset + run.count
-        if run.count > 0 { runs.append(run) }
-      }
-      return TarSparseMap(runs: runs, length: length)
+      try TarSparseMap(
+        checking: stride(from: 0, to: numbers.count, by: 2).map {
+          Run(offset: numbers[$0], count: numbers[$0 + 1])
+        }, length: length)
     }
 
     static func malformed(_ what: String) -> DRError {
       DRError(.malformedData, "not a sound tar archive: the map of a sparse file has \(what)")
     }
+  }
+
+  /// The map of GNU tar's own form: four runs in the header, and as many blocks of 21 more before the data as are needed.
+  struct Blocks: Sendable {
+    private var runs: [Run] = []
+    private let length: Int64
+    /// Whether another block of it follows.
+    private(set) var isContinued: Bool
+
+    /// - Throws: ``DRError`` with `malformedData`.
+    init(header block: [UInt8]) throws {
+      length = try TarHeader.number(block[483..<495])
+      isContinued = block[482] != 0
+      guard length <= 1 << 60 else { throw Parser.malformed("a length of \(length) bytes") }
+      try add(block[386..<482])
+    }
+
+    mutating func push(_ block: [UInt8]) throws {
+      isContinued = block[504] != 0
+      try add(block[..<504])
+    }
+
+    private mutating func add(_ fields: ArraySlice<UInt8>) throws {
+      for start in stride(from: fields.startIndex, to: fields.endIndex, by: 24) {
+        // Fields that are not used are empty.
+        guard fields[start + 12] != 0 else { return }
+        guard runs.count < TarSparseMap.limit else { throw Parser.malformed("over \(TarSparseMap.limit) runs") }
+        runs.append(
+          Run(
+            offset: try TarHeader.number(fields[start..<start + 12]),
+            count: try TarHeader.number(fields[start + 12..<start + 24])))
+      }
+    }
+
+    func map() throws -> TarSparseMap { try TarSparseMap(checking: runs, length: length) }
+  }
+
+  /// - Throws: ``DRError`` with `malformedData` for runs that overlap or lie outside the file.
+  private init(checking given: [Run], length: Int64) throws {
+    var end: Int64 = 0
+    for run in given {
+      guard run.offset >= end, run.offset <= length, run.count <= length - run.offset else {
+        throw Parser.malformed("runs that overlap or lie outside the file")
+      }
+      end = run.offset + run.count
+    }
+    self.init(runs: given.filter { $0.count > 0 }, length: length)
   }
 }
