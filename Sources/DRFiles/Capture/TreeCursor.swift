@@ -36,6 +36,10 @@ final class TreeCursor: @unchecked Sendable {
     var leavesOutSecrets = false
     /// Sparse files keep their holes.
     var keepsHoles = true
+    /// Why something of a name cannot be kept, where not everything can.
+    var refusal: @Sendable (_ name: [UInt8], FileStatus.Kind) -> String? = { _, _ in nil }
+    /// A folder that is passed over, and why.
+    var passedOver: (folder: FileStatus.Identity, reason: String)?
 
     init(_ source: FileTreeSource, encrypts: Bool) throws {
       guard source.root.hasPrefix("/"), !source.root.utf8.contains(0) else {
@@ -86,6 +90,8 @@ final class TreeCursor: @unchecked Sendable {
   private let accounts = Accounts()
   private var levels: [Level] = []
   private var names: [FileStatus.Identity: [UInt8]] = [:]
+  /// Files of several names, of which one is a secret's.
+  private var linkedSecrets: Set<FileStatus.Identity> = []
   private var pending = ByteBuffer()
   private var stream: Stream?
   private var rootDevice: UInt64 = 0
@@ -102,6 +108,9 @@ final class TreeCursor: @unchecked Sendable {
       let root = try Descriptor.root(settings.root)
       let status = try root.fileStatus()
       rootDevice = status.identity.device
+      if !settings.encrypts || settings.leavesOutSecrets {
+        linkedSecrets = try LinkedSecrets.find(in: root, settings)
+      }
       try enter(root, [], status, isIncluded: settings.selection.isEverything)
     } catch let error as SystemError {
       throw error.reading(settings.root.utf8)
@@ -151,7 +160,9 @@ final class TreeCursor: @unchecked Sendable {
   }
 
   private func visit(_ name: [UInt8], _ path: [UInt8], in parent: Level) throws {
-    if parent.path.isEmpty, FileName.isOwn(name) { return }
+    if parent.path.isEmpty, FileName.isOwn(name) {
+      return report.omit(path, "a restore gives such names to what it works on and what it keeps aside")
+    }
     let components = FileName.components(path)
     if settings.selection.excludes(components) { return }
     let matching = settings.selection.matching(components)
@@ -161,6 +172,7 @@ final class TreeCursor: @unchecked Sendable {
       return
     }
     report.matched(matching)
+    if isIncluded, let reason = settings.refusal(name, status.kind) { return report.omit(path, reason) }
     switch status.kind {
     case .folder:
       guard
@@ -168,6 +180,7 @@ final class TreeCursor: @unchecked Sendable {
           ENOENT, ENOTDIR, ELOOP, call: { () throws(SystemError) in try parent.folder.folder(name) })
       else { return report.omit(path, "it was removed while the tree was read") }
       let status = try folder.fileStatus()
+      if let passed = settings.passedOver, passed.folder == status.identity { return report.omit(path, passed.reason) }
       if status.identity.device != rootDevice, !settings.crossesFileSystems {
         if isIncluded { try write(folder, path, status) }
         return report.omit(path, "another file system is mounted there")
@@ -242,7 +255,7 @@ final class TreeCursor: @unchecked Sendable {
     guard status.size <= settings.largestFile else {
       return report.omit(path, "it has \(status.size) bytes, more than \(settings.largestFile)")
     }
-    if isSurvey { return try survey(name, path, in: folder) }
+    if isSurvey { return try survey(name, path, status, in: folder) }
     if let known = settings.known[path], known.isStill(status) {
       report.index[path] = known
       report.unchanged += 1
@@ -288,9 +301,9 @@ final class TreeCursor: @unchecked Sendable {
     var member = given
     let runs = isSettled ? sparseRuns(file, status) : nil
     let content = UnsafeRawBufferPointer(rebasing: scratch[..<Int(member.size)])
-    var scanner = SecretScanner()
+    var scanner = SecretScanner(length: member.size)
     scanner.scan(content)
-    let isSecret = judge(&member, hasSecretContent: scanner.isSecret)
+    let isSecret = judge(&member, hasSecretContent: scanner.isSecret || isLinkedSecret(status))
     if isRefusing || isLeftOut(isSecret, given.rawPath) { return }
     let isSpecial = report.certificates.scan(member.rawPath, content) || isSecret
     try addAttributes(&member, file, isSecret: isSecret)
@@ -334,13 +347,12 @@ final class TreeCursor: @unchecked Sendable {
 
   private func start(_ given: Stream) throws {
     var stream = given
-    let head = try stream.file.read(
-      at: 0, into: UnsafeMutableRawBufferPointer(rebasing: scratch[..<SecretScanner.headSize]))
-    var scanner = SecretScanner()
-    scanner.scan(UnsafeRawBufferPointer(rebasing: scratch[..<head]))
-    let isSecret = judge(&stream.member, hasSecretContent: scanner.isSecret)
+    // What is left out must be known before anything of it is handed out; else the beginning has to do.
+    let isFound = try holdsSecret(
+      stream.file, length: stream.before.size, limit: settings.leavesOutSecrets ? .max : Int64(scratch.count))
+    let isSecret = judge(&stream.member, hasSecretContent: isFound || isLinkedSecret(stream.before))
     if isRefusing || isLeftOut(isSecret, given.member.rawPath) { return }
-    if !settings.encrypts || settings.leavesOutSecrets { stream.scanner = SecretScanner() }
+    if !isSecret { stream.scanner = SecretScanner(length: stream.before.size) }
     try addAttributes(&stream.member, stream.file, isSecret: isSecret)
     try writeParents()
     if stream.reading == 1 { try count(stream.before.size) }
@@ -377,11 +389,18 @@ final class TreeCursor: @unchecked Sendable {
       throw error.reading(current.member.rawPath)
     }
     if current.scanner?.isSecret == true {
-      // Not even a part of it is handed out.
-      throw DRError(
-        .secretsUnencrypted, "a file holds a private key, and what is stored of it would not be encrypted",
-        advice: settings.leavesOutSecrets ? "exclude it" : "set a recipient, or exclude it",
-        object: FileName.text(current.member.rawPath))
+      guard settings.encrypts, !settings.leavesOutSecrets else {
+        // Not even a part of it is handed out.
+        throw DRError(
+          .secretsUnencrypted, "a file holds a private key, and what is stored of it would not be encrypted",
+          advice: settings.leavesOutSecrets
+            ? "it came into the file while that was read: try again" : "set a recipient, or exclude it",
+          object: FileName.text(current.member.rawPath))
+      }
+      // Its mode is stored already: a restore, which looks at all of the content too, knows better.
+      addSecret(current.member.rawPath)
+      current.scanner = nil
+      current.digest = nil
     }
     let rest = run.lowerBound + Int64(count)..<run.upperBound
     if rest.isEmpty { current.runs.removeFirst() } else { current.runs[current.runs.startIndex] = rest }
@@ -433,26 +452,40 @@ final class TreeCursor: @unchecked Sendable {
 
   private func judge(_ member: inout TarMember, hasSecretContent: Bool) -> Bool {
     guard hasSecretContent || settings.judge.isSecret(member.rawPath) else { return false }
-    let path = FileName.text(member.rawPath)
-    // One that is read again is no other secret.
-    if report.secrets.kept.last != path { report.secrets.add(path) }
+    addSecret(member.rawPath)
     member.mode = FileAttributes.secretMode(member.mode)
     return true
   }
 
-  private func survey(_ name: [UInt8], _ path: [UInt8], in folder: Descriptor) throws {
-    if settings.judge.isSecret(path) { return report.secrets.add(FileName.text(path)) }
+  private func addSecret(_ path: [UInt8]) {
+    let path = FileName.text(path)
+    // One that is read again is no other secret.
+    if report.secrets.kept.last != path { report.secrets.add(path) }
+  }
+
+  private func isLinkedSecret(_ status: FileStatus) -> Bool {
+    status.links > 1 && linkedSecrets.contains(status.identity)
+  }
+
+  private func survey(_ name: [UInt8], _ path: [UInt8], _ status: FileStatus, in folder: Descriptor) throws {
+    if isLinkedSecret(status) || settings.judge.isSecret(path) { return addSecret(path) }
     guard let file = try allowing(ENOENT, ELOOP, ENXIO, call: { () throws(SystemError) in try folder.file(name) })
     else { return }
-    var scanner = SecretScanner()
+    if try holdsSecret(file, length: status.size, limit: settings.largestFile) { addSecret(path) }
+  }
+
+  /// Whether a file holds a private key in as many bytes.
+  private func holdsSecret(_ file: Descriptor, length: Int64, limit: Int64) throws(SystemError) -> Bool {
+    var scanner = SecretScanner(length: length)
     var offset: Int64 = 0
-    while true {
+    while offset < limit {
       let count = try file.read(at: offset, into: scratch)
       scanner.scan(UnsafeRawBufferPointer(rebasing: scratch[..<count]))
       offset += Int64(count)
-      if scanner.isSecret { return report.secrets.add(FileName.text(path)) }
-      if count < scratch.count || offset > settings.largestFile { return }
+      if scanner.isSecret { return true }
+      if count < scratch.count { break }
     }
+    return false
   }
 
   // MARK: The index
@@ -492,7 +525,8 @@ final class TreeCursor: @unchecked Sendable {
   private func addAttributes(
     _ member: inout TarMember, _ file: Descriptor, isSecret: Bool = false
   ) throws(SystemError) {
-    for (name, value) in try ExtendedAttributes.all(file) {
+    var unnamed = 0
+    for (name, value) in try ExtendedAttributes.all(file, unnamed: { unnamed = $0 }) {
       switch name {
       case AccessControlList.access: if !isSecret { member.accessACL = AccessControlList.text(value) }
       case AccessControlList.inherited: member.defaultACL = AccessControlList.text(value)
@@ -501,6 +535,9 @@ final class TreeCursor: @unchecked Sendable {
         if name.hasPrefix("system.") || FileAttributes.foreign.contains(name) { continue }
         member.attributes.append(TarMember.Attribute(name: name, value: value))
       }
+    }
+    if unnamed > 0 {
+      report.omit(member.rawPath, "\(unnamed) of its extended attributes, whose names are not UTF-8")
     }
   }
 

@@ -5,19 +5,19 @@ struct ContentCursor {
   let member: TarMember
   private var runs: ArraySlice<TarSparseMap.Run>
   private var inRun: Int64 = 0
-  private var scanner = SecretScanner()
-  private var scanned = 0
+  private var scanner: SecretScanner
 
   /// As far as the content was looked at.
   var holdsSecret: Bool { scanner.isSecret }
 
   init(_ member: TarMember) {
     self.member = member
+    scanner = SecretScanner(length: member.length)
     runs = (member.sparse?.runs ?? [TarSparseMap.Run(offset: 0, count: member.size)])[...]
   }
 
   /// Looks at what came next for secrets.
-  mutating func scan(_ bytes: UnsafeRawBufferPointer) { scanned = scanner.scan(bytes, head: scanned) }
+  mutating func scan(_ bytes: UnsafeRawBufferPointer) { scanner.scan(bytes) }
 
   /// Takes from what came next as much as belongs together, and says where in the file; nil: the rest is behind its end.
   mutating func next(of rest: inout UnsafeRawBufferPointer) -> (offset: Int64, part: UnsafeRawBufferPointer)? {

@@ -39,8 +39,14 @@ enum ExtendedAttributes {
   #endif
 
   /// Every attribute that can be read, in the order of their names. A file system without attributes has none.
-  static func all(_ file: Descriptor) throws(SystemError) -> [(name: String, value: [UInt8])] {
-    guard let names = try names(file), !names.isEmpty else { return [] }
+  ///
+  /// - Parameter unnamed: Told how many there are whose names are not UTF-8, and which therefore are left out.
+  static func all(
+    _ file: Descriptor, unnamed: (Int) -> Void = { _ in }
+  ) throws(SystemError) -> [(name: String, value: [UInt8])] {
+    guard let raw = try names(file), !raw.isEmpty else { return [] }
+    let names = raw.compactMap { String(validating: $0, as: UTF8.self) }
+    if names.count < raw.count { unnamed(raw.count - names.count) }
     var attributes: [(name: String, value: [UInt8])] = []
     for name in names.sorted() {
       if let value = try value(name, file) { attributes.append((name, value)) }
@@ -48,7 +54,7 @@ enum ExtendedAttributes {
     return attributes
   }
 
-  private static func names(_ file: Descriptor) throws(SystemError) -> [String]? {
+  private static func names(_ file: Descriptor) throws(SystemError) -> [[UInt8]]? {
     while true {
       let size = try allowing(ENOTSUP, ENOSYS) { () throws(SystemError) in
         try systemCall("flistxattr") { list(file.number, nil, 0) }
@@ -62,9 +68,7 @@ enum ExtendedAttributes {
         }
       }
       guard let count else { continue }
-      return memory.prefix(count).split(separator: 0).map {
-        String(decoding: $0.map { UInt8(bitPattern: $0) }, as: UTF8.self)
-      }
+      return memory.prefix(count).split(separator: 0).map { $0.map { UInt8(bitPattern: $0) } }
     }
   }
 
