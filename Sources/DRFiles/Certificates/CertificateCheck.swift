@@ -58,10 +58,17 @@ public struct CertificateCheck: Verifier {
   }
 
   private func key(_ certificate: CertificateFacts) -> Finding? {
-    guard let key = certificate.key, let matches = certificate.keyMatches else { return nil }
-    return Finding(
-      "certificate-key", matches ? .passed : .failure, subject: certificate.title,
-      evidence: matches ? "\(key) is its key" : "\(key) is the key of another certificate",
-      advice: matches ? nil : "a server will not start with the two: bring certificate and key of one issue together")
+    guard let key = certificate.key else { return nil }
+    let elsewhere = certificate.fittingKey.map { "; \($0) fits it" } ?? ""
+    func finding(_ severity: Finding.Severity, _ evidence: String, _ advice: String? = nil) -> Finding {
+      Finding("certificate-key", severity, subject: certificate.title, evidence: evidence + elsewhere, advice: advice)
+    }
+    if certificate.keyIsEncrypted == true { return finding(.notice, "\(key) could not be compared: it is encrypted") }
+    guard let matches = certificate.keyMatches else { return nil }
+    return matches
+      ? finding(.passed, "\(key) is its key")
+      : finding(
+        .failure, "\(key) is the key of another certificate",
+        "a server will not start with the two: bring certificate and key of one issue together")
   }
 }

@@ -19,9 +19,15 @@ public struct CertificateFacts: Hashable, Sendable, Codable {
   public var sha256: String
   /// Whether it may sign other certificates.
   public var isAuthority: Bool
-  /// The file of its private key: one that fits it, or, if there is none, the one that by its name should.
+  /// The file of its private key: the one that by its name and place is the key of this certificate, whether it fits or not; if there is
+  /// none, one that fits, wherever it lies.
   public var key: String?
+  /// Nil: there is no key, or it is encrypted.
   public var keyMatches: Bool?
+  /// Whether ``key`` could not be compared, for it is encrypted.
+  public var keyIsEncrypted: Bool?
+  /// Where ``key`` does not fit, or could not be compared: a key that fits, elsewhere.
+  public var fittingKey: String?
 
   /// Those that a backup of files holds.
   public static func all(of manifest: BackupManifest) -> [CertificateFacts] {
@@ -31,7 +37,7 @@ public struct CertificateFacts: Hashable, Sendable, Codable {
   }
 
   /// For people: the file, which of several in it, and the subject.
-  public var title: String { path + (number > 1 ? " (\(number))" : "") + ": \(subject)" }
+  public var title: String { path + (number > 1 ? " (\(number))" : "") + ": \(FileName.text(subject.utf8))" }
 
   /// An authority that vouches for itself, whose key is not here: one of those that are trusted. Bundles of them hold many that
   /// have ended.

@@ -10,6 +10,7 @@ import X509
 /// public half is kept.
 struct CertificateInventory: Sendable {
   private struct Found: Sendable {
+    var path: [UInt8]
     var facts: CertificateFacts
     var publicKey: [UInt8]
   }
@@ -22,6 +23,7 @@ struct CertificateInventory: Sendable {
   private static let most = 1000
   private var certificates: [Found] = []
   private var keys: [Key] = []
+  private var encryptedKeys: [[UInt8]] = []
   private(set) var unreadable: [String] = []
   /// Certificates beyond the first so many.
   private(set) var uncounted = 0
@@ -29,8 +31,8 @@ struct CertificateInventory: Sendable {
   /// - Returns: Whether the file may hold a certificate or a key.
   @discardableResult
   mutating func scan(_ path: [UInt8], _ content: UnsafeRawBufferPointer) -> Bool {
-    if SecretScanner.position(of: [UInt8]("-----BEGIN ".utf8), in: content, from: 0) != nil {
-      scan(path, pem: String(decoding: content, as: UTF8.self))
+    if ByteSearch.position(of: [UInt8]("-----BEGIN ".utf8), in: content, from: 0) != nil {
+      scan(path, pem: content)
       return true
     }
     if content.count > 128, content[0] == 0x30, (0x81...0x83).contains(content[1]),
@@ -46,25 +48,25 @@ struct CertificateInventory: Sendable {
     return false
   }
 
-  private mutating func scan(_ path: [UInt8], pem text: String) {
-    guard let documents = try? PEMDocument.parseMultiple(pemString: text) else {
-      if text.contains("-----BEGIN CERTIFICATE-----") { unreadable.append(FileName.text(path)) }
-      return
-    }
+  private mutating func scan(_ path: [UInt8], pem content: UnsafeRawBufferPointer) {
     var number = 0
-    for document in documents {
-      switch document.discriminator {
+    for block in PEMBlock.all(in: content) {
+      switch block.label {
       case "CERTIFICATE", "X509 CERTIFICATE", "TRUSTED CERTIFICATE":
         number += 1
         do {
-          try add(try Certificate(derEncoded: document.derBytes), path, number)
+          try add(try Certificate(derEncoded: PEMDocument(pemString: block.text).derBytes), path, number)
         } catch {
-          unreadable.append(FileName.text(path))
+          if unreadable.last != FileName.text(path) { unreadable.append(FileName.text(path)) }
         }
+      case "ENCRYPTED PRIVATE KEY": encryptedKeys.append(path)
       case "PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY":
-        // One of a kind that is not known here, or encrypted within, says nothing.
-        guard let key = try? Certificate.PrivateKey(pemDocument: document) else { continue }
-        keys.append(Key(path: path, publicKey: Array(key.publicKey.subjectPublicKeyInfoBytes)))
+        if block.isEncrypted {
+          encryptedKeys.append(path)
+        } else if let key = try? Certificate.PrivateKey(pemDocument: PEMDocument(pemString: block.text)) {
+          // One of a kind that is not known here says nothing.
+          keys.append(Key(path: path, publicKey: Array(key.publicKey.subjectPublicKeyInfoBytes)))
+        }
       default: continue
       }
     }
@@ -81,43 +83,79 @@ struct CertificateInventory: Sendable {
     var isAuthority = false
     if case .isCertificateAuthority = try certificate.extensions.basicConstraints { isAuthority = true }
     let facts = CertificateFacts(
-      path: FileName.text(path), number: number, subject: certificate.subject.description,
-      issuer: certificate.issuer.description, names: names,
+      path: FileName.text(path), number: number, subject: FileName.text(certificate.subject.description.utf8),
+      issuer: FileName.text(certificate.issuer.description.utf8), names: names.map { FileName.text($0.utf8) },
       serial: certificate.serialNumber.bytes.map { String(format: "%02x", $0) }.joined(),
       validFrom: certificate.notValidBefore, validUntil: certificate.notValidAfter,
       sha256: StreamDigest.hex(ByteBuffer(bytes: serializer.serializedBytes)), isAuthority: isAuthority)
-    certificates.append(Found(facts: facts, publicKey: Array(certificate.publicKey.subjectPublicKeyInfoBytes)))
+    certificates.append(
+      Found(path: path, facts: facts, publicKey: Array(certificate.publicKey.subjectPublicKeyInfoBytes)))
   }
 
-  /// Each certificate with its key: one that fits, wherever it lies; else the one that by its name belongs to it, which does not
-  /// fit then.
+  /// Each certificate with its key: the one beside it that by its name is its, which fits or not; else one that fits, wherever it lies.
   func facts() -> [CertificateFacts] {
-    certificates.map { found in
+    let keysOfFolders = Dictionary(grouping: keys) { FileName.parent($0.path) }
+    let encryptedOfFolders = Dictionary(grouping: encryptedKeys) { FileName.parent($0) }
+    return certificates.map { found in
       var facts = found.facts
-      let folder = FileName.parent([UInt8](facts.path.utf8))
+      let folder = FileName.parent(found.path)
       let fitting = keys.filter { $0.publicKey == found.publicKey }
-      if let key = fitting.first(where: { FileName.parent($0.path) == folder }) ?? fitting.first {
-        facts.key = FileName.text(key.path)
+      let elsewhere = (fitting.first { FileName.parent($0.path) == folder } ?? fitting.first).map {
+        FileName.text($0.path)
+      }
+      let beside = keysOfFolders[folder] ?? []
+      let locked = encryptedOfFolders[folder] ?? []
+      let own = facts.number == 1 ? ownKey(of: found, beside.map(\.path) + locked) : nil
+      guard let own else {
+        facts.key = elsewhere
+        facts.keyMatches = elsewhere == nil ? nil : true
+        return facts
+      }
+      facts.key = FileName.text(own)
+      if fitting.contains(where: { $0.path == own }) {
         facts.keyMatches = true
-      } else if facts.number == 1, let key = keys.first(where: { Self.belongs($0.path, to: facts.path) }) {
-        facts.key = FileName.text(key.path)
+      } else if beside.contains(where: { $0.path == own }) {
         facts.keyMatches = false
+        facts.fittingKey = elsewhere
+      } else {
+        facts.keyIsEncrypted = true
+        facts.fittingKey = elsewhere
       }
       return facts
     }
   }
 
-  /// `tls.key` to `tls.crt`, and certbot's `privkey.pem` to `cert.pem` and `fullchain.pem`.
-  private static func belongs(_ key: [UInt8], to certificate: String) -> Bool {
-    let certificate = [UInt8](certificate.utf8)
-    guard FileName.parent(key) == FileName.parent(certificate) else { return false }
-    func stem(_ path: [UInt8]) -> [UInt8] {
-      let name = FileName.last(path)
-      return name.lastIndex(of: UInt8(ascii: ".")).map { [UInt8](name[..<$0]) } ?? name
+  /// Of the keys in a certificate's folder, the one that by its name belongs to it: in the same file, of the same stem (`tls.key` to
+  /// `tls.crt`), certbot's `privkey.pem` to `cert.pem` and `fullchain.pem`; then `privkey` or `key`, or the only one, unless the
+  /// certificate is an authority's by its name, or another certificate there is that key's.
+  private func ownKey(of certificate: Found, _ beside: [[UInt8]]) -> [UInt8]? {
+    let stem = Self.stem(certificate.path)
+    if let key = beside.first(where: { $0 == certificate.path }) { return key }
+    if let key = beside.first(where: { Self.stem($0) == stem }) { return key }
+    let general = beside.first { ["privkey", "key"].contains(Self.stem($0)) }
+    if let general, Self.stem(general) == "privkey", ["cert", "fullchain"].contains(stem) { return general }
+    let words = stem.split { !$0.isLetter }
+    guard let key = general ?? (Set(beside).count == 1 ? beside[0] : nil),
+      !words.contains(where: Self.authorities.contains)
+    else { return nil }
+    let folder = FileName.parent(certificate.path)
+    let isTaken = certificates.contains { other in
+      other.path != certificate.path && FileName.parent(other.path) == folder
+        && (Self.stem(other.path) == Self.stem(key)
+          || keys.contains { $0.path == key && $0.publicKey == other.publicKey })
     }
-    if stem(key) == stem(certificate) { return true }
-    let ofCertbot = ["cert", "fullchain"].map { [UInt8]($0.utf8) }
-    return stem(key) == [UInt8]("privkey".utf8) && ofCertbot.contains(stem(certificate))
+    return isTaken ? nil : key
+  }
+
+  private static let authorities: Set<Substring> = [
+    "ca", "cacert", "cacerts", "root", "chain", "bundle", "intermediate", "intermediates", "issuer", "trust",
+    "truststore",
+  ]
+
+  private static func stem(_ path: [UInt8]) -> String {
+    let name = FileName.last(path)
+    return String(decoding: name.lastIndex(of: UInt8(ascii: ".")).map { name[..<$0] } ?? name[...], as: UTF8.self)
+      .lowercased()
   }
 
   private static func isNamedForDER(_ path: [UInt8]) -> Bool {

@@ -25,7 +25,24 @@ enum FileName {
   /// For messages and manifests: what is no UTF-8 is replaced, and control characters cannot forge a line.
   static func text(_ path: some Collection<UInt8>) -> String {
     let text = String(decoding: path, as: UTF8.self)
-    guard text.unicodeScalars.contains(where: { $0.value < 0x20 || $0.value == 0x7F }) else { return text }
-    return String(text.debugDescription.dropFirst().dropLast())
+    guard text.unicodeScalars.contains(where: isControl) else { return text }
+    return text.unicodeScalars.reduce(into: "") { text, scalar in
+      switch scalar {
+      case "\n": text += "\\n"
+      case "\r": text += "\\r"
+      case "\t": text += "\\t"
+      case "\\", "\"": text += "\\" + String(scalar)
+      case _ where isControl(scalar): text += "\\u{" + String(scalar.value, radix: 16, uppercase: true) + "}"
+      default: text.unicodeScalars.append(scalar)
+      }
+    }
+  }
+
+  /// What steers a terminal, or turns the direction of what follows.
+  private static func isControl(_ scalar: Unicode.Scalar) -> Bool {
+    switch scalar.value {
+    case 0..<0x20, 0x7F..<0xA0, 0x2028...0x202E, 0x2066...0x2069: true
+    default: false
+    }
   }
 }
