@@ -10,22 +10,48 @@ import SystemPackage
 ///
 /// - Parameters:
 ///   - environment: As for ``runProgram(_:_:as:environment:limit:)``.
+///   - input: What it reads, given to it while it writes.
 ///   - silence: How long it may write nothing, and go on after it has closed its output.
 /// - Returns: What the body returned, and what the program wrote to its standard error.
 /// - Throws: ``DRError``: `programFailed` with the last lines of its standard error, `timedOut`; what the body throws. The
 ///   program and its children have ended then.
 package func withOutput<Result: Sendable>(
-  of path: String, _ arguments: [String], environment: [String: String] = [:], silence: Duration,
-  _ body: @escaping @Sendable (ByteStream) async throws -> Result
+  of path: String, _ arguments: [String], environment: [String: String] = [:], input: ByteStream? = nil,
+  silence: Duration, _ body: @escaping @Sendable (ByteStream) async throws -> Result
 ) async throws -> (result: Result, error: String) {
   let (reading, writing) = try ProgramPipe.make()
   let configuration = programConfiguration(path, arguments, as: nil, environment: environment)
+  // A pipe whose reader has gone is a signal for the whole process; a socket is an error.
+  let sockets = try input.map { _ in try ProgramPipe.makeSockets() }
   let program = Task {
+    let output = FileDescriptorOutput.fileDescriptor(
+      FileDescriptor(rawValue: writing), closeAfterSpawningProcess: true)
+    guard let sockets else {
+      let result = try await Subprocess.run(configuration, output: output, error: .string(limit: 16 << 20))
+      return ProgramResult(status: result.terminationStatus.shellStatus, output: "", error: result.standardError)
+    }
     let result = try await Subprocess.run(
-      configuration, output: .fileDescriptor(FileDescriptor(rawValue: writing), closeAfterSpawningProcess: true),
-      error: .string(limit: 16 << 20))
+      configuration, input: .fileDescriptor(FileDescriptor(rawValue: sockets.its), closeAfterSpawningProcess: true),
+      output: output, error: .string(limit: 16 << 20))
     return ProgramResult(status: result.terminationStatus.shellStatus, output: "", error: result.standardError)
   }
+  let feeding = sockets.map { sockets in
+    let pipe = ProgramPipe(sockets.own, path, silence: silence)
+    return Task {
+      do {
+        if let input {
+          for try await buffer in input {
+            guard try await pipe.write(buffer) else { break }
+          }
+        }
+        await pipe.endWriting()
+      } catch {
+        // It must not take what it got for the whole.
+        program.cancel()
+      }
+    }
+  }
+  defer { feeding?.cancel() }
   let pipe = ProgramPipe(reading, path, silence: silence)
   return try await withTaskCancellationHandler {
     do {

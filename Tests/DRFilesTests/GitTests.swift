@@ -106,11 +106,94 @@ import Testing
       #expect(
         said == "0\nLeft-Out: app/.env: it looks like a secret\nLeft-Out: key.txt: it looks like a secret\nplain\n",
         "\(said)")
-      // Far behind the beginning of a large file.
+      // Far behind the beginning of a large file, and under another name, which comes first or is asked for alone.
       try place.write("large", String(repeating: "x", count: 3 << 20) + "-----BEGIN EC PRIVATE KEY-----\nhunter2\n")
-      let error = await refusal { try await snapshotter(place).snapshot(logger: quiet) }
-      #expect(error?.code == .secretsUnencrypted && error?.object == "large", "\(String(describing: error))")
-      #expect(try await GitSnapshotter.snapshots(in: place.folder + "/history.git").count == 1)
+      try place.write("plain", "other")
+      try await shell(#"ln "$1/app/.env" "$1/aaa"; ln "$1/app/.env" "$1/app/zzz""#, place.tree)
+      _ = try #require(try await snapshotter(place).snapshot(logger: quiet))
+      var source = try place.source([], excluded: [".env"])
+      _ = try await GitSnapshotter(source, to: place.folder + "/history.git", logger: quiet).snapshot(logger: quiet)
+      source = try place.source(["aaa", "plain"])
+      try place.write("plain", "third")
+      _ = try await GitSnapshotter(source, to: place.folder + "/history.git", logger: quiet).snapshot(logger: quiet)
+      let later = try await shell(
+        """
+        cd "$1/history.git"; git cat-file --batch-all-objects --batch --unordered 2>/dev/null | grep -c hunter2 || true
+        git log --format=%b main~1 -1; git ls-tree -r --name-only main~1; git ls-tree -r --name-only main
+        """, place.folder)
+      #expect(
+        later == """
+          0
+          Left-Out: aaa: it looks like a secret
+          Left-Out: app/.env: it looks like a secret
+          Left-Out: app/zzz: it looks like a secret
+          Left-Out: key.txt: it looks like a secret
+          Left-Out: large: it looks like a secret
+          plain
+          plain
+
+          """, "\(later)")
+    }
+  }
+
+  @Test(
+    "Names that git refuses to check out come back, also from a repository that holds such by now; the rest is said")
+  func refusedNames() async throws {
+    try await Place.with { place in
+      try await shell(
+        """
+        cd "$1"; mkdir 'git~1' '.git.' '.git ' .Git 'GIT~1'
+        for f in 'git~1' '.git.' '.git ' .Git 'GIT~1'; do echo "$f" > "$f/file"; done
+        echo b > 'a\\.git'; echo b > '.git::$INDEX_ALLOCATION'; ln -s file .gitmodules; echo x > plain; mkdir sub; echo x > sub/.GIT
+        """, place.tree)
+      _ = try #require(try await snapshotter(place).snapshot(logger: quiet))
+      try await restore(place, to: "back")
+      let difference = try await shell(#"cd "$1"; diff -r --no-dereference tree back || true"#, place.folder)
+      #expect(
+        difference == "Only in tree: .Git\nOnly in tree: .gitmodules\nOnly in tree/sub: .GIT\n", "\(difference)")
+      #expect(
+        try await shell(#"git --git-dir="$1/history.git" log -1 --format=%b"#, place.folder) == """
+          Left-Out: .Git: git takes nothing of such a name
+          Left-Out: .gitmodules: git takes no symbolic link of such a name
+          Left-Out: sub/.GIT: git takes nothing of such a name
+
+          """)
+      // Such as other versions made.
+      try await shell(
+        """
+        cd "$1/history.git"; id=$(echo kept | git hash-object -w --stdin); to=$(printf there | git hash-object -w --stdin)
+        inner=$(printf '100755 blob %s\tf\n' $id | git mktree)
+        tree=$(printf '040000 tree %s\t.Git\n120000 blob %s\t.gitmodules\n100644 blob %s\tplain\n' $inner $to $id | git mktree)
+        export GIT_AUTHOR_NAME=x GIT_AUTHOR_EMAIL=x@y GIT_COMMITTER_NAME=x GIT_COMMITTER_EMAIL=x@y
+        git update-ref refs/heads/main $(git commit-tree -m old $tree)
+        """, place.folder)
+      try await restore(place, to: "old")
+      let old = try await shell(
+        #"cd "$1/old"; cat .Git/f plain; readlink .gitmodules; stat -c %a .Git/f plain"#, place.folder)
+      #expect(old == "kept\nkept\nthere\n755\n644\n", "\(old)")
+      // A damaged one does not come back in part.
+      try await shell(
+        #"cd "$1/history.git"; id=$(echo kept | git hash-object --stdin); rm -f objects/${id:0:2}/${id:2}"#,
+        place.folder)
+      #expect(await refusal { try await restore(place, to: "damaged") }?.code == .corruptData)
+      #expect(!FileManager.default.fileExists(atPath: place.folder + "/damaged"))
+    }
+  }
+
+  @Test("The repository may lie in the tree: it is no part of it. One with a working tree is told from none")
+  func repositoryInside() async throws {
+    try await Place.with { place in
+      try place.write("plain", "plain")
+      let snapshotter = GitSnapshotter(try place.source(), to: place.tree + "/deep/h.git", logger: quiet)
+      try FileManager.default.createDirectory(atPath: place.tree + "/deep", withIntermediateDirectories: false)
+      _ = try #require(try await snapshotter.snapshot(logger: quiet))
+      #expect(try await snapshotter.snapshot(logger: quiet) == nil)
+      let said = try await shell(
+        #"git --git-dir="$1/deep/h.git" ls-tree -r --name-only main; git --git-dir="$1/deep/h.git" log -1 --format=%b; git init -q "$1/other""#,
+        place.tree)
+      #expect(said == "plain\nLeft-Out: deep/h.git: it is the repository of these snapshots\n", "\(said)")
+      let error = await refusal { try await GitSnapshotter.snapshots(in: place.tree + "/other") }
+      #expect(error?.message.contains("working tree") == true, "\(String(describing: error))")
     }
   }
 
@@ -134,8 +217,16 @@ import Testing
         for _ in 0..<3 { group.addTask { await Task { try await snapshotter.snapshot(logger: quiet) }.result } }
         return await group.reduce(into: []) { $0.append($1) }
       }
-      #expect(results.contains { if case .success(_?) = $0 { true } else { false } }, "\(results)")
-      // Whoever came late is refused, and has nothing to add the next time.
+      // Whoever came late has waited, and has nothing to add.
+      let taken = results.filter { if case .success(_?) = $0 { true } else { false } }
+      let idle = results.filter { if case .success(nil) = $0 { true } else { false } }
+      #expect(taken.count == 1 && idle.count == 2, "\(results)")
+      var impatient = snapshotter
+      impatient.patience = .milliseconds(200)
+      let holder = try await shell(#"flock "$1/history.git" sleep 3 > /dev/null 2>&1 & echo held"#, place.folder)
+      #expect(holder == "held\n")
+      try await Task.sleep(for: .milliseconds(500))
+      #expect(await refusal { try await impatient.snapshot(logger: quiet) }?.code == .timedOut)
       #expect(try await snapshotter.snapshot(logger: quiet) == nil)
       try await restore(place, to: "back")
       try await shell(#"diff -r "$1/tree" "$1/back""#, place.folder)

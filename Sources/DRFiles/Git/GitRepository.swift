@@ -1,5 +1,6 @@
 import DRCore
 import DRSandbox
+import DRStorage
 import Foundation
 
 /// A bare repository of our own, through the `git` command.
@@ -33,7 +34,11 @@ struct GitRepository: Sendable {
 
   private func arguments(_ arguments: [String]) -> [String] {
     // It may be somebody else's, whom root serves.
-    ["-c", "safe.directory=*", "-c", "core.fsync=all", "-c", "gc.auto=200", "--git-dir=\(path)"] + arguments
+    [
+      "-c", "safe.directory=*", "-c", "core.fsync=all", "-c", "gc.auto=200",
+      // Names that other systems take for .git are names like others here.
+      "-c", "core.protectNTFS=false", "-c", "core.protectHFS=false", "--git-dir=\(path)",
+    ] + arguments
   }
 
   var isThere: Bool { FileManager.default.fileExists(atPath: path + "/HEAD") }
@@ -73,6 +78,24 @@ struct GitRepository: Sendable {
     return result.output.hasSuffix("\n") ? String(result.output.dropLast()) : result.output
   }
 
+  /// Waits until no other snapshot is being taken; it may not be followed by another as long as the lock is held.
+  ///
+  /// - Throws: ``DRError`` with `timedOut`.
+  func lock(within limit: Duration) async throws -> Descriptor {
+    let folder: Descriptor
+    do { folder = try Descriptor.root(path) } catch { throw error.reading(path.utf8) }
+    let deadline = ContinuousClock.now + limit
+    while flock(folder.number, LOCK_EX | LOCK_NB) != 0 {
+      guard ContinuousClock.now < deadline else {
+        throw DRError(
+          .timedOut, "another snapshot has been taken into this repository for \(limit)",
+          advice: "see what it waits for, or try again later", object: path)
+      }
+      try await Task.sleep(for: .milliseconds(50))
+    }
+    return folder
+  }
+
   func forget(_ refs: [String]) async throws {
     for ref in refs { try await run(["update-ref", "-d", ref]) }
   }
@@ -85,10 +108,10 @@ struct GitRepository: Sendable {
 
   /// What a command writes, as a stream, for as long as the body runs.
   func withOutput<Result: Sendable>(
-    of command: [String], _ body: @escaping @Sendable (ByteStream) async throws -> Result
+    of command: [String], input: ByteStream? = nil, _ body: @escaping @Sendable (ByteStream) async throws -> Result
   ) async throws -> Result {
     try await DRSandbox.withOutput(
-      of: program, arguments(command), environment: environment, silence: GitRepository.limit, body
+      of: program, arguments(command), environment: environment, input: input, silence: GitRepository.limit, body
     ).result
   }
 

@@ -8,8 +8,9 @@ public import ServiceLifecycle
 /// Keeps the history of a tree in a bare git repository: a commit of what has changed, every so often.
 ///
 /// The tree needs no repository, and may be one, or hold some: their `.git` is left alone and left out, and what they ignore or say in
-/// `.gitattributes` counts for nothing here. Secrets (``SecretRules``) are left out, and the commit says which. Times, owners and modes
-/// are kept in notes beside the commits. `git clone` opens it.
+/// `.gitattributes` counts for nothing here. Secrets (``SecretRules``) are left out under every name that they have, and so is what git takes
+/// in no tree (`.GIT`, a symbolic link `.gitmodules`) and the repository itself; the commit says which. Times, owners and modes are kept in
+/// notes beside the commits. `git clone` opens it.
 ///
 /// Nothing but the tree's own files is read, and nothing in it is written. A commit is durable when ``snapshot(logger:)`` returns; a
 /// snapshotter that is killed leaves the branch as it was.
@@ -32,6 +33,8 @@ public struct GitSnapshotter: Service {
   public var author = "Disaster recovery <disaster-recovery@localhost>"
   /// The first line of each commit's message; nil: how many files changed.
   public var message: String?
+  /// How long a snapshot waits for another one into the same repository.
+  public var patience: Duration = .seconds(120)
   /// Between two looks, when it runs as a service.
   public var interval: Duration = .seconds(15 * 60)
   private let logger: Logger
@@ -73,14 +76,16 @@ public struct GitSnapshotter: Service {
   /// Commits what has changed since the last commit.
   ///
   /// - Returns: Nil if nothing has.
-  /// - Throws: ``DRError``: `sourceFailed`, `programFailed`, `invalidConfiguration`; `secretsUnencrypted` for a large file with a private
-  ///   key far behind its beginning, which is to be excluded by name.
+  /// - Throws: ``DRError``: `sourceFailed`, `programFailed`, `invalidConfiguration`; `timedOut` if another snapshot takes longer than
+  ///   ``patience``; `secretsUnencrypted` for a large file into which a private key came while it was read.
   public func snapshot(logger: Logger) async throws -> Snapshot? {
     guard !author.contains(where: { $0.isNewline }), author.wholeMatch(of: /[^<>]* <[^<>]*>/) != nil else {
       throw DRError(.invalidConfiguration, "the author of a commit is 'Name <address>'", object: author)
     }
     let git = try GitRepository(repository)
     try await git.make()
+    let lock = try await git.lock(within: patience)
+    defer { withExtendedLifetime(lock) {} }
     try await sweep(git)
     let last = try await git.ask(["rev-parse", "--verify", "--quiet", "refs/heads/\(Self.branch)"])
     let notes = try await git.ask(["rev-parse", "--verify", "--quiet", Self.notes])
@@ -144,6 +149,8 @@ public struct GitSnapshotter: Service {
     var settings = try TreeCursor.Settings(tree, encrypts: true)
     settings.leavesOutSecrets = true
     settings.keepsHoles = false
+    settings.refusal = GitName.whyRefused
+    settings.passedOver = try repositoryIdentity().map { ($0, "it is the repository of these snapshots") }
     let cursorSettings = settings
     let cursor = try await executor.run { try TreeCursor(cursorSettings, isSurvey: false) }
     let state = MutableBox((import: FastImport(), hasEnded: false, moment: Date()))
@@ -173,6 +180,10 @@ public struct GitSnapshotter: Service {
     return (cursor.report, state.value.moment)
   }
 
+  private func repositoryIdentity() throws -> FileStatus.Identity? {
+    do { return try Descriptor.root(repository).fileStatus().identity } catch { throw error.reading(repository.utf8) }
+  }
+
   private func text(_ report: TreeReport, _ files: Int) -> String {
     let first = message ?? "\(files) files of \(source.root)"
     var lines = [first.split(whereSeparator: \.isNewline).first.map(String.init) ?? "snapshot", ""]
@@ -200,7 +211,12 @@ public struct GitSnapshotter: Service {
 
   private static func missing(_ git: GitRepository) throws {
     guard git.isThere else {
-      throw DRError(.objectNotFound, "there is no git repository", advice: "see its path", object: git.path)
+      guard FileManager.default.fileExists(atPath: git.path + "/.git") else {
+        throw DRError(.objectNotFound, "there is no git repository", advice: "see its path", object: git.path)
+      }
+      throw DRError(
+        .objectNotFound, "it is a git repository with a working tree, and none that snapshots are taken into",
+        advice: "name the bare repository; of another one, its .git", object: git.path)
     }
   }
 

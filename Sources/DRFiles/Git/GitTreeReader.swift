@@ -3,7 +3,7 @@ import DRStorage
 import Foundation
 import NIOCore
 
-/// A commit, as a backup of files: `git archive`, with the times, modes and owners of the note beside it.
+/// A commit, as a backup of files: its objects as git has them, with the times, modes and owners of the note beside it.
 struct GitTreeReader: BackupReader {
   /// Not git's own place for notes: `git log` would show them.
   static let notes = "refs/notes/disaster-recovery"
@@ -64,9 +64,18 @@ struct GitTreeReader: BackupReader {
     let permits = AsyncStream.makeStream(of: Void.self)
     let running = Task {
       do {
-        try await git.withOutput(of: ["-c", "tar.umask=0022", "archive", "--format=tar", commit]) { output in
+        let tree = try await git.withOutput(of: ["ls-tree", "-r", "-t", "-z", "--full-tree", commit]) { output in
+          var tree = GitTree()
+          for try await frame in output { try tree.add(frame) }
+          try tree.finish()
+          return tree
+        }
+        let contents = Rewriter(tree.entries, attributes: attributes, time: manifest.recoveryPoint.time)
+        let folders = contents.folders()
+        if folders.readableBytes > 0 { feed.yield(folders) }
+        try await git.withOutput(of: ["cat-file", "--batch", "--buffer"], input: contents.objects) { output in
+          var rewriter = contents
           var wishes = permits.stream.makeAsyncIterator()
-          var rewriter = Rewriter(attributes: attributes)
           for try await frame in output {
             var out = ByteBuffer()
             try rewriter.pass(frame, into: &out)
@@ -100,41 +109,95 @@ struct GitTreeReader: BackupReader {
     throw DRError(.unsupported, "a part of a commit cannot be read", advice: "read it whole", object: commit)
   }
 
-  /// Gives members what git did not keep of them, and puts the folders first: git keeps no empty ones.
-  private struct Rewriter {
-    let attributes: [[UInt8]: Attributes]
-    var reader = TarReader(object: "the commit", dialect: .everything)
-    var padding = 0
-    private var hasBegun = false
+  /// Makes a tar of what git gives: members with what it did not keep of them, the folders first, for it keeps no empty ones.
+  private struct Rewriter: Sendable {
+    private let attributes: [[UInt8]: Attributes]
+    private let time: Int64
+    private let contents: [GitTree.Entry]
+    private let paths: [[UInt8]]
+    private var reader = GitObjects()
+    private var position = 0
+    /// Of the file, or the target of the link, that is being read.
+    private var size: Int64 = 0
+    private var target: [UInt8]?
 
-    init(attributes: [[UInt8]: Attributes]) { self.attributes = attributes }
-
-    mutating func pass(_ frame: ByteBuffer, into out: inout ByteBuffer) throws {
-      if !hasBegun {
-        hasBegun = true
-        let folders = attributes.filter(\.value.isFolder).keys.sorted { $0.lexicographicallyPrecedes($1) }
-        for path in folders {
-          TarWriter.write(
-            restored(TarMember(kind: .folder, rawPath: path, mode: 0o755, modified: 0)), into: &out)
-        }
+    init(_ entries: [GitTree.Entry], attributes: [[UInt8]: Attributes], time: Date) {
+      self.attributes = attributes
+      self.time = Int64(time.timeIntervalSince1970)
+      var folders = Set(attributes.filter(\.value.isFolder).keys)
+      var contents: [GitTree.Entry] = []
+      for entry in entries {
+        if case .folder = entry.kind { folders.insert(entry.path) } else { contents.append(entry) }
       }
-      reader.append(frame)
-      while let event = try reader.next() {
-        switch event {
-        case .file(let member):
-          TarWriter.write(restored(member), into: &out)
-          padding = TarWriter.padding(member.size)
-        case .data(let slice): out.writeImmutableBuffer(slice)
-        case .fileEnd: out.writeRepeatingByte(0, count: padding)
-        case .directory(let member) where attributes[member.rawPath] != nil: continue
-        case .directory(let member), .symlink(let member), .hardLink(let member):
-          TarWriter.write(restored(member), into: &out)
-        case .end: break
+      self.contents = contents
+      paths = folders.sorted { $0.lexicographicallyPrecedes($1) }
+    }
+
+    /// What to ask git for, in the order in which ``pass(_:into:)`` takes it.
+    var objects: ByteStream {
+      let rest = MutableBox(contents.map(\.object)[...])
+      return ByteStream {
+        rest.withLock { rest in
+          guard !rest.isEmpty else { return nil }
+          var buffer = ByteBuffer()
+          for object in rest.prefix(4096) { buffer.writeString(object + "\n") }
+          rest = rest.dropFirst(4096)
+          return buffer
         }
       }
     }
 
-    func finish() throws { try reader.finish() }
+    func folders() -> ByteBuffer {
+      var out = ByteBuffer()
+      for path in paths {
+        TarWriter.write(restored(TarMember(kind: .folder, rawPath: path, mode: 0o755, modified: time)), into: &out)
+      }
+      return out
+    }
+
+    mutating func pass(_ frame: ByteBuffer, into out: inout ByteBuffer) throws {
+      reader.append(frame)
+      while let piece = try reader.next() {
+        switch piece {
+        case .begin(let size):
+          guard position < contents.count else { throw GitTree.malformed }
+          let entry = contents[position]
+          self.size = size
+          guard case .file(let isExecutable) = entry.kind else {
+            target = []
+            continue
+          }
+          var member = TarMember(
+            kind: .file, rawPath: entry.path, mode: isExecutable ? 0o755 : 0o644, modified: time)
+          member.size = size
+          TarWriter.write(restored(member), into: &out)
+        case .data(let slice):
+          if target == nil {
+            out.writeImmutableBuffer(slice)
+          } else {
+            target? += slice.readableBytesView
+            guard target?.count ?? 0 <= 1 << 16 else { throw GitTree.malformed }
+          }
+        case .end:
+          if let target {
+            var member = TarMember(
+              kind: .symbolicLink, rawPath: contents[position].path, mode: 0o777, modified: time)
+            member.rawLinkTarget = target
+            TarWriter.write(restored(member), into: &out)
+          } else {
+            out.writeRepeatingByte(0, count: TarWriter.padding(size))
+          }
+          target = nil
+          position += 1
+        }
+      }
+    }
+
+    func finish() throws {
+      guard reader.isComplete, position == contents.count else {
+        throw DRError(.truncatedData, "git ended before all of the commit was read", advice: "see git fsck")
+      }
+    }
 
     private func restored(_ given: TarMember) -> TarMember {
       var member = given
