@@ -40,8 +40,14 @@ struct DestinationArguments: ParsableArguments {
     if dryRun {
       let diff = try await restorer.diff(from: reader, logger: logger)
       for entry in diff.entries { print(entry) }
-      print("\(id): \(diff.entries.count) would change, \(diff.same) are there already")
-      return
+      let conflicts = diff.entries.filter { $0.change == .conflict }
+      print(
+        "\(id): \(diff.entries.count - conflicts.count) would change, \(diff.same) are there already"
+          + (conflicts.isEmpty ? "" : ", \(conflicts.count) are in the way"))
+      guard let first = conflicts.first else { return }
+      throw DRError(
+        .destinationInUse, "a restore would be refused: \(first.detail), and it would not be replaced",
+        advice: "move it away, or restore into a new folder", object: first.path)
     }
     restorer.progress = ProgressBar("restore").handler
     let report = try await endingInGoodOrder(saying: "nothing was restored") { [restorer] in

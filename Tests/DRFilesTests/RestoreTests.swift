@@ -74,6 +74,64 @@ import Testing
     }
   }
 
+  @Test("In place, what has not changed is compared and not written again: there need be no room for it")
+  func unchanged() async throws {
+    try await Place.with { place in
+      for number in 0..<400 {
+        try place.write("d\(number % 7)/f\(number)", String(repeating: "\(number) ", count: 2000))
+      }
+      try await shell(
+        #"setfattr -n user.comment -v yes "$1/d1/f1"; chmod 0640 "$1/d1/f1"; ln "$1/d1/f1" "$1/d1/second""#, place.tree)
+      let manifest = try await place.capture(try place.source())
+      let (there, before) = (place.folder + "/there", try await fingerprint(place.tree))
+      try await shell(
+        #"mkdir "$1"; mount -t tmpfs -o size=4700k,mode=0755 none "$1"; cp -a "$2/." "$1""#, there, place.tree)
+      do {
+        #expect(
+          try await Int(shell(#"df -k --output=avail "$1" | tail -1 | tr -d ' \n'"#, there)).map { $0 < 1500 } == true)
+        let report = try await place.restore(manifest, to: there, .inPlace)
+        #expect(
+          report.added == 0 && report.replaced == 0 && report.same == 401 && report.movedAside == nil, "\(report)")
+        // What differs in whatever way is replaced; what had become two files is one again.
+        try await shell(
+          """
+          cd "$1"; touch d2/f2; printf 'X' | dd of=d3/f3 conv=notrunc status=none; touch -r "$2/d3/f3" d3/f3; chmod 0600 d4/f4
+          setfattr -n user.more -v x d5/f5; cp -a d1/f1 copy; mv copy d1/second; chmod 0700 d6; rm d6/f6
+          """, there, place.tree)
+        let again = try await place.restore(manifest, to: there, .inPlace)
+        #expect(again.added == 1 && again.replaced == 6, "\(again)")
+        try await shell(#"rm -r "$1"/.dr-before-*"#, there)
+        #expect(unrooted(try await fingerprint(there)) == unrooted(before))
+      } catch {
+        try await shell(#"umount --lazy "$1""#, there)
+        throw error
+      }
+      try await shell(#"umount "$1""#, there)
+    }
+  }
+
+  @Test("A dry run ends as the restore would where that is refused, and does not count it among what would change")
+  func dryRunConflict() async throws {
+    try await Place.with { place in
+      try place.write("conf", "x")
+      try place.write("other", "x")
+      _ = try await place.capture(try place.source())
+      let config = place.folder + "/dr.json"
+      try Data(#"{"repository": "\#(place.folder)/repository", "component": "config/app"}"#.utf8).write(
+        to: URL(fileURLWithPath: config))
+      try await shell(#"mkdir -p "$1/there/conf""#, place.folder)
+      let result = try await runCommand(
+        ChildProcess.program("dr-files"),
+        ["restore", "--config", config, "--to", place.folder + "/there", "--in-place", "--dry-run"],
+        timeLimit: .seconds(60))
+      let said = String(decoding: result.output, as: UTF8.self)
+      #expect(result.status != 0 && result.error.contains("would be refused"), "\(result.status) \(result.error)")
+      #expect(
+        said.contains("conflict conf") && said.contains("1 would change, ") && said.contains("1 are in the way"),
+        "\(said)")
+    }
+  }
+
   @Test("A part: by path and by pattern, with the folders above it as they were")
   func parts() async throws {
     try await Place.with { place in

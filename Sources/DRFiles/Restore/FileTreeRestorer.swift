@@ -77,7 +77,8 @@ public struct FileTreeRestorer: Restorer {
           TreeExtractor(
             root: place.staging.tree, object: artifact.key.rawValue, selection: selection, judge: judge,
             policy: AttributePolicy(restoresOwners: restoresOwners, restoresPrivileges: restoresPrivileges),
-            foldsCase: try foldsCase ?? place.staging.foldsCase())
+            foldsCase: try foldsCase ?? place.staging.foldsCase(),
+            present: placement == .inPlace ? PresentFiles(place.staging.parent) : nil)
         }
         let meter = progress.map { ProgressMeter(artifact.name, total: TreeContent.size(reader.manifest), handler: $0) }
         for try await frame in try await TreeContent.open(reader) {
@@ -92,7 +93,7 @@ public struct FileTreeRestorer: Restorer {
             bytes: extractor.bytes, items: extractor.files + extractor.links, duration: start.duration(to: .now))
           return Report(
             outcome: outcome, added: placed?.added ?? outcome.items, replaced: placed?.replaced ?? 0,
-            same: placed?.same ?? 0,
+            same: (placed?.same ?? 0) + extractor.kept,
             movedAside: placed?.aside, findings: FileTreeRestorer.findings(extractor.policy))
         }
         meter?.finish()

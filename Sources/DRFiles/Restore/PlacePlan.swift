@@ -118,14 +118,23 @@ struct PlacePlan {
       }
       for case .settle(let path, let attributes) in steps.reversed() {
         guard let folder = try target.folder(path) else { continue }
-        do { try attributes.apply(to: folder) } catch { throw error.restoring(path) }
+        do {
+          let (status, present) = (try folder.fileStatus(), try ExtendedAttributes.all(folder))
+          guard
+            status.modified != attributes.modified || !attributes.differences(from: status, present).isEmpty
+          else { continue }
+          try attributes.apply(to: folder)
+          if done == 0 { try folder.syncFolder() }
+        } catch {
+          throw error.restoring(path)
+        }
       }
     } catch var error as DRError {
       error.message += "; \(done) of \(added + replaced.count) changes were made, each whole"
       error.advice = "put that in order and restore again" + (aside.map { ": what was replaced is in \($0)" } ?? "")
       throw error
     }
-    try sync()
+    if done > 0 { try sync() }
     return aside
   }
 
@@ -223,7 +232,7 @@ struct PlacePlan {
   }
 
   private static func haveSameContent(_ left: Descriptor, _ right: Descriptor, _ size: Int64) throws -> Bool {
-    let part = 256 << 10
+    let part = Int(min(size, 256 << 10))
     var (one, other) = ([UInt8](repeating: 0, count: part), [UInt8](repeating: 0, count: part))
     var offset: Int64 = 0
     while offset < size {

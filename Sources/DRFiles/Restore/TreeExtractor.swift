@@ -3,18 +3,23 @@ import DRStorage
 import Foundation
 import NIOCore
 
-/// Writes a tree into a folder that is this restore's own.
+/// Writes a tree into a folder that is this restore's own, without the files that lie in the destination already as they should.
 ///
 /// Blocking. `@unchecked Sendable`: one task uses it at a time, on its `BlockingExecutor`.
 final class TreeExtractor: TreeSink, @unchecked Sendable {
   private(set) var files = 0
   private(set) var links = 0
   private(set) var bytes: Int64 = 0
+  /// Files that are in the destination already, and were not written.
+  var kept: Int { unwritten.count }
   /// Folders that were asked for themselves, not only on the way to something.
   private(set) var selectedFolders: Set<[UInt8]> = []
   let policy: AttributePolicy
 
   private let chain: FolderChain
+  private let present: PresentFiles?
+  private var unwritten: [[UInt8]: FileStatus] = [:]
+  private var hasWritten = false
   private let judge: SecretJudge
   private var archive: TreeArchive
   /// What the archive says of folders; given to those that were made, at the end.
@@ -30,7 +35,10 @@ final class TreeExtractor: TreeSink, @unchecked Sendable {
 
   private struct Writing {
     var content: ContentCursor
-    var file: Descriptor
+    /// Nil: it is compared with what is there before it is written, if at all.
+    var file: Descriptor?
+    var present: PresentFiles.Candidate?
+    var held = ByteBuffer()
     /// Bytes of content that came.
     var done: Int64 = 0
     var started: Int64 = 0
@@ -40,8 +48,9 @@ final class TreeExtractor: TreeSink, @unchecked Sendable {
 
   init(
     root: Descriptor, object: String, selection: PathSelection, judge: SecretJudge, policy: AttributePolicy,
-    foldsCase: Bool
+    foldsCase: Bool, present: PresentFiles? = nil
   ) {
+    self.present = present
     chain = FolderChain(root: root)
     archive = TreeArchive(object: object, foldsCase: foldsCase, selection: selection)
     self.judge = judge
@@ -63,6 +72,8 @@ final class TreeExtractor: TreeSink, @unchecked Sendable {
         try policy.attributes(of: member, isSecret: false).apply(to: folder)
       }
     }
+    // Where every file was there, the disk is not waited for.
+    guard present == nil || hasWritten else { return }
     guard !syncsEachFile, !DiskSync.syncFileSystem(chain.root.number) else { return }
     if !syncsEachFile { throw SystemError("syncfs").restoring([]) }
   }
@@ -75,14 +86,23 @@ final class TreeExtractor: TreeSink, @unchecked Sendable {
   }
 
   func begin(_ member: TarMember, isRepeated: Bool) throws {
-    let name = FileName.last(member.rawPath)
-    let folder = try parent(ofChildIn: FileName.parent(member.rawPath))
     if isRepeated {
-      try located(member.rawPath) { try folder.unlink(name) }
       files -= 1
+      if unwritten.removeValue(forKey: member.rawPath) == nil {
+        let folder = try parent(ofChildIn: FileName.parent(member.rawPath))
+        try located(member.rawPath) { try folder.unlink(FileName.last(member.rawPath)) }
+      }
     }
-    let file = try located(member.rawPath) { try folder.create(name) }
-    current = Writing(content: ContentCursor(member), file: file)
+    var writing = Writing(content: ContentCursor(member))
+    writing.present = try present?.candidate(for: member)
+    if writing.present == nil { writing.file = try create(member.rawPath) }
+    current = writing
+  }
+
+  private func create(_ path: [UInt8]) throws -> Descriptor {
+    let folder = try parent(ofChildIn: FileName.parent(path))
+    hasWritten = true
+    return try located(path) { try folder.create(FileName.last(path)) }
   }
 
   func data(_ slice: ByteBuffer) throws {
@@ -90,20 +110,21 @@ final class TreeExtractor: TreeSink, @unchecked Sendable {
     let path = writing.member.rawPath
     try slice.withUnsafeReadableBytes { bytes in
       writing.content.scan(bytes)
+      guard let file = writing.file else { return }
       var rest = bytes
       while !rest.isEmpty {
         guard let (offset, part) = writing.content.next(of: &rest) else {
           throw DRError(.malformedData, "content behind a file's end")
         }
-        let file = writing.file
         try located(path) { try file.write(part, at: offset) }
       }
     }
     writing.done += Int64(slice.readableBytes)
     bytes += Int64(slice.readableBytes)
-    if writing.done - writing.started >= 8 << 20 {
+    if writing.file == nil { writing.held.writeImmutableBuffer(slice) }
+    if let file = writing.file, writing.done - writing.started >= 8 << 20 {
       // So that the sync at the end has little left to do.
-      writing.file.startWriteback(offset: writing.started, count: writing.done - writing.started)
+      file.startWriteback(offset: writing.started, count: writing.done - writing.started)
       writing.started = writing.done
     }
     current = writing
@@ -115,16 +136,24 @@ final class TreeExtractor: TreeSink, @unchecked Sendable {
     let path = writing.member.rawPath
     let isSecret = writing.content.holdsSecret || judge.isSecret(path)
     let attributes = policy.attributes(of: writing.member, isSecret: isSecret)
-    let syncs = syncsEachFile
-    try located(path) {
-      if let sparse = writing.member.sparse {
-        try systemCall("ftruncate") { ftruncate(writing.file.number, off_t(sparse.length)) }
-      }
-      try attributes.apply(to: writing.file)
-      if syncs { try writing.file.sync() }
-    }
     files += 1
     extracted?.insert(path)
+    if let candidate = writing.present, let present,
+      writing.held.withUnsafeReadableBytes({ present.isThere(candidate, attributes, $0) })
+    {
+      unwritten[path] = candidate.status
+      return
+    }
+    let file = try writing.file ?? create(path)
+    let syncs = syncsEachFile
+    try located(path) {
+      if writing.file == nil { try writing.held.withUnsafeReadableBytes { try file.write($0, at: 0) } }
+      if let sparse = writing.member.sparse {
+        try systemCall("ftruncate") { ftruncate(file.number, off_t(sparse.length)) }
+      }
+      try attributes.apply(to: file)
+      if syncs { try file.sync() }
+    }
   }
 
   func symbolicLink(_ member: TarMember) throws {
@@ -132,6 +161,7 @@ final class TreeExtractor: TreeSink, @unchecked Sendable {
     let folder = try parent(ofChildIn: FileName.parent(member.rawPath))
     let attributes = policy.attributes(of: member, isSecret: false)
     let target = member.rawLinkTarget ?? []
+    hasWritten = true
     try located(member.rawPath) {
       try folder.makeSymbolicLink(name, to: target)
       try attributes.apply(toLink: name, in: folder)
@@ -146,6 +176,11 @@ final class TreeExtractor: TreeSink, @unchecked Sendable {
       throw DRError(
         .invalidConfiguration, "it is a further name of a file that was not asked for",
         advice: "ask for '\(FileName.text(target))' as well", object: FileName.text(member.rawPath))
+    }
+    if let status = unwritten.removeValue(forKey: target), let present {
+      // It has one name in the destination, and is to have several.
+      let file = try create(target)
+      try located(target) { try present.copy(target, status, to: file) }
     }
     let source = try parent(ofChildIn: FileName.parent(target))
     let folder = try parent(ofChildIn: FileName.parent(member.rawPath))
