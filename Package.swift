@@ -217,8 +217,8 @@ let package = Package(
     .testTarget(
       name: "ExampleTests",
       dependencies: [
-        "ExampleSupport", "DRFiles", "DRPlan", "DRPostgres", "DRRabbitMQ", "DRRedis", "DRSandbox", "DRStorage", "DRCore",
-        "DRTestSupport",
+        "ExampleSupport", "DRFiles", "DRPlan", "DRPostgres", "DRRabbitMQ", "DRRedis", "DRSandbox", "DRStorage",
+        "DRCore", "DRTestSupport",
         nioCore, logging, "dr-drill", "dr-files", "dr-plan", "dr-postgres", "dr-rabbitmq", "dr-redis", "dr-repository",
         "dr-tier", "dr-tier-check",
         "dr-wal",
