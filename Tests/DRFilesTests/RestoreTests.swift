@@ -85,7 +85,7 @@ import Testing
       let manifest = try await place.capture(try place.source())
       let (there, before) = (place.folder + "/there", try await fingerprint(place.tree))
       try await shell(
-        #"mkdir "$1"; mount -t tmpfs -o size=4700k,mode=0755 none "$1"; cp -a "$2/." "$1""#, there, place.tree)
+        #"mkdir "$1"; mount -t tmpfs -o size=4400k,mode=0755 none "$1"; cp -a "$2/." "$1""#, there, place.tree)
       do {
         #expect(
           try await Int(shell(#"df -k --output=avail "$1" | tail -1 | tr -d ' \n'"#, there)).map { $0 < 1500 } == true)

@@ -7,7 +7,7 @@ import NIOCore
 /// Brings a tree back that ``FileTreeSource`` captured: whole or in parts, into a new folder or in place.
 ///
 /// Everything is written into a folder of its own first, and every digest checked, before anything of the destination
-/// changes. Then a new folder appears by one rename; in place each file is replaced by one rename, and the old one is
+/// changes; in place, small files that are there already are compared and not written. Then a new folder appears by one rename; in place each file is replaced by one rename, and the old one is
 /// kept in `.dr-before-<time>` within the folder. Killed at any moment, each file is the old or the new one, whole.
 ///
 /// The archive is not trusted: nothing is ever written outside the destination, no symbolic link is followed, devices

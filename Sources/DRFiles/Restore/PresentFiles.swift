@@ -14,7 +14,7 @@ final class PresentFiles {
     var status: FileStatus
   }
 
-  private static let largest: Int64 = 1 << 20
+  private static let largest: Int64 = 8 << 20
   private let chain: FolderChain
   private var scratch: [UInt8] = []
 
