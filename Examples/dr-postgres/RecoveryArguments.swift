@@ -41,11 +41,13 @@ enum TimelineArgument {
 
 /// The `restore_command` of what a command of this program restores: `dr-wal`, which lies beside it.
 enum FetchCommand {
-  static func make(config: String) -> String {
+  /// - Parameter systemIdentifier: Of the cluster, for a command that is not run in its data folder.
+  static func make(config: String, systemIdentifier: String? = nil) -> String {
     let this =
       (try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")) ?? CommandLine.arguments[0]
     let program = (this as NSString).deletingLastPathComponent + "/dr-wal"
-    return "\(shell(program)) fetch --config \(shell(URL(fileURLWithPath: config).path)) %f %p"
+    let identity = systemIdentifier.map { " --system-identifier \(shell($0))" } ?? ""
+    return "\(shell(program)) fetch --config \(shell(URL(fileURLWithPath: config).path))\(identity) %f %p"
   }
 
   /// One word for the shell, in which the server replaces nothing.

@@ -89,6 +89,8 @@ struct RestoreTable: AsyncParsableCommand {
       restoreCommand: FetchCommand.make(config: self.repository.config),
       archive: try settings.archive(of: manifest, in: repository.tier), sandbox: sandbox)
     recovery.timeline = timeline
+    recovery.rehearsal = FetchCommand.make(
+      config: self.repository.config, systemIdentifier: manifest.systemIdentifier)
     recovery.progress = ProgressBar("restore").handler
     let report = try await recovery.recover(
       from: try await source.reader(for: manifest, logger: self.repository.logger), to: target,

@@ -29,8 +29,9 @@ def field(low, high):
     if kind == 1:
         return str(source.randint(low, high))
     if kind == 2:
-        first = source.randint(low, high)
-        return "%d-%d" % (first, source.randint(first, high))
+        # Of 3-3 croniter makes 3 and all that follow, as of a range that goes round.
+        first = source.randint(low, high - 1)
+        return "%d-%d" % (first, source.randint(first + 1, high))
     if kind == 3:
         return "*/%d" % source.randint(1, max(2, (high - low) // 2))
     return ",".join(str(number) for number in sorted(source.sample(range(low, high + 1), 3)))

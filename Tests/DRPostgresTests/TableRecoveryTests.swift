@@ -17,13 +17,16 @@ import Testing
     let before: Date
 
     func recover(
-      _ table: String, _ placement: PostgresTableRecovery.Placement, to target: RecoveryTarget? = nil
+      _ table: String, _ placement: PostgresTableRecovery.Placement, to target: RecoveryTarget? = nil,
+      rehearsal: String? = nil
     ) async throws -> PostgresTableRecovery.Report {
       let plain = try await WALFixture.plainFiles(of: archive, in: folder)
-      return try await PostgresTableRecovery(
+      var recovery = PostgresTableRecovery(
         server: server.settings, table: table, placement: placement, restoreCommand: "cp \(plain)/%f %p",
-        archive: archive, sandbox: WALFixture.server()
-      ).recover(from: repository.reader(for: backup), to: target ?? .time(before), logger: BackupFixture.logger)
+        archive: archive, sandbox: WALFixture.server())
+      recovery.rehearsal = rehearsal
+      return try await recovery.recover(
+        from: repository.reader(for: backup), to: target ?? .time(before), logger: BackupFixture.logger)
     }
 
     func refusal(
@@ -81,6 +84,18 @@ import Testing
         Place(
           server: server, repository: repository, backup: backup, archive: archive, folder: folder, before: before),
         good)
+    }
+  }
+
+  @Test("Where the sandbox's user cannot run the restore command, that is said before anything is restored")
+  func rehearsal() async throws {
+    try await withPlace { place, _ in
+      let error = await #expect(throws: DRError.self) {
+        _ = try await place.recover("agents", .beside(nil), rehearsal: "echo \"$0 cannot read %f\" >&2; exit 126")
+      }
+      #expect(error?.code == .invalidConfiguration && error?.message.contains("cannot read FFFFFFFE.history") == true)
+      // What is merely not there is no obstacle.
+      _ = try await place.recover("agents", .beside("again"), rehearsal: "test ! -e %p; exit 1")
     }
   }
 

@@ -39,7 +39,11 @@ public final class RecoveryJournal: Sendable {
   public let path: String
   private let file = MutableBox<FileHandle?>(nil)
 
-  public init(at path: String) { self.path = path }
+  /// - Parameter path: Of a file, which is made if it is not there.
+  public init(at path: String) { self.path = URL(fileURLWithPath: path).path }
+
+  /// Lets another run have it.
+  func end() { file.withLock { $0 = nil } }
 
   /// Opens it for a plan, or makes it.
   ///

@@ -52,6 +52,7 @@ public struct RecoveryRun: Sendable {
       let opened = try journal.open(plan, at: begun, since: since)
       (former, since) = (opened.entries, opened.since)
     }
+    defer { journal?.end() }
     var report = RecoveryReport(plan: plan, since: since, begun: begun, isDryRun: isDryRun)
     for step in plan.steps {
       if var entry = former[step.id] {
@@ -113,9 +114,11 @@ public struct RecoveryRun: Sendable {
         entry.evidence = try await clock.limited(step.limit, step.action.perform)
         entry.outcome = .done
       } catch {
-        let text = DRError.text(of: error)
+        let text = Task.isCancelled ? "the run was told to end" : DRError.text(of: error)
         let isLast = entry.attempts >= step.attempts || Task.isCancelled
-        logger.error("a step failed", metadata: ["step": "\(step.id)", "error": "\(text)"])
+        logger.log(
+          level: Task.isCancelled ? .notice : .error, "a step failed",
+          metadata: ["step": "\(step.id)", "error": "\(text)"])
         onEvent(.failed(step: step.id, attempt: entry.attempts, error: text, isLast: isLast))
         entry.evidence = text
         if isLast {

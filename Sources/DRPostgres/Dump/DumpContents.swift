@@ -96,9 +96,9 @@ struct DumpContents: Sendable {
     let rows = entries.count { chosen.contains($0.id) && $0.kind.hasSuffix(" DATA") }
     if needs {
       // A partition alone needs no parent.
-      let attachments = entries.filter { $0.kind == "TABLE ATTACH" }.map { Set($0.dependencies) }
+      let attachments = entries.filter { $0.kind.hasSuffix(" ATTACH") }.map { Set($0.dependencies) }
       func isParent(_ need: Int, of id: Int) -> Bool {
-        byID[need]?.kind == "TABLE" && attachments.contains { $0.isSuperset(of: [need, id]) }
+        byID[need]?.kind == byID[id]?.kind && attachments.contains { $0.isSuperset(of: [need, id]) }
       }
       var open = Array(chosen)
       while let id = open.popLast() {

@@ -39,6 +39,9 @@ public struct PostgresTableRecovery: Sendable {
   public var placement: Placement
   /// How the sandbox's server gets WAL, as in ``RecoverySettings/restoreCommand``; nil for a backup that holds its own.
   public var restoreCommand: String?
+  /// As ``restoreCommand``, but to be run anywhere: tried out as the sandbox's user before anything is restored, for that user may not be
+  /// able to read what this process reads. Nil: not tried.
+  public var rehearsal: String?
   public var timeline: RecoverySettings.Timeline?
   /// Looked at before anything is restored; see ``PostgresRestorer/archive``.
   public var archive: WALArchive?
@@ -97,12 +100,10 @@ public struct PostgresTableRecovery: Sendable {
     try await sandbox.start(until: .promoted, limit: recoveryLimit)
   }
 
-  /// The server runs the command as its own user, who may not be able to read what this process reads: better now than when all is
-  /// restored.
   private func tryOut(as user: ServerUser?) async throws {
-    guard let restoreCommand else { return }
+    guard let rehearsal else { return }
     let file = FileManager.default.temporaryDirectory.appending(path: "dr-no-history-\(UUID().uuidString)").path
-    let command = restoreCommand.replacing("%%", with: "\u{0}").replacing("%f", with: "FFFFFFFE.history")
+    let command = rehearsal.replacing("%%", with: "\u{0}").replacing("%f", with: "FFFFFFFE.history")
       .replacing("%p", with: file).replacing("%r", with: "000000010000000000000001").replacing("\u{0}", with: "%")
     let said = try await runProgram("/bin/sh", ["-c", command], as: user, limit: .seconds(120))
     try? FileManager.default.removeItem(atPath: file)
