@@ -68,14 +68,14 @@ struct PlanProgramTests {
     try await body(Int(UInt16(bigEndian: address.sin_port)))
   }
 
-  private static func plan(port: Int) -> String {
+  private static func plan(_ folder: String, port: Int) -> String {
     """
     {"name": "test", "budget": "10m", "steps": [
-      {"id": "first", "budget": "1m", "priority": "critical", "run": ["sh", "-c", "echo first >> log"], "undo": ["sh", "-c", "echo undone >> log"]},
+      {"id": "first", "budget": "1m", "priority": "critical", "run": ["sh", "-c", "echo first >> \(folder)/log"], "undo": ["sh", "-c", "echo undone >> \(folder)/log"]},
       {"id": "second", "after": ["first"], "budget": "1m", "limit": "5m",
-        "run": ["sh", "-c", "echo second >> log; test -e go || exec sleep 300"], "environment": {"X": "y"}},
+        "run": ["sh", "-c", "echo second >> \(folder)/log; test -e \(folder)/go || exec sleep 300"], "environment": {"X": "y"}},
       {"id": "answers", "after": ["first"], "budget": "1m", "tcp": "127.0.0.1:\(port)"},
-      {"id": "unneeded", "budget": "1m", "onlyIf": ["false"], "run": ["sh", "-c", "echo never >> log"]},
+      {"id": "unneeded", "budget": "1m", "onlyIf": ["false"], "run": ["sh", "-c", "echo never >> \(folder)/log"]},
       {"id": "asked", "after": ["second"], "budget": "1m", "ask": "go on?"}
     ]}
     """
@@ -85,7 +85,7 @@ struct PlanProgramTests {
   func recovery() async throws {
     try await withTemporaryFolder { folder in
       try await withListener { port in
-        try Self.plan(port: port).write(toFile: "\(folder)/plan.json", atomically: true, encoding: .utf8)
+        try Self.plan(folder, port: port).write(toFile: "\(folder)/plan.json", atomically: true, encoding: .utf8)
         func log() -> [Substring] {
           ((try? String(contentsOfFile: "\(folder)/log", encoding: .utf8)) ?? "").split(separator: "\n")
         }
@@ -95,7 +95,7 @@ struct PlanProgramTests {
         #expect(log().isEmpty)
         #expect(try await run("recover", "plan.json", "--execute", in: folder).status == 64)
 
-        let arguments = ["recover", "plan.json", "--execute", "--journal", "journal", "--yes"]
+        let arguments = ["recover", "\(folder)/plan.json", "--execute", "--journal", "\(folder)/journal", "--yes"]
         let killed = try RunningProgram(arguments, of: ReceiverProcess.built("dr-plan"), in: folder)
         try await eventually("the second step to begin") { log().contains("second") }
         killed.send(SIGKILL)

@@ -90,7 +90,8 @@ enum ReadmeSession {
     let bin = "\(folder)/bin"
     try FileManager.default.createDirectory(atPath: bin, withIntermediateDirectories: false)
     let programs = [
-      "dr-drill", "dr-files", "dr-postgres", "dr-rabbitmq", "dr-redis", "dr-repository", "dr-tier", "dr-tier-check",
+      "dr-drill", "dr-files", "dr-plan", "dr-postgres", "dr-rabbitmq", "dr-redis", "dr-repository", "dr-tier",
+      "dr-tier-check",
       "dr-wal",
     ]
     for program in programs {

@@ -106,8 +106,8 @@ struct DumpContents: Sendable {
         let schema = entry.schema.flatMap { name in
           entries.first { $0.kind == "SCHEMA" && $0.rest.hasPrefix("- \(name) ") }?.id
         }
-        for need in entry.dependencies + [schema].compactMap({ $0 }) where byID[need]?.kind.hasSuffix(" DATA") == false
-        {
+        for need in entry.dependencies + [schema].compactMap({ $0 }) where !isParent(need, of: id) {
+          guard byID[need]?.kind.hasSuffix(" DATA") == false else { continue }
           if chosen.insert(need).inserted { open.append(need) }
         }
       }
