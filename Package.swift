@@ -181,7 +181,7 @@ let package = Package(
     .testTarget(
       name: "DRStorageTests",
       dependencies: [
-        "DRStorage", "DRCore", "DRTestSupport", nioCore, nioPosix, nioHTTP1, httpClient, crypto, logging,
+        "DRStorage", "DRVerify", "DRCore", "DRTestSupport", nioCore, nioPosix, nioHTTP1, httpClient, crypto, logging,
         "dr-repository",
         "storage-worker",
       ],

@@ -21,7 +21,9 @@ public struct RestoreSource: Sendable {
   /// - Throws: What `find` throws; where the repository has it not and a copy has, with the advice to bring it back.
   public func backup(_ find: (Repository) async throws -> BackupManifest) async throws -> BackupManifest {
     do {
-      return try await find(repository)
+      let found = try await find(repository)
+      await warnOfNewer(than: found, find)
+      return found
     } catch var error as DRError where [.objectNotFound, .targetUnreachable].contains(error.code) {
       for copy in copies {
         guard let found = try? await find(Repository(tier: copy)) else { continue }
@@ -31,6 +33,22 @@ public struct RestoreSource: Sendable {
         break
       }
       throw error
+    }
+  }
+
+  /// A copy that has a newer one is better known before the restore than after it.
+  private func warnOfNewer(than found: BackupManifest, _ find: (Repository) async throws -> BackupManifest) async {
+    for copy in copies {
+      guard let other = try? await find(Repository(tier: copy)), other.id != found.id,
+        other.recoveryPoint.time > found.recoveryPoint.time
+      else { continue }
+      FileHandle.standardError.write(
+        Data(
+          """
+          warning: the copy \(copy.name) has a newer backup, \(other.id), which is not in the repository: to restore that one, bring it back \
+          first (dr-repository replicate --from \(copy.place) --to \(repository.tier.place))
+
+          """.utf8))
     }
   }
 

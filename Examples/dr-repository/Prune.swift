@@ -69,6 +69,10 @@ struct Prune: AsyncParsableCommand {
     try allow("--grace-hours", graceHours, 0...87_600)
     try allow("--lease-seconds", leaseSeconds, 1...86_400)
     try allow("--patience", patience, 0...86_400)
+    let isOption = keepDays != nil || [keepLast, keepDaily, keepWeekly, keepMonthly, keepYearly].contains { $0 != nil }
+    guard policy == nil || !isOption else {
+      throw ValidationError("--policy has all of the rules: give either that, or --keep-…")
+    }
   }
 
   func run() async throws {
@@ -80,6 +84,7 @@ struct Prune: AsyncParsableCommand {
       guard !isPlan else {
         let plan = try await repository.prunePlan(policy, of: only, grace: grace, readsLast: readLast)
         try await common.refuseEmpty(plan, on: repository)
+        Prune.warn(of: policy, plan)
         print(plan.text)
         print("nothing was changed: this is the plan. --execute carries it out")
         return
@@ -105,9 +110,22 @@ struct Prune: AsyncParsableCommand {
         throw error
       }
       try await common.refuseEmpty(outcome.plan, on: repository)
+      Prune.warn(of: policy, outcome.plan)
       print(outcome.plan.text)
       print(outcome.text)
       for key in outcome.locked { print("locked: \(key)") }
+    }
+  }
+
+  /// Rules of a component that is mistyped are rules of none.
+  private static func warn(of policy: RetentionPolicy, _ plan: PrunePlan) {
+    let there = Set(plan.decisions.map { "\($0.component)" } + plan.logs.map { "\($0.component)" })
+    for name in policy.components.keys.sorted() where !there.contains(name) {
+      FileHandle.standardError.write(
+        Data("warning: the policy has rules for \(name), of which there is nothing on \(plan.tier)\n".utf8))
+    }
+    if policy.lock != nil, plan.lock == nil {
+      FileHandle.standardError.write(Data("warning: \(plan.tier) has no locks: nothing is locked\n".utf8))
     }
   }
 

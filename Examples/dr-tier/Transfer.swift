@@ -18,7 +18,7 @@ struct Put: AsyncParsableCommand {
   var key: String?
   @Option(help: "The storage class, as S3 names it: STANDARD_IA.")
   var storageClass: String?
-  @Flag(help: "Also put other bytes in the place of a backup's manifest or artifact.")
+  @Flag(help: "Also put other bytes in the place of an object that is there.")
   var replace = false
 
   func run() async throws {
@@ -96,26 +96,23 @@ struct LocalFile: Sendable {
     key.rawValue.hasSuffix(".json") && key.rawValue.split(separator: "/").dropLast().last == "metadata"
   }
 
-  /// Part of a backup: `…/backup_20261127_010203/base.tar.zst`.
-  private var isArtifact: Bool {
-    key.rawValue.split(separator: "/").dropLast().last.map { $0.wholeMatch(of: /backup_\d{8}_\d{6}/) != nil } ?? false
-  }
+  /// Up to which size the bytes of what is there are compared, and not its size alone.
+  private static let compared: Int64 = 1 << 20
 
-  /// What is put again is the same; other bytes under the name of a part of a backup would take it away.
+  /// What is put again is the same; other bytes under the name of a part of a backup, or of a log, would take it away.
   ///
   /// - Throws: ``DRError`` with `objectExists`.
   func refuseToReplace(on tier: any StorageTier) async throws {
-    guard isManifest || isArtifact, let there = try await tier.head(key) else { return }
+    guard let there = try await tier.head(key) else { return }
     var isSame = there.size == size
-    if isSame, isManifest {
+    if isSame, size <= Self.compared, there.archive?.isReadable ?? true {
       let own = ByteBuffer(bytes: try Data(contentsOf: URL(fileURLWithPath: path)))
       isSame = try await tier.read(key) == own
     }
     guard isSame else {
       throw DRError(
-        .objectExists,
-        "\(tier.name) has another \(isManifest ? "manifest" : "artifact") of that name: it was not replaced",
-        advice: "put it under another --key, or give --replace if that backup may go", object: key.rawValue)
+        .objectExists, "\(tier.name) has other bytes of that name: they were not replaced",
+        advice: "put it under another --key, or give --replace if what is there may go", object: key.rawValue)
     }
   }
 

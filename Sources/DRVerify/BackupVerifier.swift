@@ -41,37 +41,45 @@ public struct BackupVerifier: Verifier {
       let stored = try await presence(of: artifact)
       findings.append(stored)
       guard level == .data, stored.severity == .passed else { continue }
-      findings.append(try await content(of: artifact, meter))
+      findings.append(try await content(of: artifact, by: reader, meter))
     }
     if manifest.artifacts.isEmpty {
       findings.append(
         Finding("artifact-present", .failure, subject: manifest.id, evidence: "the backup has no artifact at all"))
     }
     meter?.finish()
-    if manifest.parent != nil { findings.append(try await chain()) }
+    if manifest.parent != nil { findings += try await chain() }
     return findings
   }
 
-  /// Whether all is there that the backup goes on from. What is in it, its own verification says.
-  private func chain() async throws -> Finding {
+  /// Whether all is there that the backup goes on from, and with the level `data` what is in it.
+  private func chain() async throws -> [Finding] {
     do {
+      var contents: [Finding] = []
       let ancestors = try await reader.chain().dropLast()
       for ancestor in ancestors {
         for artifact in ancestor.manifest.artifacts {
           let finding = try await presence(of: artifact)
           guard finding.severity == .passed else {
-            return Finding(
-              "backup-chain", .failure, subject: ancestor.manifest.id,
-              evidence: "\(manifest.id) needs \(artifact.key): \(finding.evidence)", advice: finding.advice)
+            return [
+              Finding(
+                "backup-chain", .failure, subject: ancestor.manifest.id,
+                evidence: "\(manifest.id) needs \(artifact.key): \(finding.evidence)", advice: finding.advice)
+            ]
           }
+          if level == .data { contents.append(try await content(of: artifact, by: ancestor, nil)) }
         }
       }
       let names = ancestors.map(\.manifest.id).joined(separator: ", ")
-      return Finding("backup-chain", .passed, subject: manifest.id, evidence: "it goes on from \(names)")
+      let looked = level == .data ? "" : " (looked at by presence and size)"
+      return contents
+        + [Finding("backup-chain", .passed, subject: manifest.id, evidence: "it goes on from \(names)\(looked)")]
     } catch let error as DRError where BackupVerifier.damage.contains(error.code) {
-      return Finding(
-        "backup-chain", .failure, subject: manifest.id, evidence: error.message,
-        advice: error.advice ?? "copy it from another tier, or take a new backup")
+      return [
+        Finding(
+          "backup-chain", .failure, subject: manifest.id, evidence: error.message,
+          advice: error.advice ?? "copy it from another tier, or take a new backup")
+      ]
     }
   }
 
@@ -91,7 +99,9 @@ public struct BackupVerifier: Verifier {
     return Finding("artifact-present", .passed, subject: subject, evidence: "\(info.size) bytes stored")
   }
 
-  private func content(of artifact: BackupManifest.Artifact, _ meter: ProgressMeter?) async throws -> Finding {
+  private func content(
+    of artifact: BackupManifest.Artifact, by reader: any BackupReader, _ meter: ProgressMeter?
+  ) async throws -> Finding {
     let subject = artifact.key.rawValue
     do {
       for try await buffer in try await reader.read(artifact) { meter?.add(buffer.readableBytes) }

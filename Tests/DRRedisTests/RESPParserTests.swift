@@ -109,6 +109,10 @@ struct RESPParserTests {
     #expect(throws: DRError.self) { try RedisConnectionSettings(url: "redis://user:geheim@cache") }
     let parsed = try RedisConnectionSettings(url: "rediss://backup@[::1]:6380/3")
     #expect(parsed.address == .tcp(host: "::1", port: 6380) && parsed.database == 3 && parsed.tls != nil)
+    // Cut to 16 bits, it would be another server's.
+    for port in ["0", "65536", "100000"] {
+      #expect(throws: DRError.self) { try RedisConnectionSettings(url: "redis://127.0.0.1:\(port)") }
+    }
     #expect(try RedisConnectionSettings(url: "unix:///run/redis.sock").address == .unix(path: "/run/redis.sock"))
   }
 }

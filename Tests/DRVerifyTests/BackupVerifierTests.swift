@@ -13,11 +13,12 @@ import Testing
   /// A source of two artifacts.
   private struct Source: BackupSource {
     let component: Component
+    var parent: String?
 
     func capture(into writer: any BackupWriter, logger: Logger) async throws -> Capture {
       try await writer.write("one", ByteStream(TestData.rows(300_000)), expectedLength: nil)
       try await writer.write("two", ByteStream(TestData.rows(70_000, seed: 5)), expectedLength: nil)
-      return Capture(recoveryPoint: RecoveryPoint(time: .now, position: "1"), method: .snapshot)
+      return Capture(recoveryPoint: RecoveryPoint(time: .now, position: "1"), parent: parent, method: .snapshot)
     }
   }
 
@@ -64,6 +65,25 @@ import Testing
           #expect(report.findings.filter { $0.severity == .failure }.map(\.subject) == [artifact.key.rawValue])
         }
       }
+    }
+  }
+
+  @Test("A backup that goes on from a damaged one fails when its bytes are read; by presence alone it says so")
+  func damagedBase() async throws {
+    try await withBackup { base, repository in
+      let source = Source(component: base.component, parent: base.id)
+      let child = try await repository.backUp(source, cadence: .daily, logger: Self.logger)
+      #expect(await verify(child, repository).verdict == .passed)
+      let key = base.artifacts[1].key
+      var content = try await repository.tier.read(key)
+      content.setInteger((content.getInteger(at: 1000, as: UInt8.self) ?? 0) ^ 1, at: 1000)
+      _ = try await repository.tier.put(key, ByteStream(content), PutOptions())
+      let report = await verify(child, repository)
+      #expect(report.verdict == .failed)
+      #expect(report.findings.contains { $0.severity == .failure && $0.subject == key.rawValue })
+      let presence = await verify(child, repository, .metadata)
+      #expect(presence.verdict == .passed)
+      #expect(presence.findings.contains { $0.check == "backup-chain" && $0.evidence.contains("by presence and size") })
     }
   }
 

@@ -81,12 +81,16 @@ struct RepositoryMistakeTests {
     }
   }
 
-  @Test("Other bytes under the name of a backup's manifest or artifact are not put, unless that is wanted")
+  @Test(
+    "Other bytes under the name of what is there, a manifest, an artifact, a segment, are not put unless that is wanted"
+  )
   func putReplaces() async throws {
     try await withTemporaryFolder { folder in
       let near = "\(folder)/near"
       let repository = try await SmallRepository(at: near)
+      try await repository.log(1...1)
       let backup = try await repository.backUp()
+      let segment = try #require(try await repository.tier.listAll(prefix: "postgres/wal/").first?.key.rawValue)
       let copy = "\(folder)/copy"
       _ = try await LocalTier(root: copy, creating: true)
       func put(_ file: String, _ more: String...) async throws -> ProgramAnswer {
@@ -95,10 +99,10 @@ struct RepositoryMistakeTests {
       for _ in 0..<2 { #expect(try await put(near).status == 0) }
       let other = "\(folder)/other"
       try "{}".write(toFile: other, atomically: true, encoding: .utf8)
-      for key in ["postgres/metadata/\(backup.id).json", backup.artifacts[0].key.rawValue] {
+      for key in ["postgres/metadata/\(backup.id).json", backup.artifacts[0].key.rawValue, segment] {
         let before = try Data(contentsOf: URL(filePath: "\(copy)/\(key)"))
         let refused = try await put(other, "--key", key)
-        #expect(refused.status == 2 && refused.error.contains("it was not replaced"), "\(refused)")
+        #expect(refused.status == 2 && refused.error.contains("they were not replaced"), "\(refused)")
         #expect(try Data(contentsOf: URL(filePath: "\(copy)/\(key)")) == before)
         #expect(try await put(other, "--key", key, "--replace").status == 0)
         #expect(try Data(contentsOf: URL(filePath: "\(copy)/\(key)")) == Data("{}".utf8))

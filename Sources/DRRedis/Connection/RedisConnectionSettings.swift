@@ -79,6 +79,8 @@ public struct RedisConnectionSettings: Sendable, Hashable, CustomStringConvertib
       self.init(socket: url.path, user: url.user)
     case "redis", "rediss":
       guard let host = url.host, !host.isEmpty else { throw refuse("it has no host") }
+      // Cut to 16 bits, it would be another server's.
+      guard (1...65_535).contains(url.port ?? 6379) else { throw refuse("its port is none from 1 to 65535") }
       self.init(
         host: host.trimmingCharacters(in: ["[", "]"]), port: url.port ?? 6379,
         user: url.user.flatMap { $0.isEmpty ? nil : $0 })

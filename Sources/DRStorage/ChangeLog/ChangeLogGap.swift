@@ -49,7 +49,8 @@ package struct ChangeLogGap: Hashable, Sendable {
     return "…\(part(number / perBlock))\(part(number % perBlock))"
   }
 
-  /// Of Redis: what is there behind a snapshot's offset begins there, and has no hole. Nothing at all is no gap: nobody follows.
+  /// Of Redis: what is there behind a snapshot's offset begins there, has no hole, and goes as far as the note beside it says. Nothing at all is
+  /// no gap, unless the manifest says that the changes were followed.
   static func changes(_ names: Set<String>, _ backup: BackupManifest) -> ChangeLogGap? {
     guard let offset = backup.changesFrom.flatMap({ Int64($0.position) }) else { return nil }
     var reach = offset
@@ -60,6 +61,16 @@ package struct ChangeLogGap: Hashable, Sendable {
           "the changes from offset \(reach) to \(range.lowerBound) are missing", preventsRestore: false)
       }
       reach = max(reach, range.upperBound)
+    }
+    if let head = names.compactMap({ SegmentPosition.head($0) }).max(), head > reach {
+      return ChangeLogGap(
+        "the changes from offset \(reach) to \(head) were stored, and are missing", preventsRestore: false)
+    }
+    // A receiver's snapshot says that it is followed; another one, how far the log of its history was stored by then.
+    let known = backup.properties["changeLogStoredThrough"]?.string?.prefix { $0 != ":" }
+    let isKnown = known.map { $0 == backup.changesFrom?.history ?? "" } ?? false
+    if names.isEmpty, isKnown || backup.properties["changeLogFollows"] == .bool(true) {
+      return ChangeLogGap("its change log is gone", preventsRestore: false)
     }
     return nil
   }

@@ -83,8 +83,13 @@ extension ChangeLogStatus {
       let before = repository.last { $0.key < object.key && !isPartial($0.key) }
       return min(object.modified, there[object.key]?.modified ?? before?.modified ?? object.modified)
     }.min()
+    let own = Set(repository.map(\.key))
     let further = zip(copy, neededBack).filter { object, isNeeded in
-      guard isNeeded == true, !isPartial(object.key) else { return false }
+      guard isNeeded == true, !own.contains(object.key), !isNote(object.key, of: rule) else { return false }
+      // A partial one whose place something has taken since is no more than that.
+      if isPartial(object.key), repository.contains(where: { $0.key.rawValue.hasPrefix(stem(of: object.key)) }) {
+        return false
+      }
       return lastInRepository[rule.line(of: object.key)].map { $0 < object.key } ?? true
     }.map(\.0)
     place.ahead = further.count
@@ -109,6 +114,17 @@ extension ChangeLogStatus {
 
   private static func name(of object: ObjectInfo) -> String? {
     SegmentFileName(parsing: object.key.lastComponent).map { $0.name + ($0.sha256 == nil ? " (partial)" : "") }
+  }
+
+  private static func isNote(_ key: ObjectKey, of rule: ChangeLogRule) -> Bool {
+    rule.notes.map { key.lastComponent.hasPrefix($0) } ?? false
+  }
+
+  /// What a key has in common with those of segments that begin at the same place in the log.
+  private static func stem(of key: ObjectKey) -> Substring {
+    let name = key.lastComponent
+    let place = name.prefix { $0 != "-" && $0 != "." }
+    return key.rawValue.dropLast(name.count - place.count)
   }
 
   private static func isPartial(_ key: ObjectKey) -> Bool {

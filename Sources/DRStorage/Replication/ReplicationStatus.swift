@@ -122,8 +122,10 @@ public struct ReplicationStatus: Sendable {
       case .system:
         gaps = [rule.gap(names[backup.systemIdentifier ?? ""] ?? [], backup)].compactMap { $0 }
       case .component:
-        gaps = names.sorted { $0.key < $1.key }.filter { rule.concerns($0.key, $0.value, backup) }
-          .compactMap { rule.gap($0.value, backup) }
+        let concerned = names.filter { rule.concerns($0.key, $0.value, backup) }.sorted { $0.key < $1.key }
+        gaps =
+          concerned.isEmpty
+          ? [rule.gap([], backup)].compactMap { $0 } : concerned.compactMap { rule.gap($0.value, backup) }
       }
       return gaps.map {
         LogGap(

@@ -36,10 +36,16 @@ extension Replicator {
     if let start = rule.notes { notes = try await source.tier.listAll(prefix: prefix + start) }
     let listed = try await source.tier.listAll(prefix: prefix).filter { !isNote($0.key) }
     var missing = needed(listed, there)
-    if settings.readsBackAll { missing += try await damaged(listed, there, &outcome) }
+    var differing: [ObjectInfo] = []
+    if settings.readsBackAll {
+      differing = try await damaged(listed + notes, there, &outcome)
+      missing += differing.filter { !isNote($0.key) }
+    }
     // Where there is another one by now, either may be the damaged one.
     var contested: [ObjectInfo] = []
-    for object in missing where there[object.key] != nil && !isPartial(object.key) {
+    let doubtful =
+      missing.filter { there[$0.key] != nil && !isPartial($0.key) } + differing.filter { isPartial($0.key) }
+    for object in doubtful {
       if let doubt = try await doubt(object, there[object.key]) {
         outcome.failures[object.key] = doubt
         contested.append(object)
@@ -67,8 +73,10 @@ extension Replicator {
     // Only what covers a shorter one, and that has come, takes its place.
     guard isWhole else { return !wasReplaced }
     try await removeStalePartials(listed, there.filter { !isNote($0.key) }, rule.replaces)
-    let news = needed(notes, there)
+    let mended = differing.filter { object in isNote(object.key) && !contested.contains { $0.key == object.key } }
+    let news = needed(notes, there) + mended
     for (note, error) in zip(news, try await copy(news)) {
+      if error == nil, outcome.damaged.contains(note.key) { outcome.mended.append(note.key) }
       guard let error, error.code != .objectNotFound, error.code != .corruptData else { continue }
       outcome.failures[note.key] = error
     }
@@ -83,7 +91,7 @@ extension Replicator {
   private func doubt(_ object: ObjectInfo, _ copy: ObjectInfo?) async throws -> DRError? {
     let file = SegmentFileName(parsing: object.key.lastComponent)
     var why = "which of them is whole cannot be seen without the key"
-    if let file, let sha256 = file.sha256, !file.encrypted {
+    if let file, !file.encrypted {
       do {
         var digest = StreamDigest()
         let stored = try await source.tier.get(object.key, range: nil)
@@ -92,7 +100,8 @@ extension Replicator {
         {
           digest.update(buffer)
         }
-        if digest.hex() == sha256 { return nil }
+        // A partial one has no digest in its name, and its frames have sums of their own.
+        if file.sha256 == nil || digest.hex() == file.sha256 { return nil }
         why = "the one here is damaged"
       } catch let error as DRError where [.corruptData, .malformedData, .truncatedData].contains(error.code) {
         why = "the one here is damaged: \(error.message)"
@@ -118,8 +127,8 @@ extension Replicator {
     }
   }
 
-  /// Copies of segments, also partial ones, that are not what the repository has; those that went or grew meanwhile are among them, to
-  /// be copied as they are by now.
+  /// Copies of segments, also partial ones, that are not what the repository has. Those that went or grew meanwhile are not among them: the
+  /// next round sees them as they are by then.
   private func damaged(
     _ listed: [ObjectInfo], _ there: [ObjectKey: ObjectInfo], _ outcome: inout ReplicationOutcome
   ) async throws -> [ObjectInfo] {
@@ -128,7 +137,9 @@ extension Replicator {
     let seen = try await concurrently(same, limit: settings.concurrency) { object -> Seen in
       if let archive = there[object.key]?.archive, !archive.isReadable { return .archived }
       do {
-        return try await digest(object.key, on: target.tier) == digest(object.key, on: source.tier) ? .whole : .damaged
+        if try await digest(object.key, on: target.tier) == digest(object.key, on: source.tier) { return .whole }
+        let now = try await source.tier.head(object.key)
+        return now.map { $0.modified == object.modified && $0.size == object.size } ?? false ? .damaged : .gone
       } catch let error as DRError where error.code == .objectArchived {
         return .archived
       } catch let error as DRError where error.code == .objectNotFound {

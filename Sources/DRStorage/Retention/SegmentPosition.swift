@@ -38,6 +38,12 @@ enum SegmentPosition {
     return high << 32 | low
   }
 
+  /// The offset of a note that says how far Redis' changes are stored.
+  static func head(_ name: String) -> Int64? {
+    let parts = name.split(separator: "-")
+    return parts.count == 3 && parts[0] == "head" ? Int64(parts[1]) : nil
+  }
+
   /// The offsets of a segment of Redis' changes.
   static func changes(_ name: String) -> Range<Int64>? {
     let parts = name.split(separator: "-")

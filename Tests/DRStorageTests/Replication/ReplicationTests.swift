@@ -1,6 +1,7 @@
 import DRCore
 import DRStorage
 import DRTestSupport
+import DRVerify
 import Foundation
 import Logging
 import NIOCore
@@ -275,6 +276,30 @@ struct ReplicationTests {
     let outcome = try await Replicator(from: bench.source, to: bench.target(), settings: settings).run(logger: quiet)
     #expect(outcome.failures.isEmpty && outcome.damaged == [key] && outcome.mended == [key])
     try await bench.expectCopy(on: bench.far)
+  }
+
+  @Test(
+    "A partial segment that is damaged at the source, or may be, never takes the place of the one on the other tier")
+  func contestedPartials() async throws {
+    for isEncrypted in [false, true] {
+      let bench = try await Bench(near: InMemoryTier(), far: InMemoryTier())
+      var encoding = Encoding()
+      if isEncrypted { encoding.recipients = [try #require(AgeIdentity.generate().recipient)] }
+      let store = try ChangeLogStore(tier: bench.near, component: .postgres("app"), systemIdentifier: "7301")
+      _ = try await store.putPartial("000000010000000000000009", TestData.rows(10_000), encoding: encoding)
+      try await bench.replicate().expectGood(2)
+      let key = try #require(try await bench.far.listAll(prefix: "postgres/wal/").map(\.key).last)
+      let good = try await bench.far.read(key)
+      // Not by a put, which would make it a newer one.
+      let damaged = DamagedTier(bench.near, damaging: key, at: Int64(good.readableBytes / 2))
+      var settings = Replicator.Settings()
+      settings.readsBackAll = true
+      let outcome = try await Replicator(
+        from: Repository(tier: damaged, now: bench.clock.now), to: bench.target(), settings: settings
+      ).run(logger: quiet)
+      #expect(outcome.failures[key]?.code == .corruptData && outcome.mended.isEmpty, "\(isEncrypted)")
+      #expect(try await bench.far.read(key) == good, "\(isEncrypted)")
+    }
   }
 
   @Test("A partial segment that has become full goes from the other tier too")
