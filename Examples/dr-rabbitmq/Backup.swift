@@ -71,6 +71,7 @@ struct Backup: AsyncParsableCommand {
     var source = RabbitMQMessageSource(
       component: settings.component, broker: connection, queues: try queues.selection())
     source.definitions = definitions
+    source.tier = store.tier
     source.refused = leaveOutRefused ? .leaveOut : .fail
     source.overrides = try parsedOverrides()
     source.progress = ProgressBar("backup").handler

@@ -69,6 +69,12 @@ struct Restore: AsyncParsableCommand {
       }
       let reader = try await source.reader(for: manifest, logger: self.repository.logger)
       let logger = self.repository.logger
+      if !definitionsOnly {
+        // Before definitions are.
+        var selection = try queues.selection()
+        selection.includesTransient = true
+        try RabbitMQMessageRestorer(broker: connection, queues: selection).refuseUnknown(manifest)
+      }
       if !messagesOnly {
         var restorer = RabbitMQDefinitionsRestorer(
           broker: connection, mode: exact ? .exact : .merge, vhosts: queues.vhosts.isEmpty ? nil : queues.vhosts)
@@ -105,6 +111,7 @@ struct Restore: AsyncParsableCommand {
             decoding: try settings.decoding())
         }
         restorer.progress = ProgressBar("restore").handler
+        let isShort = MutableBox(false)
         restorer.onQueue = { queue in
           var line = "\(queue.vhost)/\(queue.queue): \(queue.published) messages confirmed"
           if queue.resumedFrom > 0 { line += ", from number \(queue.resumedFrom) on" }
@@ -123,10 +130,16 @@ struct Restore: AsyncParsableCommand {
           if queue.duplicates > 0 { line += ", \(queue.duplicates) duplicates left out" }
           if queue.usersLeftOut > 0 { line += ", user_id left out of \(queue.usersLeftOut)" }
           print(line)
-          for finding in queue.findings { print(finding) }
+          for finding in queue.findings {
+            print(finding)
+            if finding.check == RabbitMQMessageRestorer.reachCheck, finding.severity == .failure {
+              isShort.withLock { $0 = true }
+            }
+          }
         }
         let outcome = try await restorer.restore(from: reader, to: moment.map { .time($0) } ?? .latest, logger: logger)
         print("\(manifest.id): \(outcome.items) messages restored in \(Format.duration(outcome.duration))")
+        if isShort.value { throw ExitCode(1) }
       }
     }
   }

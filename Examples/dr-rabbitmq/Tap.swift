@@ -66,7 +66,7 @@ struct Tap: AsyncParsableCommand {
       options.leaseLife = .seconds(leaseSeconds)
       let verbose = repository.verbose
       let logger = repository.logger
-      let tap = try RabbitMQTap(
+      var tap = try RabbitMQTap(
         component: settings.component, broker: try broker.settings(), queues: try queues.selection(),
         tier: try await settings.tier(creating: false), encoding: try settings.encoding(),
         options: options, logger: logger
@@ -81,10 +81,17 @@ struct Tap: AsyncParsableCommand {
         }
         return
       }
-      for queue in try await tap.prepare(logger: logger) { print(queue) }
-      // Somebody may wait for these lines in a file.
-      fflush(nil)
+      let coverage = try await tap.prepare(logger: logger)
+      for queue in coverage where prepareOnly || queue.tap == nil { print(queue) }
       if prepareOnly { return }
+      tap.onState = { [name] state in
+        switch state {
+        case .waiting: print("waits: another tap '\(name)' writes to this repository, or its lease has yet to end")
+        case .capturing(let queue): print(queue)
+        }
+        // Somebody may wait for these lines in a file.
+        fflush(nil)
+      }
       try await ServiceGroup(services: [tap], gracefulShutdownSignals: [.sigterm, .sigint], logger: logger).run()
     }
   }

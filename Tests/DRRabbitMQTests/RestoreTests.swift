@@ -121,10 +121,38 @@ extension RabbitMQTests {
     }
   }
 
+  @Test("A journal is not believed against a queue that was purged, or made anew: it is refused", arguments: [true, false])
+  func purgedBeforeResume(isMadeAnew: Bool) async throws {
+    try await TestBroker.with { broker in
+      try await broker.withJournaledRestore(count: 20_000, size: 256, { $0.window = 200 }) { restore in
+        try await restore.kill(when: "some have arrived") { try await broker.depth("destination") > 1000 }
+        let place = "queues/\(broker.vhost)/destination"
+        try await broker.api.delete(isMadeAnew ? place : place + "/contents")
+        if isMadeAnew { try await broker.declare("destination") }
+        await expectError {
+          try await restore.run()
+        } matching: {
+          "\($0)".contains("journal-mismatch: it holds 0 messages")
+        }
+        #expect(try await broker.depth("destination") == 0)
+        // Begun anew.
+        let folder = try #require(restore.restorer.journalFolder)
+        try FileManager.default.removeItem(atPath: "\(folder)/\(restore.record.artifact).journal")
+        try await restore.run()
+        let numbers = try await broker.numbers("destination")
+        #expect(numbers == (0..<20_000).map { $0 })
+      }
+    }
+  }
+
   @Test("Where consumers may have taken messages, a resumed restore repeats at most a window and says how many")
   func resumedRestoreSaysWhatItRepeats() async throws {
     try await TestBroker.with { broker in
-      try await broker.withJournaledRestore(count: 20_000, size: 256, { $0.window = 200 }) { restore in
+      func settings(_ restorer: inout RabbitMQMessageRestorer) {
+        restorer.window = 200
+        restorer.overrides = [.journalMismatch]
+      }
+      try await broker.withJournaledRestore(count: 20_000, size: 256, settings) { restore in
         try await restore.kill(when: "some have arrived") { try await broker.depth("destination") > 1000 }
         // Somebody takes what is there.
         try await broker.api.delete("queues/\(broker.vhost)/destination/contents")

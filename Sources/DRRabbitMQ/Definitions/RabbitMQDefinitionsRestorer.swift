@@ -122,12 +122,19 @@ public struct RabbitMQDefinitionsRestorer: Restorer {
       guard mode == .merge else {
         throw DRError(.invalidConfiguration, "chosen queues are merged with what is there, never exact")
       }
+      for pattern in queues.patterns ?? [] {
+        var one = queues
+        one.patterns = [pattern]
+        guard wanted.only(one, for: broker.user)[.queues].isEmpty else { continue }
+        throw DRError(
+          .invalidConfiguration, "the backup's definitions hold no such queue as '\(pattern.prefix(100))'",
+          advice: "list --queues shows those that the backup holds", component: manifest.component)
+      }
       wanted = wanted.only(queues, for: broker.user)
       if wanted[.queues].isEmpty {
         throw DRError(
           .invalidConfiguration,
-          "the backup's definitions hold no such queue"
-            + (queues.patterns?.first.map { " as '\($0.prefix(100))'" } ?? ""),
+          "the backup's definitions hold no such queue",
           advice: "list --queues shows those that the backup holds", component: manifest.component)
       }
     }

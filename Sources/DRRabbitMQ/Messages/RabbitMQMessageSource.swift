@@ -1,4 +1,5 @@
 public import DRCore
+import DRStorage
 import Foundation
 public import Logging
 import NIOCore
@@ -35,6 +36,8 @@ public struct RabbitMQMessageSource: BackupSource {
   /// How often messages of queues with a delivery-limit had been returned at most, where it is known from the last dump
   /// and nobody else consumed since. By vhost and name.
   public var knownDeliveryCounts: [String: Int64] = [:]
+  /// Where the backup goes to: it then says which taps of the component write there, and how far they had come.
+  public var tier: (any StorageTier)?
   public var progress: ProgressHandler?
 
   public init(
@@ -52,6 +55,7 @@ public struct RabbitMQMessageSource: BackupSource {
 
   private func run(into writer: any BackupWriter, logger: Logger) async throws -> Capture {
     let api = ManagementAPI(broker)
+    _ = try await choose(api)
     var properties: [String: JSONValue] = [:]
     let facts: BrokerFacts
     if let definitions {
@@ -114,6 +118,11 @@ public struct RabbitMQMessageSource: BackupSource {
       }
     }
     meter?.finish()
+    if let tier {
+      let all = (try await api.get("queues").array ?? []).compactMap(RabbitMQQueue.init)
+      let taps = try await TapRecord.all(of: all, component, tier, facts.identifier)
+      if !taps.isEmpty { properties["taps"] = .array(taps.map(\.json)) }
+    }
     properties["queues"] = .array(try records.map { try $0.json() })
     let messages = records.reduce(0) { $0 + $1.summary.messages }
     // What was ready when the first queue was read is in it; what came later may be.
@@ -135,6 +144,12 @@ public struct RabbitMQMessageSource: BackupSource {
       queues.contains(vhost: queue.vhost, name: queue.name, type: queue.kind.rawValue, durable: queue.durable)
     }
     let chosen = all.filter(isChosen)
+    if let first = queues.unmatched(by: all.map { ($0.vhost, $0.name, $0.kind.rawValue, $0.durable) }).first {
+      throw DRError(
+        .invalidConfiguration, "no queue is named \(first)",
+        advice: "see the names, and that the shell left * alone: '*' stands for any text", component: component,
+        object: first)
+    }
     if chosen.isEmpty, let patterns = queues.patterns, !patterns.isEmpty {
       // An empty backup would be the newest one, and taken for all there is.
       throw DRError(

@@ -1,4 +1,5 @@
 import DRCore
+import Foundation
 import Logging
 
 extension RabbitMQMessageRestorer {
@@ -61,15 +62,24 @@ extension RabbitMQMessageRestorer {
     // What a killed restore has sent comes before what this one sends, also where its number cannot be known.
     let quiet = isResumed ? try await mark.waitUntilQuiet(queue) : nil
     if let quiet { depth = quiet }
-    let obstacles = RestorePreflight.obstacles(
+    var obstacles = RestorePreflight.obstacles(
       queue, ready: Int64(depth.ready), consumers: Int64(depth.consumers), record: record, isResumed: isResumed
-    ).filter { !overrides.contains($0.refusal) }
+    )
+    if let journal, isResumed, quiet != nil || queue.kind != .stream,
+      let obstacle = RestorePreflight.mismatch(
+        ready: Int64(depth.ready), consumers: Int64(depth.consumers), confirmed: journal.resumedFrom,
+        hadConsumers: journal.hadConsumers, dumped: record.summary.messages, leavesOut: leavesOutDuplicates)
+    {
+      obstacles.append(obstacle)
+    }
+    obstacles.removeAll { overrides.contains($0.refusal) }
     if let obstacle = obstacles.first {
       if !isResumed { journal?.remove() }
       throw DRError(
         .destinationInUse, "the queue is not fit for a restore: \(obstacle.refusal): \(obstacle.evidence)",
         advice: "mend that, or override '\(obstacle.refusal)'", object: "\(record.vhost)/\(name)")
     }
+    if depth.consumers > 0 { try journal?.noteConsumers() }
     var first = journal?.resumedFrom ?? 0
     var repeated: UInt64 = 0
     if isResumed {
@@ -104,13 +114,31 @@ extension RabbitMQMessageRestorer {
     guard let tap else { return (nil, ended, []) }
     var seam = TapSeam(began: began, ended: ended, margin: seamMargin)
     let reading = try await tap.read(
-      vhost: record.vhost, queue: record.name, since: seam.start, allowsGaps: overrides.contains(.tapGap)
+      vhost: record.vhost, queue: record.name, since: seam.start, after: began, through: limit,
+      allowsGaps: overrides.contains(.tapGap)
     ) { message, arrival in
       guard seam.side(arrival) == .at, limit.map({ arrival.lowerBound <= $0 }) ?? true else { return }
       try seam.expect(message)
     }
-    var findings = reading.findings
-    if reading.segments == 0 {
+    let beginning = reading.beginnings.last { $0.bound <= began }
+    if seam.needsHistory, beginning != nil || reading.beginnings.isEmpty {
+      let isWhole = try await tap.readBack(
+        vhost: record.vhost, queue: record.name, from: beginning?.number, before: seam.start
+      ) { try seam.notePrevious($0) }
+      seam.endPrevious(isWhole: isWhole, depth: beginning?.depth)
+    }
+    var lost: [Finding] = []
+    if let manifest, reading.segments == 0, reading.through == nil, reading.beginnings.isEmpty,
+      let tapRecord = TapRecord.all(of: manifest).first(where: { $0.vhost == record.vhost && $0.queue == record.name })
+    {
+      lost = [tapRecord.lost(manifest)]
+      guard overrides.contains(.tapGap) else {
+        throw DRError(
+          .changeLogGap, lost[0].evidence, advice: lost[0].advice, component: manifest.component, object: record.title)
+      }
+    }
+    var findings = reading.findings + lost + reach(of: reading, record, ended: ended, limit)
+    if reading.segments == 0, reading.through == nil {
       findings.append(
         Finding(
           "tap-coverage", .warning, subject: record.title,
@@ -118,5 +146,26 @@ extension RabbitMQMessageRestorer {
           advice: "see that a tap of this component runs, and what it says that it covers"))
     }
     return (seam, ended, findings)
+  }
+
+  /// How far the tap goes, where that is not to the target, or not to about now.
+  private func reach(
+    of reading: RabbitMQTapLog.Reading, _ record: RabbitMQQueueRecord, ended: Int64, _ limit: Int64?
+  ) -> [Finding] {
+    let reach = max(reading.through ?? 0, reading.until ?? 0)
+    func text(_ moment: Int64) -> String { Timestamp.format(Date(timeIntervalSince1970: Double(moment) / 1000)) }
+    let evidence =
+      reach > 0 ? "the tap of \(record.title) reaches only to \(text(reach))" : "no tap of \(record.title) has stored anything"
+    if let limit, limit > max(reach, ended) {
+      return [
+        Finding(
+          Self.reachCheck, .failure, subject: record.title,
+          evidence: "\(evidence), and the target is \(text(limit)): what was published between the two is not restored",
+          advice: "a tap that runs notes every 10 s how far it is; see that one runs")
+      ]
+    }
+    // A tap that runs is not further behind than its note.
+    guard limit == nil, reach > 0, reach < Date().milliseconds - 15_000 else { return [] }
+    return [Finding(Self.reachCheck, .notice, subject: record.title, evidence: evidence)]
   }
 }

@@ -49,6 +49,8 @@ public struct RabbitMQMessageRestorer: Restorer {
   /// What a message may take through the broker to the tap, and how much the clocks of the hosts that tap and back up may differ.
   public var seamMargin = Duration.seconds(2)
   public var progress: ProgressHandler?
+  /// The check of a finding that says how far a tap goes: a failure where that is not to the target.
+  public static let reachCheck = "tap-reach"
   public var onQueue: (@Sendable (QueueOutcome) -> Void)?
 
   public init(
@@ -118,7 +120,11 @@ public struct RabbitMQMessageRestorer: Restorer {
   }
 
   /// A name that is nowhere is a mistake, not a restore of nothing.
-  private func refuseUnknown(_ manifest: BackupManifest) throws {
+  ///
+  /// A restore begins with it; call it before anything else is done for one, as a restore of definitions.
+  ///
+  /// - Throws: ``DRError`` with `invalidConfiguration` for a name or a pattern that matches no queue of the backup.
+  public func refuseUnknown(_ manifest: BackupManifest) throws {
     let records = RabbitMQQueueRecord.all(of: manifest)
     let unknown = queues.unmatched(by: records.map { ($0.vhost, $0.name, $0.type, $0.durable) })
     guard let first = unknown.first else { return }
@@ -259,11 +265,12 @@ public struct RabbitMQMessageRestorer: Restorer {
     // A dump takes as many messages as there were when it began: later ones only where consumers took of these.
     let isShared = destination.record.consumers > 0 || destination.record.unacknowledged > 0
     if let limit, destination.ended > limit, isShared { found.mayBeAfterTarget += destination.record.summary.messages }
-    if let tap, let seam {
+    if let tap, var seam {
       let record = destination.record
       var number = UInt64(record.summary.messages)
       try await tap.read(
-        vhost: record.vhost, queue: record.name, since: seam.start, allowsGaps: overrides.contains(.tapGap)
+        vhost: record.vhost, queue: record.name, since: seam.start, after: record.began ?? .max, through: limit,
+        allowsGaps: overrides.contains(.tapGap)
       ) { message, arrival in
         var message = message
         message.number = number

@@ -8,6 +8,7 @@ import Synchronization
 ///     500                                                 every message of a lower number is confirmed
 ///     1000
 ///     unmarked                                            a connection published whose end cannot be seen
+///     consumers                                           consumers were at the queue, and may have taken what was brought
 ///
 /// A line counts once its end is there. Each is on disk before more than a window of messages has gone out after it: so a
 /// restore that was killed repeats one window at most.
@@ -23,7 +24,10 @@ final class RestoreJournal: Sendable {
   let isResumed: Bool
   /// Whether a connection may still be there, and publish, that has no ``RestoreMark``.
   let hasUnmarked: Bool
+  /// Whether consumers were seen at the queue.
+  let hadConsumers: Bool
   private static let unmarked = "unmarked"
+  private static let consumers = "consumers"
   private let path: String
   private let file: FileHandle
   private let last: Mutex<UInt64>
@@ -50,6 +54,7 @@ final class RestoreJournal: Sendable {
       }
       resumedFrom = lines.dropFirst().compactMap { UInt64($0) }.last ?? 0
       hasUnmarked = lines.contains { $0 == Self.unmarked }
+      hadConsumers = lines.contains { $0 == Self.consumers }
       isResumed = true
       last = Mutex(resumedFrom)
       // What was being written when it was killed.
@@ -64,6 +69,7 @@ final class RestoreJournal: Sendable {
       resumedFrom = 0
       isResumed = false
       hasUnmarked = false
+      hadConsumers = false
       last = Mutex(0)
     }
   }
@@ -79,6 +85,12 @@ final class RestoreJournal: Sendable {
 
   /// Says that a connection publishes whose end the next restore cannot see. Durable when it returns.
   func noteUnmarked() throws { try last.withLock { _ in try write(Self.unmarked) } }
+
+  /// Says that consumers are at the queue. Durable when it returns.
+  func noteConsumers() throws {
+    guard !hadConsumers else { return }
+    try last.withLock { _ in try write(Self.consumers) }
+  }
 
   private func write(_ line: String) throws {
     do {

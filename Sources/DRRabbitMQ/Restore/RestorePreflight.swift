@@ -17,10 +17,15 @@ public struct RestoreRefusal: RawRepresentable, Hashable, Sendable, Codable, Cus
   /// Messages of the stream's kind lose headers: a stream keeps no arrays and tables, and a decimal ends the channel.
   public static let streamHeaders = RestoreRefusal(rawValue: "stream-headers")
 
-  /// Segments of the tap are missing.
+  /// Segments of the tap are missing, or it was made anew.
   public static let tapGap = RestoreRefusal(rawValue: "tap-gap")
 
-  static let all: [RestoreRefusal] = [notEmpty, consumers, maxLength, type, streamHeaders, tapGap]
+  /// The queue holds less than what the journal says that a killed restore has brought.
+  public static let journalMismatch = RestoreRefusal(rawValue: "journal-mismatch")
+
+  static let all: [RestoreRefusal] = [
+    notEmpty, consumers, maxLength, type, streamHeaders, tapGap, journalMismatch,
+  ]
 
   /// - Throws: ``DRError`` with `invalidConfiguration` for a name that is none.
   public static func override(_ name: String) throws -> RestoreRefusal {
@@ -38,6 +43,25 @@ package enum RestorePreflight {
   package struct Obstacle: Hashable, Sendable {
     package var refusal: RestoreRefusal
     package var evidence: String
+  }
+
+  /// Whether what a journal says was brought is there.
+  ///
+  /// Only consumers explain that less is there; a queue that was purged, or that is another one by now, would lose it.
+  ///
+  /// - Parameters:
+  ///   - confirmed: Every message of a lower number was confirmed.
+  ///   - dumped: The backup's messages; behind them, and where duplicates are left out, not every number is a message.
+  package static func mismatch(
+    ready: Int64, consumers: Int64, confirmed: UInt64, hadConsumers: Bool, dumped: Int64, leavesOut: Bool
+  ) -> Obstacle? {
+    let confirmed = min(Int64(clamping: confirmed), dumped)
+    guard confirmed > 0, consumers == 0, !hadConsumers, ready < (leavesOut ? 1 : confirmed) else { return nil }
+    return Obstacle(
+      refusal: .journalMismatch,
+      evidence: "it holds \(ready) messages, and the journal says that \(confirmed) were restored into it: they were taken, "
+        + "expired or purged, or it is another queue by now. Begin anew with an empty queue and another journal, if they are "
+        + "to be there")
   }
 
   /// - Parameters:

@@ -51,6 +51,15 @@ public struct RabbitMQTap: ChangeSource, Service {
   private let encoding: Encoding
   private let logger: Logger
   private let onDurable: @Sendable (RecoveryPoint) async -> Void
+  /// Called when it captures, with what it covers, and when it waits for another tap of its name.
+  public var onState: @Sendable (State) -> Void = { _ in }
+
+  public enum State: Sendable {
+    /// Another tap of this name has the repository, or was killed: its lease must end first.
+    case waiting
+    /// Of this queue what is published is captured from now on.
+    case capturing(TapCoverage)
+  }
 
   /// To go on after an end it needs no secret key: what is encrypted is never read.
   ///
@@ -90,9 +99,14 @@ public struct RabbitMQTap: ChangeSource, Service {
   private var api: ManagementAPI { ManagementAPI(broker) }
 
   /// By what a tap's queue says whose it is: the component, and a digest of the repository.
-  private var owner: String { "\(component)@\(StreamDigest.hex(ByteBuffer(string: tier.name)).prefix(12))" }
-  private static let ownerArgument = "x-dr-owner"
-  private static let queueArgument = "x-dr-queue"
+  private var owner: String { Self.owner(component, tier) }
+  static func owner(_ component: Component, _ tier: any StorageTier) -> String {
+    "\(component)@\(StreamDigest.hex(ByteBuffer(string: tier.name)).prefix(12))"
+  }
+  static let ownerArgument = "x-dr-owner"
+  static let queueArgument = "x-dr-queue"
+  /// When it was made, in milliseconds since 1970.
+  static let madeArgument = "x-dr-made"
 
   private func tapName(_ queue: RabbitMQQueue) -> String { prefix + Self.digits(queue) }
   private static func digits(_ queue: RabbitMQQueue) -> String {
@@ -103,6 +117,11 @@ public struct RabbitMQTap: ChangeSource, Service {
   /// and tap leave nothing between them.
   @discardableResult
   public func prepare(logger: Logger) async throws -> [TapCoverage] {
+    try await prepare(isFirst: true, logger)
+  }
+
+  /// - Parameter isFirst: Refuse names that are nowhere, and make what is not there.
+  private func prepare(isFirst: Bool, _ logger: Logger) async throws -> [TapCoverage] {
     try await locatingErrors(of: component) {
       let all = (try await api.get("queues").array ?? []).compactMap(RabbitMQQueue.init)
       let others = all.filter { !$0.name.hasPrefix(Self.queuePrefix) && !$0.exclusive }
@@ -110,17 +129,44 @@ public struct RabbitMQTap: ChangeSource, Service {
         queues.contains(vhost: $0.vhost, name: $0.name, type: $0.kind.rawValue, durable: $0.durable)
       }
       let unknown = queues.unmatched(by: others.map { ($0.vhost, $0.name, $0.kind.rawValue, $0.durable) })
-      if chosen.isEmpty, let first = unknown.first {
+      if isFirst, let first = unknown.first {
         throw DRError(
           .invalidConfiguration, "no queue is named \(unknown.prefix(5).joined(separator: " or "))",
           advice: "see the names, and that the shell left * alone: '*' stands for any text", object: first)
       }
-      for name in unknown { logger.warning("no queue has this name", metadata: ["rabbitmq.queue": "\(name)"]) }
       for queue in chosen { try refuseOther(of: queue, all) }
       var coverage: [TapCoverage] = []
-      for queue in chosen.sorted(by: { $0.title < $1.title }) { coverage.append(try await tap(queue, logger)) }
+      for queue in chosen.sorted(by: { $0.title < $1.title }) {
+        // The session that misses it makes it anew, before it takes from it.
+        if !isFirst, !all.contains(where: { $0.vhost == queue.vhost && $0.name == tapName(queue) }) { continue }
+        coverage.append(try await tap(queue, logger))
+      }
       return coverage
     }
+  }
+
+  private func log() async throws -> (RabbitMQTapLog, BrokerFacts) {
+    let facts = try await BrokerFacts(api, definitions: try await api.get("definitions"))
+    let log = try RabbitMQTapLog(
+      tier: tier, component: component, layout: layout, cluster: facts.identifier, encoding: encoding)
+    return (log, facts)
+  }
+
+  /// Notes that the tap's queue was made: what came before is not in it.
+  private func note(_ tap: String, of queue: RabbitMQQueue, made: Int64, _ logger: Logger) async throws {
+    let (log, _) = try await log()
+    let beginning = try await log.begin(RabbitMQTapLog.key(vhost: queue.vhost, queue: queue.name), made: made) {
+      // A stream keeps what consumers had, and says late how deep it is.
+      guard queue.kind != .stream else { return nil }
+      let depth = try await AMQPConnection.withConnection(broker, vhost: queue.vhost, logger: logger) {
+        try await $0.depth(of: queue.name, queue.kind)
+      }
+      return Int64(depth.ready) + queue.unacknowledged
+    }
+    guard let beginning, beginning.isAnew else { return }
+    logger.warning(
+      "the tap's queue was made anew: what was published since the end of the former one is in no tap; take a backup",
+      metadata: ["rabbitmq.queue": "\(queue.title)", "rabbitmq.tap": "\(tap)"])
   }
 
   /// Two taps that take from one queue of the broker get a part each, and two that write one log write two logs.
@@ -176,11 +222,16 @@ public struct RabbitMQTap: ChangeSource, Service {
     let name = tapName(queue)
     coverage.tap = name
     let path = "queues/\(vhost)/\(ManagementAPI.escape(name))"
-    if try await api.find(path) == nil {
+    let present = try await api.find(path).flatMap(RabbitMQQueue.init)
+    var made = present?.arguments[Self.madeArgument]?.integer
+    if present == nil {
+      let now = Date().milliseconds
+      made = now
       var arguments: [String: JSONValue] =
         options.type == "quorum" ? ["x-queue-type": "quorum"] : ["x-queue-mode": "lazy"]
       arguments[Self.ownerArgument] = .string(owner)
       arguments[Self.queueArgument] = .string(queue.name)
+      arguments[Self.madeArgument] = .integer(now)
       try await api.put(path, ["durable": true, "auto_delete": false, "arguments": .object(arguments)])
     }
     let there = Set(try await self.bindings(of: name, vhost))
@@ -195,6 +246,8 @@ public struct RabbitMQTap: ChangeSource, Service {
     for binding in there.subtracting(bindings) {
       if let key = binding.key { try await api.delete("\(place(binding))/\(ManagementAPI.escape(key))") }
     }
+    // Also where it could not be noted when it was made.
+    if let made { try await note(name, of: queue, made: made, logger) }
     return coverage
   }
 
@@ -288,13 +341,20 @@ public struct RabbitMQTap: ChangeSource, Service {
         .invalidConfiguration, "none of the chosen queues can be tapped",
         advice: "bind them to exchanges other than the default one, or choose the firehose", component: component)
     }
-    let facts = try await BrokerFacts(api, definitions: try await api.get("definitions"))
-    let log = try RabbitMQTapLog(
-      tier: tier, component: component, layout: layout, cluster: facts.identifier, encoding: encoding)
+    let (log, facts) = try await log()
     let progress = TapProgress(coverage)
+    let failure = MutableBox<DRError?>(nil)
     try await alone(facts.identifier, logger) {
-      try await follow(coverage, facts.rabbitMQVersion, log, progress, logger, onDurable)
+      failure.withLock { $0 = nil }
+      do {
+        try await follow(coverage, facts.rabbitMQVersion, log, progress, logger, onDurable)
+      } catch let error as DRError {
+        failure.withLock { $0 = error }
+        throw error
+      }
     }
+    // The lease ends with the cancellation, and tells only of that.
+    if Task.isCancelled, let failure = failure.value { throw failure }
   }
 
   /// Runs the body as the only tap of this name into this repository.
@@ -316,7 +376,15 @@ public struct RabbitMQTap: ChangeSource, Service {
     var pause = Duration.milliseconds(200)
     while !Task.isCancelled {
       do {
-        return try await Lease.with("tap-\(letters)", on: tier, settings, logger: logger) { _ in try await body() }
+        let waiting = Task {
+          try await Task.sleep(for: .seconds(1))
+          onState(.waiting)
+        }
+        defer { waiting.cancel() }
+        return try await Lease.with("tap-\(letters)", on: tier, settings, logger: logger) { _ in
+          waiting.cancel()
+          try await body()
+        }
       } catch is CancellationError {
         return
       } catch var error as DRError where error.code == .leaseHeld {
@@ -347,7 +415,7 @@ public struct RabbitMQTap: ChangeSource, Service {
           try? await Task.sleep(for: options.bindingsInterval)
           guard !Task.isCancelled else { return }
           do {
-            try await prepare(logger: logger)
+            _ = try await prepare(isFirst: false, logger)
           } catch {
             logger.warning("the bindings of taps could not be compared", metadata: ["error": "\(error)"])
           }
@@ -366,16 +434,31 @@ public struct RabbitMQTap: ChangeSource, Service {
     _ queue: TapCoverage, _ brokerVersion: String, _ log: RabbitMQTapLog, _ progress: TapProgress, _ logger: Logger
   ) async throws {
     var pause = Duration.milliseconds(200)
+    var failure: DRError?
+    var isAnnounced = false
     while !Task.isCancelled {
       do {
         if options.firehose { try await hear(queue.vhost) }
+        if failure?.rabbitMQCode == 404 {
+          _ = try await tap(try await RabbitMQQueue.find(queue.vhost, queue.queue, api), logger)
+        }
         let session = TapSession(
           queue: queue, broker: broker, brokerVersion: brokerVersion, log: log, options: options, progress: progress,
           logger: logger)
-        try await session.run { pause = .milliseconds(200) }
+        try await session.run(
+          onStart: {
+            if !isAnnounced { onState(.capturing(queue)) }
+            isAnnounced = true
+          }
+        ) {
+          pause = .milliseconds(200)
+          failure = nil
+        }
       } catch is CancellationError {
-        return
+        break
       } catch let error as DRError where !needsPerson(error) {
+        // What a cancellation cut short is no failure.
+        if !Task.isCancelled { failure = error }
         logger.warning(
           "the tap stopped; trying again", metadata: ["rabbitmq.queue": "\(queue.title)", "error": "\(error)"])
       } catch var error as DRError {
@@ -385,6 +468,12 @@ public struct RabbitMQTap: ChangeSource, Service {
       // Cancelled while it sleeps: the loop ends.
       try? await Task.sleep(for: pause * Double.random(in: 0.5...1))
       pause = min(pause * 2, options.longestPause)
+    }
+    // Told to stop while it did not work: that is no good end.
+    if var failure {
+      failure.component = failure.component ?? component
+      failure.message = "the tap of \(queue.title) did not work when it was told to stop: \(failure.message)"
+      throw failure
     }
   }
 

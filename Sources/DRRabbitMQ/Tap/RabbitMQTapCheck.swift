@@ -29,12 +29,20 @@ public struct RabbitMQTapCheck: Verifier {
   public func verify(logger: Logger) async throws -> [Finding] {
     let own = backups.filter { $0.component == component }
     var findings: [Finding] = []
+    var present: Set<String> = []
     for cluster in try await tier.folders(below: "\(layout.folder(of: component))/messages/") {
       let log = try RabbitMQTapLog(
         tier: tier, component: component, layout: layout, cluster: cluster, decoding: decoding)
       let names = try await log.store.segments().map(\.name)
       for key in TapSequence.all(names).map(\.key) {
+        present.insert("\(cluster)/\(key)")
         findings += try await check(key, log, TapSequence.title(of: key, in: own) ?? "\(cluster)/\(key)", own)
+      }
+    }
+    for backup in own {
+      let folder = TapSequence.folder(of: backup.systemIdentifier ?? "")
+      for tap in TapRecord.all(of: backup) where present.insert("\(folder)/\(tap.key)").inserted {
+        findings.append(tap.lost(backup))
       }
     }
     return findings
@@ -44,7 +52,9 @@ public struct RabbitMQTapCheck: Verifier {
     _ key: String, _ log: RabbitMQTapLog, _ title: String, _ backups: [BackupManifest]
   ) async throws -> [Finding] {
     let (sequence, stored) = try await log.sequence(key)
-    var findings = sequence.findings(since: TapSequence.since(backups), title: title)
+    var findings =
+      sequence.findings(since: TapSequence.since(backups), title: title)
+      + sequence.gaps(before: backups, title: title)
     var evidence = "\(stored.count) segments are there, to number \(stored.last?.number ?? 0)"
     if readsAll, findings.allSatisfy({ $0.severity != .failure }) {
       do {

@@ -1,5 +1,5 @@
 package import DRCore
-import DRStorage
+package import DRStorage
 import Foundation
 import NIOCore
 
@@ -12,6 +12,10 @@ extension RabbitMQTapLog {
     package var withoutTimes: Int64 = 0
     /// When the last message came, in milliseconds since 1970; nil: it is not known.
     package var until: Int64?
+    /// Everything that came by then is in the segments, by the note beside them; nil: there is none.
+    package var through: Int64?
+    /// When the tap's queue was made, each time.
+    package var beginnings: [TapSequence.Beginning] = []
     package var findings: [Finding] = []
   }
 
@@ -23,25 +27,39 @@ extension RabbitMQTapLog {
   ///
   /// - Parameters:
   ///   - moment: What certainly came before it may be left out; nil: nothing may.
+  ///   - backup: When the dump began that is gone on from: what the tap had no copies of before that is in the dump.
+  ///   - limit: To which moment it is gone on; nil: to the latest.
   ///   - allowsGaps: Whether what is missing is only said.
   /// - Throws: ``DRError``: `changeLogGap` if a segment is missing; what the store says.
   @discardableResult
   package func read(
-    vhost: String, queue: String, since moment: Int64? = nil, allowsGaps: Bool = false,
+    vhost: String, queue: String, since moment: Int64? = nil, after backup: Int64? = nil, through limit: Int64? = nil,
+    allowsGaps: Bool = false,
     _ body: (ArchivedMessage, _ arrival: ClosedRange<Int64>) async throws -> Void
   ) async throws -> Reading {
     try await read(
-      Self.key(vhost: vhost, queue: queue), title: "\(vhost)/\(queue)", allowsGaps: allowsGaps, since: moment, body)
+      Self.key(vhost: vhost, queue: queue), title: "\(vhost)/\(queue)", allowsGaps: allowsGaps, since: moment,
+      after: backup, through: limit, body)
   }
 
   func read(
-    _ key: String, title: String, allowsGaps: Bool, since moment: Int64?,
+    _ key: String, title: String, allowsGaps: Bool, since moment: Int64?, after backup: Int64? = nil,
+    through limit: Int64? = nil,
     _ body: (ArchivedMessage, _ arrival: ClosedRange<Int64>) async throws -> Void
   ) async throws -> Reading {
     let (sequence, all) = try await sequence(key)
     var reading = Reading()
+    reading.through = try await head(key)?.through
+    reading.beginnings = sequence.beginnings
+    let found = sequence.findings(since: moment, title: title).filter { $0.severity == .failure }
+    // Nothing is known to be missing.
+    for var headless in found where headless.check == TapSequence.headCheck {
+      headless.severity = .warning
+      reading.findings.append(headless)
+    }
     try Self.say(
-      sequence.findings(since: moment, title: title).filter { $0.severity == .failure }, allowsGaps, &reading)
+      found.filter { $0.check != TapSequence.headCheck }
+        + (backup.map { sequence.gaps(after: $0, through: limit, title: title) } ?? []), allowsGaps, &reading)
     var groups = Dictionary(grouping: all, by: \.number).sorted { $0.key < $1.key }.map(\.value)
     if let moment {
       // All of a segment came before the next one says that its last message did.
@@ -67,6 +85,35 @@ extension RabbitMQTapLog {
             + "when they came is known by the bounds of their segments alone"))
     }
     return reading
+  }
+
+  /// What came before a moment, as far back as nothing is missing and the tap was not made anew.
+  ///
+  /// - Parameter first: The number with which the tap began; nil: it is not known.
+  /// - Returns: Whether that is everything since it began.
+  func readBack(
+    vhost: String, queue: String, from first: Int?, before moment: Int64,
+    _ body: (ArchivedMessage) throws -> Void
+  ) async throws -> Bool {
+    let groups = Dictionary(grouping: try await stored(Self.key(vhost: vhost, queue: queue)), by: \.number)
+    guard var number = groups.keys.max() else { return first != nil }
+    while number > first ?? 1, groups[number - 1] != nil { number -= 1 }
+    let isWhole = first.map { number <= $0 } ?? false
+    while let group = groups[number] {
+      var isBefore = false
+      for stored in group {
+        try await MessageArchiveReader.read(ByteStream(try await get(stored)), object: stored.info.name) { event in
+          guard case .message(let message) = event, let arrival = message.arrival, arrival.upperBound < moment else {
+            return
+          }
+          isBefore = true
+          try body(message)
+        }
+      }
+      guard isBefore else { break }
+      number += 1
+    }
+    return isWhole
   }
 
   private struct Opened {

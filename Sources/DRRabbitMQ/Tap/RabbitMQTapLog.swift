@@ -70,6 +70,33 @@ public struct RabbitMQTapLog: Sendable {
 
   // MARK: Notes
 
+  /// When the tap's queue was made, each time.
+  package func beginnings(_ key: String) async throws -> [TapSequence.Beginning] {
+    try await store.segments(startingWith: TapSequence.Head.prefix + key).compactMap {
+      TapSequence.Beginning($0.name)
+    }.sorted { ($0.bound, $0.number) < ($1.bound, $1.number) }
+  }
+
+  /// Notes that the tap's queue was made, unless that is noted.
+  ///
+  /// - Parameters:
+  ///   - made: By what it is known again.
+  ///   - depth: How many messages the tapped queue holds.
+  /// - Returns: The note, if it is new.
+  func begin(
+    _ key: String, made: Int64, depth: () async throws -> Int64?
+  ) async throws -> TapSequence.Beginning? {
+    guard try await !beginnings(key).contains(where: { $0.made == made }) else { return nil }
+    let (stored, head, state) = (try await stored(key), try await head(key), try await state(of: key))
+    let last = max(stored.last?.number ?? 0, head?.number ?? 0, state?.acknowledged ?? 0)
+    let end = max(head?.through ?? 0, head?.until ?? 0, state?.through ?? 0, state?.until ?? 0)
+    let bound = Date().milliseconds
+    let beginning = TapSequence.Beginning(
+      key: key, number: last + 1, end: min(end, bound), made: made, bound: bound, depth: try await depth())
+    try await store.putPartial(beginning.name, ByteBuffer(string: beginning.name), encoding: plain)
+    return beginning
+  }
+
   /// Nil: there is none.
   package func head(_ key: String) async throws -> TapSequence.Head? {
     try await store.segments(startingWith: TapSequence.Head.prefix + key).compactMap { TapSequence.Head($0.name) }
@@ -158,8 +185,12 @@ public struct RabbitMQTapLog: Sendable {
   /// What is stored of a queue, and how far it should go by the notes beside it.
   package func sequence(_ key: String) async throws -> (TapSequence, [Stored]) {
     // Before the segments of which it speaks. The tap's state is no such note: a copy may have a newer one than its segments.
-    let noted = try await head(key)?.number ?? 0
+    let noted = try await head(key)
+    let beginnings = try await beginnings(key)
     let stored = try await stored(key)
-    return (TapSequence(key: key, segments: stored.map(\.segment), stored: noted), stored)
+    let sequence = TapSequence(
+      key: key, segments: stored.map(\.segment), stored: noted?.number ?? 0, hasHead: noted != nil,
+      beginnings: beginnings)
+    return (sequence, stored)
   }
 }

@@ -34,8 +34,10 @@ struct TapSession {
     }
   }
 
-  /// - Parameter onProgress: Called when the broker was heard and what it gave is stored.
-  func run(_ onProgress: () -> Void) async throws {
+  /// - Parameters:
+  ///   - onStart: Called when the broker gives what comes.
+  ///   - onProgress: Called when the broker was heard and what it gave is stored.
+  func run(onStart: () -> Void, _ onProgress: () -> Void) async throws {
     guard let tap = queue.tap else { return }
     let connection = try await AMQPConnection.connect(
       broker, vhost: queue.vhost, heartbeat: .seconds(30), logger: logger)
@@ -47,6 +49,7 @@ struct TapSession {
       // More than two segments' worth is never on its way.
       try await connection.setPrefetch(5000)
       try await connection.consume(tap, tag: "dr-tap")
+      onStart()
       try await skipRepeated(connection, tap, last: position)
       var due = ContinuousClock.now
       // Until the tap was seen to be empty, what is in it may have waited.
@@ -67,7 +70,7 @@ struct TapSession {
           position.through = max(position.through, moment.milliseconds)
           progress.advance(queue, through: moment, segments: position.number)
         }
-        if position.number > 0, notedAt.map({ $0.duration(to: .now) > Self.noteInterval }) ?? true {
+        if position.number > 0 || position.through > 0, notedAt.map({ $0.duration(to: .now) > Self.noteInterval }) ?? true {
           noted = position.head(key)
           try await log.put(position.head(key))
           notedAt = .now
@@ -101,7 +104,7 @@ struct TapSession {
   /// Saves the next session the search for repeated messages. Of a segment whose store or acknowledgement failed, the note
   /// that was made before it stays.
   private func noteEnd(_ position: Position, isNoted: Bool, head: TapSequence.Head?) async {
-    guard position.number > 0 else { return }
+    guard position.number > 0 || position.through > 0 else { return }
     await Task {
       do {
         if !isNoted, let state = try await log.state(of: key), state.pending?.number == position.number {

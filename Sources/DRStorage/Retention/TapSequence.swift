@@ -8,6 +8,7 @@ import struct Foundation.Date
 ///     <queue>-<number>-<until>          a segment. Until: when the last message of the one before it came
 ///     <queue>-<number>                  a segment of an earlier version
 ///     head-<queue>-<number>-<until>-<through>   a note: everything through a moment is in segments up to this number
+///     head-<queue>-<number>-<end>-<made>-<bound>-<depth>   a note: the tap began, or began anew, with this number (``Beginning``)
 ///
 /// A queue is 16 hexadecimal digits of its name's digest; numbers have 12 digits and begin with 1; moments are milliseconds since
 /// 1970, of 13 digits, 0 where they are not known.
@@ -17,6 +18,8 @@ package struct TapSequence: Sendable {
     package var number: Int
     /// Nil: not known.
     package var previousUntil: Int64?
+    /// Whether its name has no place for that: a tap of that version left no ``Head``.
+    package var isOfEarlierVersion = false
 
     package init(key: String, number: Int, previousUntil: Int64?) {
       self.key = key
@@ -40,7 +43,55 @@ package struct TapSequence: Sendable {
         until = moment == 0 ? nil : moment
       }
       self.init(key: String(parts[0]), number: number, previousUntil: until)
+      isOfEarlierVersion = parts.count == 2
     }
+  }
+
+  /// A tap's queue was made on the broker: what was published before that is not in the segments that follow.
+  ///
+  /// It stays for as long as the log does. That an earlier version reads no head in it is meant.
+  package struct Beginning: Hashable, Sendable {
+    package var key: String
+    /// Of the first segment that follows.
+    package var number: Int
+    /// Through which moment the segments before have all; 0: there was nothing, or it is not known.
+    package var end: Int64
+    /// When the queue was made: by this the tap knows its own note again.
+    package var made: Int64
+    /// Since when it gets copies.
+    package var bound: Int64
+    /// How many messages the tapped queue held then, at most; nil: not known.
+    package var depth: Int64?
+
+    package init(key: String, number: Int, end: Int64, made: Int64, bound: Int64, depth: Int64?) {
+      self.key = key
+      self.number = number
+      self.end = end
+      self.made = made
+      self.bound = bound
+      self.depth = depth
+    }
+
+    private static let unknown = "unknown"
+
+    package var name: String {
+      let moments = [end, made, bound].map { TapSequence.digits(Int($0), 13) }.joined(separator: "-")
+      return "\(Head.prefix)\(key)-\(TapSequence.digits(number, 12))-\(moments)-\(depth.map { "\($0)" } ?? Self.unknown)"
+    }
+
+    package init?(_ name: String) {
+      let parts = name.split(separator: "-", omittingEmptySubsequences: false)
+      guard parts.count == 7, "\(parts[0])-" == Head.prefix, parts[1].utf8.count == 16, let number = Int(parts[2]),
+        let end = Int64(parts[3]), let made = Int64(parts[4]), let bound = Int64(parts[5]), number > 0, end >= 0,
+        made >= 0, bound >= 0
+      else { return nil }
+      let depth = Int64(parts[6])
+      guard depth.map({ $0 >= 0 }) ?? (parts[6] == Self.unknown) else { return nil }
+      self.init(key: String(parts[1]), number: number, end: end, made: made, bound: bound, depth: depth)
+    }
+
+    /// Whether there were segments before it, which it does not go on from.
+    package var isAnew: Bool { number > 1 || end > 0 }
   }
 
   package struct Head: Hashable, Sendable {
@@ -100,9 +151,17 @@ package struct TapSequence: Sendable {
   package var segments: [Segment]
   /// Up to which number segments are known to have been stored; 0: nothing is known.
   package var stored: Int
+  /// Whether there is a note that says how far it goes.
+  package var hasHead: Bool
+  /// In their order.
+  package var beginnings: [Beginning]
 
-  package init(key: String, segments: [Segment], stored: Int) {
+  package init(
+    key: String, segments: [Segment], stored: Int, hasHead: Bool = true, beginnings: [Beginning] = []
+  ) {
     self.key = key
+    self.hasHead = hasHead
+    self.beginnings = beginnings.sorted { ($0.bound, $0.number) < ($1.bound, $1.number) }
     self.segments = segments.sorted { $0.number < $1.number }
     self.stored = stored
   }
@@ -111,8 +170,11 @@ package struct TapSequence: Sendable {
   package static func all(_ names: [String]) -> [TapSequence] {
     let segments = Dictionary(grouping: names.compactMap { Segment($0) }, by: \.key)
     let heads = Dictionary(grouping: names.compactMap { Head($0) }, by: \.key)
-    return Set(segments.keys).union(heads.keys).sorted().map { key in
-      TapSequence(key: key, segments: segments[key] ?? [], stored: heads[key]?.map(\.number).max() ?? 0)
+    let beginnings = Dictionary(grouping: names.compactMap { Beginning($0) }, by: \.key)
+    return Set(segments.keys).union(heads.keys).union(beginnings.keys).sorted().map { key in
+      TapSequence(
+        key: key, segments: segments[key] ?? [], stored: heads[key]?.map(\.number).max() ?? 0,
+        hasHead: heads[key] != nil, beginnings: beginnings[key] ?? [])
     }
   }
 
@@ -151,8 +213,33 @@ package struct TapSequence: Sendable {
   package static let repair =
     "bring them back from a copy (dr-repository replicate); else take a backup now: the tap goes on from that one"
 
+  package static let headCheck = "tap-head"
+
+  /// Of what the tap had no copies, because it was made anew: what a backup that was begun at a moment needs of it.
+  ///
+  /// - Parameter limit: The moment to which it is to be restored, in milliseconds since 1970; nil: to the latest.
+  package func gaps(after backup: Int64, through limit: Int64?, title: String) -> [Finding] {
+    func text(_ moment: Int64) -> String { Timestamp.format(Date(timeIntervalSince1970: Double(moment) / 1000)) }
+    return beginnings.filter { $0.isAnew && $0.bound > backup && $0.end < limit ?? .max }.map {
+      Finding(
+        "tap-gap", .failure, subject: title,
+        evidence: "the tap was made anew at \(text($0.bound)): what was published "
+          + ($0.end > 0 ? "from \(text($0.end)) until then" : "before") + " is not in it",
+        advice: "take a backup now, which covers it; a restore goes to a moment before it, or from a backup after it")
+    }
+  }
+
   package func findings(since moment: Int64?, title: String) -> [Finding] {
-    missing(since: moment).map { range in
+    let headless =
+      hasHead || segments.allSatisfy(\.isOfEarlierVersion)
+      ? []
+      : [
+        Finding(
+          Self.headCheck, .failure, subject: title,
+          evidence: "the note that says how far the tap went is missing: whether its last segments are, nothing tells",
+          advice: "run the tap, which writes it anew, and take a backup")
+      ]
+    return headless + missing(since: moment).map { range in
       Finding(
         "tap-segments", .failure, subject: title,
         evidence:
@@ -170,10 +257,18 @@ package struct TapSequence: Sendable {
   /// What is missing in the folder of a cluster, by the names that are in it.
   static func findings(_ folder: String, _ names: [String], _ backups: [BackupManifest]) -> [Finding] {
     all(names).flatMap { sequence in
-      sequence.findings(
-        since: since(backups), title: title(of: sequence.key, in: backups) ?? "\(folder)/\(sequence.key)")
+      let title = title(of: sequence.key, in: backups) ?? "\(folder)/\(sequence.key)"
+      return sequence.findings(since: since(backups), title: title) + sequence.gaps(before: backups, title: title)
     }
   }
+
+  /// Those that no later backup covers.
+  package func gaps(before backups: [BackupManifest], title: String) -> [Finding] {
+    let newest = backups.filter { Self.title(of: key, in: [$0]) != nil }.map { Self.milliseconds($0.recoveryPoint.time) }
+    return newest.max().map { gaps(after: $0, through: nil, title: title) } ?? []
+  }
+
+  private static func milliseconds(_ date: Date) -> Int64 { Int64((date.timeIntervalSince1970 * 1000).rounded(.down)) }
 
   /// The moment from which on a tap is needed; nil: there is no backup, and retention removes nothing.
   package static func since(_ backups: [BackupManifest]) -> Int64? {
