@@ -121,7 +121,8 @@ extension RabbitMQTests {
     }
   }
 
-  @Test("A journal is not believed against a queue that was purged, or made anew: it is refused", arguments: [true, false])
+  @Test(
+    "A journal is not believed against a queue that was purged, or made anew: it is refused", arguments: [true, false])
   func purgedBeforeResume(isMadeAnew: Bool) async throws {
     try await TestBroker.with { broker in
       try await broker.withJournaledRestore(count: 20_000, size: 256, { $0.window = 200 }) { restore in

@@ -215,7 +215,9 @@ extension RabbitMQTests {
     }
   }
 
-  @Test("Of messages that were there before the tap none stands for an equal one that came after the dump: at most so many are twice")
+  @Test(
+    "Of messages that were there before the tap none stands for an equal one that came after the dump: at most so many are twice"
+  )
   func equalMessagesBeforeTheTap() async throws {
     try await Self.withTap { tapped in
       try await tapped.publish(0..<3)
@@ -233,7 +235,9 @@ extension RabbitMQTests {
     }
   }
 
-  @Test("A tap that was made anew leaves a gap: verify and status say so, a restore does not go beyond it, a later backup covers it")
+  @Test(
+    "A tap that was made anew leaves a gap: verify and status say so, a restore does not go beyond it, a later backup covers it"
+  )
   func tapMadeAnew() async throws {
     try await Self.withTap { tapped in
       let tap = try tapped.tap()

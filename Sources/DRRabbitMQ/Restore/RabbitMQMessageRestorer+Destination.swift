@@ -155,7 +155,9 @@ extension RabbitMQMessageRestorer {
     let reach = max(reading.through ?? 0, reading.until ?? 0)
     func text(_ moment: Int64) -> String { Timestamp.format(Date(timeIntervalSince1970: Double(moment) / 1000)) }
     let evidence =
-      reach > 0 ? "the tap of \(record.title) reaches only to \(text(reach))" : "no tap of \(record.title) has stored anything"
+      reach > 0
+      ? "the tap of \(record.title) reaches only to \(text(reach))"
+      : "no tap of \(record.title) has stored anything"
     if let limit, limit > max(reach, ended) {
       return [
         Finding(

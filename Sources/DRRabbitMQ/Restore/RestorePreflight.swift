@@ -59,9 +59,9 @@ package enum RestorePreflight {
     guard confirmed > 0, consumers == 0, !hadConsumers, ready < (leavesOut ? 1 : confirmed) else { return nil }
     return Obstacle(
       refusal: .journalMismatch,
-      evidence: "it holds \(ready) messages, and the journal says that \(confirmed) were restored into it: they were taken, "
-        + "expired or purged, or it is another queue by now. Begin anew with an empty queue and another journal, if they are "
-        + "to be there")
+      evidence: "it holds \(ready) messages, and the journal says that \(confirmed) were restored into it: they "
+        + "were taken, expired or purged, or it is another queue by now. Begin anew with an empty queue and another journal, if "
+        + "they are to be there")
   }
 
   /// - Parameters:

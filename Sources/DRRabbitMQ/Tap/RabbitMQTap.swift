@@ -449,11 +449,11 @@ public struct RabbitMQTap: ChangeSource, Service {
           onStart: {
             if !isAnnounced { onState(.capturing(queue)) }
             isAnnounced = true
-          }
-        ) {
-          pause = .milliseconds(200)
-          failure = nil
-        }
+          },
+          onProgress: {
+            pause = .milliseconds(200)
+            failure = nil
+          })
       } catch is CancellationError {
         break
       } catch let error as DRError where !needsPerson(error) {

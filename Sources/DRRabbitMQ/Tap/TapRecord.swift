@@ -50,7 +50,8 @@ struct TapRecord: Hashable, Sendable {
   func lost(_ manifest: BackupManifest) -> Finding {
     Finding(
       "tap-segments", .failure, subject: "\(vhost)/\(queue)",
-      evidence: "backup \(manifest.id) says that a tap was there, with \(segments) segments: nothing of its log is there now",
+      evidence: "backup \(manifest.id) says that a tap was there, with \(segments) segments: "
+        + "nothing of its log is there now",
       advice: TapSequence.repair)
   }
 }

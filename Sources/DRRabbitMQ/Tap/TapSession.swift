@@ -28,6 +28,8 @@ struct TapSession {
     var until: Int64?
     /// Everything that had come by then is in the segments; 0: not known.
     var through: Int64 = 0
+    /// When the tap's queue was made: nothing in it came before; 0: not known.
+    var made: Int64 = 0
 
     func head(_ key: String) -> TapSequence.Head {
       TapSequence.Head(key: key, number: number, until: until ?? 0, through: through)
@@ -37,7 +39,7 @@ struct TapSession {
   /// - Parameters:
   ///   - onStart: Called when the broker gives what comes.
   ///   - onProgress: Called when the broker was heard and what it gave is stored.
-  func run(onStart: () -> Void, _ onProgress: () -> Void) async throws {
+  func run(onStart: () -> Void, onProgress: () -> Void) async throws {
     guard let tap = queue.tap else { return }
     let connection = try await AMQPConnection.connect(
       broker, vhost: queue.vhost, heartbeat: .seconds(30), logger: logger)
@@ -70,7 +72,8 @@ struct TapSession {
           position.through = max(position.through, moment.milliseconds)
           progress.advance(queue, through: moment, segments: position.number)
         }
-        if position.number > 0 || position.through > 0, notedAt.map({ $0.duration(to: .now) > Self.noteInterval }) ?? true {
+        let isDue = notedAt.map { $0.duration(to: .now) > Self.noteInterval } ?? true
+        if position.number > 0 || position.through > 0, isDue {
           noted = position.head(key)
           try await log.put(position.head(key))
           notedAt = .now
@@ -91,6 +94,7 @@ struct TapSession {
     var position = Position()
     position.through = max(head?.through ?? 0, state?.through ?? 0)
     position.number = last?.number ?? 0
+    position.made = try await log.beginnings(key).last?.made ?? 0
     position.previous = last?.info.sha256
     // Where two taps stored one, nothing tells whose messages do not come again: a restore reads both.
     if stored.count(where: { $0.number == last?.number }) > 1 { position.previous = nil }
@@ -153,7 +157,7 @@ struct TapSession {
     until due: ContinuousClock.Instant
   ) async throws -> Gathered {
     var reading = try reading(position.previous)
-    reading.waitingSince = position.through
+    reading.waitingSince = max(position.through, position.made)
     while reading.archive.summary.messages < 4000, reading.waitingSince != nil {
       let before = reading.ofConsumer
       if try await connection.take(&reading, idle: .zero, perConsumer: before + 500) == .full { break }

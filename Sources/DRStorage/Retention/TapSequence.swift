@@ -76,7 +76,8 @@ package struct TapSequence: Sendable {
 
     package var name: String {
       let moments = [end, made, bound].map { TapSequence.digits(Int($0), 13) }.joined(separator: "-")
-      return "\(Head.prefix)\(key)-\(TapSequence.digits(number, 12))-\(moments)-\(depth.map { "\($0)" } ?? Self.unknown)"
+      return
+        "\(Head.prefix)\(key)-\(TapSequence.digits(number, 12))-\(moments)-\(depth.map { "\($0)" } ?? Self.unknown)"
     }
 
     package init?(_ name: String) {
@@ -239,13 +240,14 @@ package struct TapSequence: Sendable {
           evidence: "the note that says how far the tap went is missing: whether its last segments are, nothing tells",
           advice: "run the tap, which writes it anew, and take a backup")
       ]
-    return headless + missing(since: moment).map { range in
-      Finding(
-        "tap-segments", .failure, subject: title,
-        evidence:
-          "\(Self.describe(range)) of the tap, which had been stored, \(range.count == 1 ? "is" : "are") missing",
-        advice: Self.repair)
-    }
+    return headless
+      + missing(since: moment).map { range in
+        Finding(
+          "tap-segments", .failure, subject: title,
+          evidence:
+            "\(Self.describe(range)) of the tap, which had been stored, \(range.count == 1 ? "is" : "are") missing",
+          advice: Self.repair)
+      }
       + contested.map { number in
         Finding(
           "tap-conflict", .warning, subject: title,
@@ -264,7 +266,9 @@ package struct TapSequence: Sendable {
 
   /// Those that no later backup covers.
   package func gaps(before backups: [BackupManifest], title: String) -> [Finding] {
-    let newest = backups.filter { Self.title(of: key, in: [$0]) != nil }.map { Self.milliseconds($0.recoveryPoint.time) }
+    let newest = backups.filter { Self.title(of: key, in: [$0]) != nil }.map {
+      Self.milliseconds($0.recoveryPoint.time)
+    }
     return newest.max().map { gaps(after: $0, through: nil, title: title) } ?? []
   }
 
