@@ -438,13 +438,13 @@ extension RabbitMQTests {
       #expect(texts == (0..<30).map(String.init))
       #expect(outcome.afterTarget == 10 && outcome.mayBeAfterTarget == 10)
       #expect(outcome.findings.contains { $0.check == "tap-times" && $0.evidence.hasPrefix("30 messages") })
-      // A tap of this version goes on from them.
+      // A tap of this version goes on from them; its queue is a new one here, and what came before that is in no tap.
       let tap = try tapped.tap()
       try await tap.prepare(logger: TestBroker.logger)
       try await tapped.capture(tap, until: 40) { try await tapped.publish(40..<50) }
-      let all = try await tapped.restore(manifest)
+      #expect(try await tapped.check(manifest).contains { $0.check == "tap-gap" && $0.severity == .failure })
+      let all = try await tapped.restore(manifest) { $0.overrides = [.tapGap] }
       #expect(all.texts == (0..<50).map(String.init))
-      #expect(try await tapped.check(manifest).allSatisfy { $0.severity != .failure })
     }
   }
 
