@@ -19,7 +19,9 @@ public struct RestoreSource: Sendable {
   /// Finds a backup in the repository.
   ///
   /// - Throws: What `find` throws; where the repository has it not and a copy has, with the advice to bring it back.
-  public func backup(_ find: (Repository) async throws -> BackupManifest) async throws -> BackupManifest {
+  public func backup(
+    _ find: @escaping @Sendable (Repository) async throws -> BackupManifest
+  ) async throws -> BackupManifest {
     do {
       let found = try await find(repository)
       await warnOfNewer(than: found, find)
@@ -37,9 +39,13 @@ public struct RestoreSource: Sendable {
   }
 
   /// A copy that has a newer one is better known before the restore than after it.
-  private func warnOfNewer(than found: BackupManifest, _ find: (Repository) async throws -> BackupManifest) async {
+  private func warnOfNewer(
+    than found: BackupManifest, _ find: @escaping @Sendable (Repository) async throws -> BackupManifest
+  ) async {
     for copy in copies {
-      guard let other = try? await find(Repository(tier: copy)), other.id != found.id,
+      // A copy that is away must not hold up a restore.
+      let other = try? await withTimeLimit(.seconds(15), "the copy") { try await find(Repository(tier: copy)) }
+      guard let other, other.id != found.id,
         other.recoveryPoint.time > found.recoveryPoint.time
       else { continue }
       FileHandle.standardError.write(

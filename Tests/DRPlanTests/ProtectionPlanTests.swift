@@ -36,7 +36,7 @@ struct ProtectionPlanTests {
     Set(try plan.findings(at: Self.start, measured: measured).filter { $0.severity == .failure }.map(\.check))
   }
 
-  @Test("With this plan, no hour of the year has an RPO above one hour; in under a second, failures and all")
+  @Test("With this plan, no hour of the year has an RPO above one hour; with failures, the hours that have are named")
   func year() throws {
     let plan = try Self.plan(
       rpo: .hours(1),

@@ -156,6 +156,22 @@ struct RecoveryPlanTests {
     #expect(record.all == ["begin check", "end check"] && report.verdict == .passed)
   }
 
+  @Test("A condition that cannot be asked is no answer: the step fails, and is not taken for one that is not needed")
+  func unknownConditions() async throws {
+    let record = Record()
+    let conditions: [any RecoveryAction] = [
+      CommandAction(["no-such-program"]), CommandAction(["/no/such/program"]), CommandAction(["sh", "-c", "nosuch"]),
+      CommandAction(["sh", "-c", "kill -9 $$"]), CustomAction("?") { throw DRError(.timedOut, "no answer") },
+    ]
+    for condition in conditions {
+      let step = Self.step("mend", record.action("mend"), onlyIf: condition)
+      let report = try await RecoveryRun(RecoveryPlan("unknown", budget: .hours(1), steps: [step])).run(
+        logger: Self.quiet)
+      #expect(report.entries["mend"]?.outcome == .failed && report.verdict == .failed, "\(condition.summary)")
+    }
+    #expect(record.all.isEmpty)
+  }
+
   @Test("Cancelled, what was done is taken back, the last first, and what ran is cancelled")
   func cancelled() async throws {
     let record = Record()

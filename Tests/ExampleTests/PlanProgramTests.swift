@@ -117,6 +117,19 @@ struct PlanProgramTests {
         let again = try await run("recover", "plan.json", "--execute", "--journal", "other", "--yes", in: folder)
         #expect(again.status == 0 && again.output.contains("second: done before"), "\(again)")
         #expect(!log().contains("never") && log().count { $0 == "second" } == 3)
+        // Nobody answers: the step's limit ends the wait.
+        let asking =
+          #"{"name": "ask", "budget": "1m", "steps": [{"id": "ask", "budget": "1s", "limit": "1s", "ask": "go on?"}]}"#
+        try asking.write(toFile: "\(folder)/ask.json", atomically: true, encoding: .utf8)
+        let program = ReceiverProcess.built("dr-plan")
+        for (script, status) in [
+          ("mkfifo pipe; exec 3<>pipe; '\(program)' recover ask.json --execute --journal a1 <&3", 1),
+          ("printf 'YES\\n' | '\(program)' recover ask.json --execute --journal a2", 0),
+          ("printf n | '\(program)' recover ask.json --execute --journal a3", 1),
+        ] as [(String, Int32)] {
+          let said = try await runCommand("/bin/bash", ["-c", script], workingDirectory: folder)
+          #expect(said.status == status, "\(script): \(String(decoding: said.output, as: UTF8.self))")
+        }
         let no = try await run("recover", "plan.json", "--execute", "--journal", "third", in: folder)
         #expect(no.status == 1 && no.output.contains("the answer to 'go on?' is no"), "\(no)")
       }

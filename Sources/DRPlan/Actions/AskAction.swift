@@ -5,7 +5,7 @@ public struct AskAction: RecoveryAction {
   public var question: String
   private let ask: @Sendable (String) async throws -> Bool
 
-  /// - Parameter ask: Puts the question; true is yes.
+  /// - Parameter ask: Puts the question; true is yes. It must answer to cancellation, by which the step's limit ends it.
   public init(_ question: String, by ask: @escaping @Sendable (String) async throws -> Bool) {
     self.question = question
     self.ask = ask

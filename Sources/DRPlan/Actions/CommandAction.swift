@@ -31,6 +31,12 @@ public struct CommandAction: RecoveryAction {
       path, Array(command.dropFirst()), environment: environment, limit: .seconds(30 * 86_400))
     let lines = (said.status == 0 ? said.output : said.error + said.output).split(separator: "\n")
     let last = lines.last { !$0.allSatisfy(\.isWhitespace) }.map { String($0.prefix(300)) } ?? ""
+    // As a shell says it: there is no such program, or it cannot be run; or a signal has ended it, which is no answer of its own.
+    guard said.status < 128 else { throw InterruptedProgram(name: name, signal: said.status - 128) }
+    guard said.status < 126 else {
+      throw DRError(
+        .invalidConfiguration, "\(name) could not be run: \(last)", advice: "see what it wrote", object: name)
+    }
     guard said.status == 0 else {
       throw DRError(
         .programFailed, "\(name) ended with \(said.status): \(last)", advice: "see what it wrote", object: name)
@@ -39,7 +45,12 @@ public struct CommandAction: RecoveryAction {
   }
 
   private static func find(_ name: String) throws -> String {
-    if name.contains("/") { return name }
+    if name.contains("/") {
+      guard FileManager.default.isExecutableFile(atPath: name) else {
+        throw DRError(.invalidConfiguration, "there is no program '\(name)' that can be run", object: name)
+      }
+      return name
+    }
     let folders = (ProcessInfo.processInfo.environment["PATH"] ?? "/usr/bin:/bin").split(separator: ":")
     guard
       let found = folders.map({ "\($0)/\(name)" }).first(where: { FileManager.default.isExecutableFile(atPath: $0) })
@@ -48,4 +59,12 @@ public struct CommandAction: RecoveryAction {
     }
     return found
   }
+}
+
+/// A program that was ended before it could say how it went.
+private struct InterruptedProgram: Error, CustomStringConvertible {
+  var name: String
+  var signal: Int32
+
+  var description: String { "\(name) was ended by signal \(signal)" }
 }

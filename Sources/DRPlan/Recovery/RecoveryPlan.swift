@@ -23,7 +23,8 @@ public struct RecoveryPlan: Sendable {
     /// Between two attempts.
     public var pause: Span
     public var action: any RecoveryAction
-    /// Whether it is needed at all: a step that is not is skipped, and what needs it goes on. An action that fails says no.
+    /// Whether it is needed at all: a step that is not is skipped, and what needs it goes on. An action that throws `programFailed` or
+    /// `sourceFailed` says no; anything else that it throws is no answer, and fails the step.
     public var condition: (any RecoveryAction)?
     /// What takes it back, if the run is cancelled.
     public var compensation: (any RecoveryAction)?
@@ -138,7 +139,10 @@ public struct RecoveryPlan: Sendable {
   var digest: String {
     var digest = StreamDigest()
     for step in steps {
-      let fields = [step.id, step.needs.joined(separator: ","), step.action.summary]
+      let fields = [
+        step.id, step.needs.joined(separator: ","), step.action.summary, step.condition?.summary ?? "",
+        step.compensation?.summary ?? "",
+      ]
       digest.update(.init(string: fields.joined(separator: "\u{1F}") + "\u{1E}"))
     }
     return digest.hex()

@@ -102,9 +102,13 @@ public struct RecoveryRun: Sendable {
     if let condition = step.condition {
       do {
         _ = try await clock.limited(step.limit, condition.perform)
-      } catch {
-        entry.outcome = Task.isCancelled ? .cancelled : .skipped
+      } catch let error as DRError where error.isNo && !Task.isCancelled {
+        entry.outcome = .skipped
         entry.evidence = "not needed: \(DRError.text(of: error))"
+      } catch {
+        // What could not be asked is no answer: a step that is skipped looks like one that is done.
+        entry.outcome = Task.isCancelled ? .cancelled : .failed
+        entry.evidence = "whether it is needed could not be found out: \(DRError.text(of: error))"
       }
     }
     while entry.outcome == .notDone {
@@ -155,6 +159,11 @@ public struct RecoveryRun: Sendable {
     }
     return report
   }
+}
+
+extension DRError {
+  /// Whether an action that was asked has looked, and says no.
+  fileprivate var isNo: Bool { code == .programFailed || code == .sourceFailed }
 }
 
 /// What time it is, and how to wait: the system's, or a simulated one that does not wait.
