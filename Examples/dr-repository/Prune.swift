@@ -129,16 +129,6 @@ struct Prune: AsyncParsableCommand {
     }
   }
 
-  private static func reason(_ error: any Error) -> String {
-    switch error {
-    case DecodingError.dataCorrupted(let context), DecodingError.typeMismatch(_, let context),
-      DecodingError.keyNotFound(_, let context), DecodingError.valueNotFound(_, let context):
-      let path = context.codingPath.map { $0.intValue.map(String.init) ?? $0.stringValue }.joined(separator: ".")
-      return (path.isEmpty ? "" : "\(path): ") + context.debugDescription
-    default: return DRError.text(of: error)
-    }
-  }
-
   /// What was done of a pruning that did not come to its end: it stays done, and another run goes on with the rest.
   private static func soFar(_ outcome: PruneOutcome?) -> String {
     outcome.map { "by then: \($0.text)" } ?? "by then nothing was changed"
@@ -170,7 +160,8 @@ struct Prune: AsyncParsableCommand {
         return try JSONDecoder().decode(RetentionPolicy.self, from: Data(contentsOf: URL(fileURLWithPath: policy)))
       } catch {
         throw DRError(
-          .invalidConfiguration, "the policy cannot be read: \(Prune.reason(error))",
+          .invalidConfiguration,
+          "the policy cannot be read: \((error as? DecodingError)?.reason ?? DRError.text(of: error))",
           advice: "as in the README: {\"rules\": [{\"days\": 7}, {\"newest\": 12, \"each\": \"month\"}]}",
           object: policy)
       }

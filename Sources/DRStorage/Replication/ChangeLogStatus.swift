@@ -85,7 +85,7 @@ extension ChangeLogStatus {
     }.min()
     let own = Set(repository.map(\.key))
     let further = zip(copy, neededBack).filter { object, isNeeded in
-      guard isNeeded == true, !own.contains(object.key), !isNote(object.key, of: rule) else { return false }
+      guard isNeeded == true, !own.contains(object.key), !rule.isNote(object.key) else { return false }
       // A partial one whose place something has taken since is no more than that.
       if isPartial(object.key), repository.contains(where: { $0.key.rawValue.hasPrefix(stem(of: object.key)) }) {
         return false
@@ -114,10 +114,6 @@ extension ChangeLogStatus {
 
   private static func name(of object: ObjectInfo) -> String? {
     SegmentFileName(parsing: object.key.lastComponent).map { $0.name + ($0.sha256 == nil ? " (partial)" : "") }
-  }
-
-  private static func isNote(_ key: ObjectKey, of rule: ChangeLogRule) -> Bool {
-    rule.notes.map { key.lastComponent.hasPrefix($0) } ?? false
   }
 
   /// What a key has in common with those of segments that begin at the same place in the log.

@@ -78,8 +78,6 @@ extension ReplicationStatus {
     return findings
   }
 
-  private func place(_ tier: String) -> String { tier.hasPrefix("local:") ? String(tier.dropFirst(6)) : tier }
-
   /// Backups that are whole, and go on from one that is not.
   private func chainFindings(on index: Int, _ tier: String) -> [Finding] {
     let places = Dictionary(rows.map { ("\($0.component) \($0.backup)", $0) }) { first, _ in first }
@@ -92,7 +90,7 @@ extension ReplicationStatus {
             "backup-chain", .failure, subject: "\(row.component) \(row.backup)",
             evidence: "\(parent), which it goes on from, is not whole on \(tier): it cannot be restored from there",
             advice: index == 0
-              ? "bring it back from a copy (dr-repository replicate --from COPY --to \(place(tier))), or take a whole backup"
+              ? "bring it back from a copy (dr-repository replicate --from COPY --to \(tier.tierPlace)), or take a whole backup"
               : "run dr-repository replicate")
         }
         link = next
@@ -116,7 +114,7 @@ extension ReplicationStatus {
         "backup-in-repository", .failure, subject: "\(component) \(lost.backup)",
         evidence: "the newest backup is on \(tiers[copy]), and not on \(tiers[0])",
         advice: "the repository, which is the first tier named, has lost it or is not the right one: bring it back "
-          + "(dr-repository replicate --from \(place(tiers[copy])) --to \(place(tiers[0])))")
+          + "(dr-repository replicate --from \(tiers[copy].tierPlace) --to \(tiers[0].tierPlace))")
     }
   }
 
@@ -129,7 +127,7 @@ extension ReplicationStatus {
         "log-complete", found.gap.preventsRestore || found.isNewest ? .failure : .warning,
         subject: "\(found.component) \(found.backup)", evidence: "\(found.log): \(found.gap.evidence): \(consequence)",
         advice:
-          "bring it back from a copy that has it (dr-repository replicate --from COPY --to \(place(tiers[0]))); if none has, "
+          "bring it back from a copy that has it (dr-repository replicate --from COPY --to \(tiers[0].tierPlace)); if none has, "
           + "take a new backup, from which the log goes on")
     }
   }

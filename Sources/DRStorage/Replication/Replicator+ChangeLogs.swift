@@ -19,7 +19,6 @@ extension Replicator {
     _ outcome: inout ReplicationOutcome
   ) async throws -> Bool {
     let horizon = rule.horizon(of: backups, for: system)
-    func isNote(_ key: ObjectKey) -> Bool { rule.notes.map { key.lastComponent.hasPrefix($0) } ?? false }
     func needed(_ listed: [ObjectInfo], _ there: [ObjectKey: ObjectInfo]) -> [ObjectInfo] {
       zip(listed, rule.needed(listed, of: system, by: backups, after: horizon)).filter { object, isNeeded in
         guard isNeeded == true else { return false }
@@ -34,12 +33,12 @@ extension Replicator {
     // Before the segments of which they speak.
     var notes: [ObjectInfo] = []
     if let start = rule.notes { notes = try await source.tier.listAll(prefix: prefix + start) }
-    let listed = try await source.tier.listAll(prefix: prefix).filter { !isNote($0.key) }
+    let listed = try await source.tier.listAll(prefix: prefix).filter { !rule.isNote($0.key) }
     var missing = needed(listed, there)
     var differing: [ObjectInfo] = []
     if settings.readsBackAll {
       differing = try await damaged(listed + notes, there, &outcome)
-      missing += differing.filter { !isNote($0.key) }
+      missing += differing.filter { !rule.isNote($0.key) }
     }
     // Where there is another one by now, either may be the damaged one.
     var contested: [ObjectInfo] = []
@@ -72,15 +71,15 @@ extension Replicator {
     }
     // Only what covers a shorter one, and that has come, takes its place.
     guard isWhole else { return !wasReplaced }
-    try await removeStalePartials(listed, there.filter { !isNote($0.key) }, rule.replaces)
-    let mended = differing.filter { object in isNote(object.key) && !contested.contains { $0.key == object.key } }
+    try await removeStalePartials(listed, there.filter { !rule.isNote($0.key) }, rule.replaces)
+    let mended = differing.filter { object in rule.isNote(object.key) && !contested.contains { $0.key == object.key } }
     let news = needed(notes, there) + mended
     for (note, error) in zip(news, try await copy(news)) {
       if error == nil, outcome.damaged.contains(note.key) { outcome.mended.append(note.key) }
       guard let error, error.code != .objectNotFound, error.code != .corruptData else { continue }
       outcome.failures[note.key] = error
     }
-    try await removeStalePartials(notes, there.filter { isNote($0.key) }, nil)
+    try await removeStalePartials(notes, there.filter { rule.isNote($0.key) }, nil)
     return true
   }
 

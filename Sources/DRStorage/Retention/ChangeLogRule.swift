@@ -95,6 +95,9 @@ public struct ChangeLogRule: Sendable {
     return rule
   }
 
+  /// Whether it is the key of a note, not of a segment.
+  func isNote(_ key: ObjectKey) -> Bool { notes.map { key.lastComponent.hasPrefix($0) } ?? false }
+
   /// The moment before which nothing is needed of a folder, from the backups of one component; nil: everything is.
   func horizon(of backups: some Sequence<BackupManifest>, for folder: String) -> Date? {
     backups.filter { scope == .component || ($0.systemIdentifier ?? "") == folder }.map {

@@ -14,8 +14,7 @@ extension RetentionPolicy: Codable {
   private enum CodingKeys: String, CodingKey, CaseIterable { case rules, components, lock, forgetOldSystemsAfterDays }
 
   public init(from decoder: any Decoder) throws {
-    try decoder.refuseUnknown(CodingKeys.self)
-    let fields = try decoder.container(keyedBy: CodingKeys.self)
+    let fields = try decoder.known(CodingKeys.self)
     self.init(
       try fields.decode([Rule].self, forKey: .rules),
       components: try fields.decodeIfPresent([String: [Rule]].self, forKey: .components) ?? [:],
@@ -49,8 +48,7 @@ extension RetentionPolicy.Rule: Codable {
   private enum CodingKeys: String, CodingKey, CaseIterable { case days, newest, each, cadence }
 
   public init(from decoder: any Decoder) throws {
-    try decoder.refuseUnknown(CodingKeys.self)
-    let fields = try decoder.container(keyedBy: CodingKeys.self)
+    let fields = try decoder.known(CodingKeys.self)
     let days = try fields.decodeIfPresent(Double.self, forKey: .days)
     let newest = try fields.decodeIfPresent(Int.self, forKey: .newest)
     let each = try fields.decodeIfPresent(RetentionPolicy.Period.self, forKey: .each)
@@ -78,25 +76,5 @@ extension RetentionPolicy.Rule: Codable {
       try fields.encode(period, forKey: .each)
     }
     try fields.encodeIfPresent(cadence, forKey: .cadence)
-  }
-}
-
-private struct AnyKey: CodingKey {
-  var stringValue: String
-  var intValue: Int? { nil }
-
-  init(stringValue: String) { self.stringValue = stringValue }
-  init?(intValue: Int) { nil }
-}
-
-extension Decoder {
-  fileprivate func refuseUnknown<Key: CodingKey & CaseIterable>(_: Key.Type) throws {
-    let known = Key.allCases.map(\.stringValue)
-    let fields = try container(keyedBy: AnyKey.self)
-    guard let unknown = fields.allKeys.first(where: { !known.contains($0.stringValue) }) else { return }
-    throw DecodingError.dataCorruptedError(
-      forKey: unknown, in: fields,
-      debugDescription:
-        "the field '\(unknown.stringValue.prefix(40))' is not known; these are: \(known.joined(separator: ", "))")
   }
 }

@@ -8,8 +8,10 @@ private struct AnyKey: CodingKey {
 }
 
 extension Decoder {
-  /// The fields of an object, if all of them are known.
-  func known<Key: CodingKey & CaseIterable>(_: Key.Type) throws -> KeyedDecodingContainer<Key> {
+  /// The fields of an object, if all of them are known: what was mistyped must not be taken for left out.
+  ///
+  /// - Throws: `DecodingError` naming the field that is not known, and those that are.
+  package func known<Key: CodingKey & CaseIterable>(_: Key.Type) throws -> KeyedDecodingContainer<Key> {
     let names = Key.allCases.map(\.stringValue)
     let fields = try container(keyedBy: AnyKey.self)
     if let unknown = fields.allKeys.first(where: { !names.contains($0.stringValue) }) {
