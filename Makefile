@@ -32,7 +32,7 @@ test:
 	Scripts/install-prerequisites test
 	$(MAKE) lint
 	$(SWIFT) build -c release --build-tests
-	$(TEST_WIDTH) $(SWIFT) test -c release --skip-build --disable-xctest $(TEST_FLAGS)
+	$(TEST_WIDTH) SWIFT=$(SWIFT) Scripts/run-tests $(TEST_FLAGS)
 
 build:
 	Scripts/install-prerequisites build
