@@ -40,6 +40,10 @@ let package = Package(
     .library(name: "DRPlan", targets: ["DRPlan"]),
     .executable(name: "dr-drill", targets: ["dr-drill"]),
     .executable(name: "dr-plan", targets: ["dr-plan"]),
+    .executable(name: "dr-backup", targets: ["dr-backup"]),
+    .executable(name: "dr-restore", targets: ["dr-restore"]),
+    .executable(name: "dr-status", targets: ["dr-status"]),
+    .executable(name: "dr-failover", targets: ["dr-failover"]),
     .executable(name: "dr-postgres", targets: ["dr-postgres"]),
     .executable(name: "dr-redis", targets: ["dr-redis"]),
     .executable(name: "dr-rabbitmq", targets: ["dr-rabbitmq"]),
@@ -112,7 +116,9 @@ let package = Package(
     .target(name: "DRVerify", dependencies: ["DRCore", "DRStorage", nioCore, logging], swiftSettings: settings),
     .target(
       name: "DRPlan",
-      dependencies: ["DRCore", "DRStorage", "DRSandbox", "DRVerify", nioCore, nioPosix, httpClient, logging],
+      dependencies: [
+        "DRCore", "DRStorage", "DRSandbox", "DRVerify", nioCore, nioPosix, httpClient, logging, metrics, lifecycle,
+      ],
       swiftSettings: settings),
 
     // Examples: thin, they compose the rest
@@ -129,8 +135,30 @@ let package = Package(
       name: "dr-repository", dependencies: ["ExampleSupport", "DRCore", "DRStorage", "DRFiles", logging, arguments],
       path: "Examples/dr-repository", swiftSettings: settings),
     .executableTarget(
-      name: "dr-plan", dependencies: ["ExampleSupport", "DRCore", "DRStorage", "DRPlan", logging, arguments],
+      name: "dr-plan",
+      dependencies: [
+        "PlatformSupport", "ExampleSupport", "DRCore", "DRStorage", "DRPlan", logging, lifecycle, arguments,
+      ],
       path: "Examples/dr-plan", swiftSettings: settings),
+    .target(
+      name: "PlatformSupport",
+      dependencies: ["ExampleSupport", "DRCore", "DRStorage", "DRPlan", logging, arguments],
+      path: "Examples/PlatformSupport", swiftSettings: settings),
+    .executableTarget(
+      name: "dr-backup",
+      dependencies: [
+        "PlatformSupport", "ExampleSupport", "DRCore", "DRStorage", "DRPlan", logging, lifecycle, arguments,
+      ],
+      path: "Examples/dr-backup", swiftSettings: settings),
+    .executableTarget(
+      name: "dr-status", dependencies: ["PlatformSupport", "ExampleSupport", "DRCore", "DRPlan", arguments],
+      path: "Examples/dr-status", swiftSettings: settings),
+    .executableTarget(
+      name: "dr-restore", dependencies: ["PlatformSupport", "ExampleSupport", "DRCore", "DRPlan", arguments],
+      path: "Examples/dr-restore", swiftSettings: settings),
+    .executableTarget(
+      name: "dr-failover", dependencies: ["PlatformSupport", "ExampleSupport", "DRCore", "DRPlan", arguments],
+      path: "Examples/dr-failover", swiftSettings: settings),
     .executableTarget(
       name: "dr-wal", dependencies: ["ExampleSupport", "DRCore", "DRStorage", "DRPostgres", logging, arguments],
       path: "Examples/dr-wal", swiftSettings: settings),
@@ -219,8 +247,9 @@ let package = Package(
       dependencies: [
         "ExampleSupport", "DRFiles", "DRPlan", "DRPostgres", "DRRabbitMQ", "DRRedis", "DRSandbox", "DRStorage",
         "DRCore", "DRTestSupport",
-        nioCore, logging, "dr-drill", "dr-files", "dr-plan", "dr-postgres", "dr-rabbitmq", "dr-redis", "dr-repository",
-        "dr-tier", "dr-tier-check",
+        nioCore, logging, "dr-backup", "dr-drill", "dr-failover", "dr-files", "dr-plan", "dr-postgres", "dr-rabbitmq",
+        "dr-redis", "dr-repository",
+        "dr-restore", "dr-status", "dr-tier", "dr-tier-check",
         "dr-wal",
       ],
       swiftSettings: settings),

@@ -3,6 +3,7 @@ import DRCore
 import DRPlan
 import ExampleSupport
 import Foundation
+import PlatformSupport
 
 /// Plans as values: checked before anything runs, and carried out.
 @main
@@ -13,7 +14,7 @@ struct PlanCommand: AsyncParsableCommand {
     discussion: """
       A protection plan is a JSON file; without one, the platform's own is taken, which 'show' prints. \(ProgramExit.codes())
       """,
-    subcommands: [Show.self, Check.self, Next.self, Expose.self, Recover.self])
+    subcommands: [Show.self, Check.self, Next.self, Expose.self, Recover.self, Watch.self])
 }
 
 /// Which plan is meant.
@@ -71,17 +72,7 @@ struct Check: AsyncParsableCommand {
 
   func run() async throws {
     try await reporting {
-      var facts: [Component: MeasuredRestore] = [:]
-      if let measured {
-        do {
-          let data = try Data(contentsOf: URL(fileURLWithPath: measured))
-          for (name, value) in try JSONDecoder().decode([String: MeasuredRestore].self, from: data) {
-            facts[try Component(parsing: name)] = value
-          }
-        } catch let error as DecodingError {
-          throw DRError(.invalidConfiguration, "what was measured cannot be read: \(error.reason)", object: measured)
-        }
-      }
+      let facts = try measured.map { try MeasuredRestores.read($0) } ?? [:]
       let findings = try arguments.read().findings(at: Date(), measured: facts)
       if json {
         let encoder = JSONEncoder()

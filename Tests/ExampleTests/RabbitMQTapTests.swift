@@ -134,13 +134,13 @@ struct RabbitMQTapTests {
 
   // MARK: The broker
 
-  private static func connected<Result>(
+  static func connected<Result>(
     _ broker: RabbitMQSettings, _ body: (AMQPConnection) async throws -> Result
   ) async throws -> Result {
     try await AMQPConnection.withConnection(broker, vhost: "/", logger: logger, body)
   }
 
-  private static func publish(_ numbers: Range<Int>, _ broker: RabbitMQSettings, exchange: String) async throws {
+  static func publish(_ numbers: Range<Int>, _ broker: RabbitMQSettings, exchange: String) async throws {
     try await connected(broker) { connection in
       try await connection.selectConfirms()
       var window = PublishWindow(limit: 100)

@@ -34,7 +34,10 @@ enum ReadmeSession {
           return path
         }
         let home = "\(folder)/home"
-        try FileManager.default.createDirectory(atPath: home, withIntermediateDirectories: false)
+        // What a reader has in the clone.
+        try FileManager.default.createDirectory(atPath: "\(home)/Examples", withIntermediateDirectories: true)
+        try FileManager.default.copyItem(
+          atPath: "\(Readme.root)/Examples/scenarios", toPath: "\(home)/Examples/scenarios")
         // The restored server is started by who restored it, and it refuses root.
         var command = ["bash", "-c", script, "bash"] + files
         if let user = server.user {
@@ -90,7 +93,8 @@ enum ReadmeSession {
     let bin = "\(folder)/bin"
     try FileManager.default.createDirectory(atPath: bin, withIntermediateDirectories: false)
     let programs = [
-      "dr-drill", "dr-files", "dr-plan", "dr-postgres", "dr-rabbitmq", "dr-redis", "dr-repository", "dr-tier",
+      "dr-backup", "dr-drill", "dr-failover", "dr-files", "dr-plan", "dr-postgres", "dr-rabbitmq", "dr-redis",
+      "dr-repository", "dr-restore", "dr-status", "dr-tier",
       "dr-tier-check",
       "dr-wal",
     ]

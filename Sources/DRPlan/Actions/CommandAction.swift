@@ -21,14 +21,25 @@ public struct CommandAction: RecoveryAction {
 
   public var summary: String { command.joined(separator: " ") }
 
-  public func perform() async throws -> String {
+  /// Makes sure that there is such a program, without running it.
+  ///
+  /// - Throws: ``DRCore/DRError`` with `invalidConfiguration`.
+  public func check() throws { _ = try path() }
+
+  private func path() throws -> String {
     guard let name = command.first, !name.isEmpty else {
       throw DRError(.invalidConfiguration, "a step has a command without a program")
     }
-    let path = try Self.find(name)
-    // The step has a limit of its own.
+    return try Self.find(name)
+  }
+
+  public func perform() async throws -> String {
+    let path = try path()
+    let name = command[0]
+    // All of this process's environment, where a database's clients find their passwords. The step has a limit of its own.
     let said = try await runProgram(
-      path, Array(command.dropFirst()), environment: environment, limit: .seconds(30 * 86_400))
+      path, Array(command.dropFirst()),
+      environment: ProcessInfo.processInfo.environment.merging(environment) { $1 }, limit: .seconds(30 * 86_400))
     let lines = (said.status == 0 ? said.output : said.error + said.output).split(separator: "\n")
     let last = lines.last { !$0.allSatisfy(\.isWhitespace) }.map { String($0.prefix(300)) } ?? ""
     // As a shell says it: there is no such program, or it cannot be run; or a signal has ended it, which is no answer of its own.

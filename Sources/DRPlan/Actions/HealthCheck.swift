@@ -17,11 +17,19 @@ public struct HealthCheck: RecoveryAction {
   public var interval: Span
   /// How long one look may take.
   public var patience: Span
+  private var looksAgain = true
 
   public init(_ probe: Probe, every interval: Span = .seconds(1), patience: Span = .seconds(5)) {
     self.probe = probe
     self.interval = interval
     self.patience = patience
+  }
+
+  /// One look, whose answer counts.
+  var once: HealthCheck {
+    var once = self
+    once.looksAgain = false
+    return once
   }
 
   public var summary: String {
@@ -42,6 +50,7 @@ public struct HealthCheck: RecoveryAction {
       } catch let error as DRError where error.code == .invalidConfiguration {
         throw error
       } catch {
+        guard looksAgain else { throw error }
         try await Task.sleep(for: interval.duration)
       }
     }

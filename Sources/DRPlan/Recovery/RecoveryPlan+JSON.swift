@@ -14,31 +14,45 @@ extension RecoveryPlan {
   ///     }
   ///
   /// What a step does is one of `run` (a program), `http` (a URL, with `status`, 200), `tcp` (`host:port`) and `ask` (a question). `onlyIf` and
-  /// `undo` are programs. `environment` is for all of its programs. A field that is not known is an error.
+  /// `undo` are programs. `environment` is for all of its programs. A field that is not known is an error. There may be comments (JSON5).
   ///
-  /// - Parameter ask: Puts the questions of `ask`.
-  /// - Throws: ``DRCore/DRError`` with `invalidConfiguration`, naming the step and the field.
-  public init(json: Data, ask: @escaping @Sendable (String) async throws -> Bool) throws {
+  /// `"variables": {"port": "5432", "data": null}` says what the plan is written with: `${port}` in any text stands for the value, which is the
+  /// one given here, or that of `variables`; null must be given. A word of a program in which one is empty is left out, so that
+  /// `--target-time=${moment}` is said only if there is a moment.
+  ///
+  /// - Parameters:
+  ///   - variables: Values, by name.
+  ///   - ask: Puts the questions of `ask`.
+  /// - Throws: ``DRCore/DRError`` with `invalidConfiguration`, naming the step and the field, or the variable.
+  public init(
+    json: Data, variables: [String: String] = [:], ask: @escaping @Sendable (String) async throws -> Bool
+  ) throws {
     let document: Document
     do {
-      document = try JSONDecoder().decode(Document.self, from: json)
+      let decoder = JSONDecoder()
+      decoder.allowsJSON5 = true
+      document = try decoder.decode(Document.self, from: json)
     } catch let error as DecodingError {
       throw DRError(.invalidConfiguration, "the recovery plan cannot be read: \(error.reason)")
     }
-    try self.init(document.name, budget: document.budget, steps: try document.steps.map { try $0.step(ask) })
+    let values = try PlanVariables(declared: document.variables, given: variables)
+    try self.init(
+      document.name, budget: document.budget, steps: try document.steps.map { try $0.step(values, ask) })
   }
 
   private struct Document: Decodable {
     var name: String
     var budget: Span
+    var variables: [String: String?]
     var steps: [Written]
 
-    private enum CodingKeys: String, CodingKey, CaseIterable { case name, budget, steps }
+    private enum CodingKeys: String, CodingKey, CaseIterable { case name, budget, variables, steps }
 
     init(from decoder: any Decoder) throws {
       let fields = try decoder.known(CodingKeys.self)
       name = try fields.decode(String.self, forKey: .name)
       budget = try fields.decode(Span.self, forKey: .budget)
+      variables = try fields.decodeIfPresent([String: String?].self, forKey: .variables) ?? [:]
       steps = try fields.decode([Written].self, forKey: .steps)
     }
   }
@@ -89,14 +103,16 @@ extension RecoveryPlan {
       environment = try fields.decodeIfPresent([String: String].self, forKey: .environment)
     }
 
-    func step(_ ask: @escaping @Sendable (String) async throws -> Bool) throws -> Step {
-      Step(
-        id, title ?? id, of: component, after: after ?? [], priority: try level(), budget: budget, limit: limit,
-        attempts: attempts ?? 1, pause: pause ?? .seconds(5), try action(ask), onlyIf: onlyIf.map(command),
-        undo: undo.map(command))
+    func step(_ values: PlanVariables, _ ask: @escaping @Sendable (String) async throws -> Bool) throws -> Step {
+      let environment = try (environment ?? [:]).mapValues { try values.filled($0) }
+      func command(_ words: [String]) throws -> CommandAction {
+        CommandAction(try words.compactMap { try values.word($0) }, environment: environment)
+      }
+      return Step(
+        id, try values.filled(title ?? id), of: component, after: after ?? [], priority: try level(), budget: budget,
+        limit: limit, attempts: attempts ?? 1, pause: pause ?? .seconds(5), try action(values, command, ask),
+        onlyIf: try onlyIf.map(command), undo: try undo.map(command))
     }
-
-    private func command(_ words: [String]) -> CommandAction { CommandAction(words, environment: environment ?? [:]) }
 
     private func level() throws -> Objective.Priority {
       switch priority {
@@ -107,10 +123,14 @@ extension RecoveryPlan {
       }
     }
 
-    private func action(_ ask: @escaping @Sendable (String) async throws -> Bool) throws -> any RecoveryAction {
+    private func action(
+      _ values: PlanVariables, _ command: ([String]) throws -> CommandAction,
+      _ ask: @escaping @Sendable (String) async throws -> Bool
+    ) throws -> any RecoveryAction {
       let actions: [(any RecoveryAction)?] = [
-        run.map(command), http.map { HealthCheck(.http(url: $0, status: status ?? 200)) },
-        try tcp.map { HealthCheck(try probe($0)) }, self.ask.map { AskAction($0, by: ask) },
+        try run.map(command), try http.map { HealthCheck(.http(url: try values.filled($0), status: status ?? 200)) },
+        try tcp.map { HealthCheck(try probe(try values.filled($0))) },
+        try self.ask.map { AskAction(try values.filled($0), by: ask) },
       ]
       let given = actions.compactMap { $0 }
       guard given.count == 1, let action = given.first, status == nil || http != nil else {

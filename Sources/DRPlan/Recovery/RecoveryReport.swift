@@ -13,7 +13,7 @@ public struct RecoveryReport: Sendable {
     case notDone = "not done"
 
     /// Whether what needs it may go on.
-    var isDone: Bool { self == .done || self == .skipped || self == .planned }
+    public var isDone: Bool { self == .done || self == .skipped || self == .planned }
   }
 
   /// One step.

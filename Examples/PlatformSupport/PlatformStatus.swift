@@ -1,0 +1,126 @@
+public import DRCore
+public import DRPlan
+import DRStorage
+import ExampleSupport
+public import Foundation
+import Logging
+
+/// Where a platform stands: each component's recovery points, what its jobs did, and what could not be looked at.
+public struct PlatformStatus: Sendable {
+  public var moment: Date
+  public var standings: [RecoveryStanding]
+  public var findings: [Finding]
+  /// What the scheduler remembers; nil: it never ran.
+  public var book: ScheduleBook?
+  /// Components that could not be looked at, and why.
+  public var unreachable: [String]
+
+  /// Looks at every repository of the plan's components; nothing is written, and no content is read.
+  ///
+  /// - Parameter measured: What restores were measured to take.
+  public static func of(
+    _ platform: Platform, measured: [Component: MeasuredRestore], verifiedWithin: Span, at moment: Date
+  ) async -> PlatformStatus {
+    var status = PlatformStatus(moment: moment, standings: [], findings: [], book: nil, unreachable: [])
+    do {
+      status.book = try await Scheduler.book(of: Platform.scheduler, on: try await platform.tier(reading: true))
+    } catch {
+      status.unreachable.append("the scheduler's memory: \(DRError.text(of: error))")
+    }
+    for protected in platform.plan.components {
+      do {
+        status.standings.append(try await status.standing(of: protected, platform, measured[protected.component]))
+      } catch {
+        status.unreachable.append("\(protected.component): \(DRError.text(of: error))")
+      }
+    }
+    for standing in status.standings {
+      status.findings += standing.findings(at: moment, verifiedWithin: verifiedWithin)
+    }
+    status.findings += status.jobFindings(platform)
+    status.findings.append(status.platformFinding(platform))
+    return status
+  }
+
+  private mutating func standing(
+    of protected: ProtectionPlan.Protected, _ platform: Platform, _ measured: MeasuredRestore?
+  ) async throws -> RecoveryStanding {
+    let component = protected.component
+    guard let file = platform.systems[component]?.config else {
+      throw DRError(
+        .invalidConfiguration, "the platform's file names no configuration of it",
+        advice: "say \"config\": its programs' configuration file", component: component)
+    }
+    let settings = try RepositoryConfiguration(file: file)
+    var tiers = [try await settings.tier(creating: false, probing: .reading)]
+    for place in settings.copies ?? [] {
+      do {
+        tiers.append(try await TierPlace.open(place, creating: false, s3: settings.s3, probing: .reading))
+      } catch {
+        unreachable.append("\(component), its copy \(place): \(DRError.text(of: error))")
+      }
+    }
+    let seen = await ReplicationStatus.of(tiers.map { Repository(tier: $0) }, component: component)
+    for (tier, error) in seen.unreachable.sorted(by: { $0.key < $1.key }) {
+      unreachable.append("\(component), \(tier): \(DRError.text(of: error))")
+    }
+    let wrong = seen.findings(lag: protected.objective.rpo, now: moment)
+    findings += wrong
+    let rows = seen.rows.sorted { $0.recoveryPoint < $1.recoveryPoint }
+    let whole = rows.filter { $0.places.contains { if case .whole = $0 { true } else { false } } }
+    let isLogWhole = !wrong.contains { $0.severity == .failure }
+    let log = isLogWhole && !whole.isEmpty ? seen.logs.compactMap { $0.places.first??.stored }.max() : nil
+    let durable = [whole.last?.recoveryPoint, log].compactMap { $0 }.max().map { min($0, moment) }
+    // A verification looks at the newest backup that is there when it runs.
+    let looked = (book?.jobs ?? [:]).filter { $0.key.hasPrefix("\(component) verification, ") }
+      .compactMap(\.value.lastSuccess).max()
+    let byJob = looked.flatMap { looked in whole.last { $0.ended <= looked }?.recoveryPoint }
+    let byCopy = whole.last {
+      $0.places.contains { if case .whole(let verified, _) = $0 { verified != nil } else { false } }
+    }?.recoveryPoint
+    return RecoveryStanding(
+      component, durable: durable, verified: [byJob, byCopy].compactMap { $0 }.max(),
+      forecasts: forecasts(protected, platform, measured), promised: protected.objective)
+  }
+
+  private func forecasts(
+    _ protected: ProtectionPlan.Protected, _ platform: Platform, _ measured: MeasuredRestore?
+  ) -> [String: Span] {
+    guard let measured else { return [:] }
+    let held = platform.plan.tiers.filter { protected.tiers.contains($0.name) }
+    return Dictionary(
+      held.map { ($0.name, platform.plan.forecast(of: measured, from: $0)) }, uniquingKeysWith: { first, _ in first })
+  }
+
+  private func jobFindings(_ platform: Platform) -> [Finding] {
+    guard let book else {
+      return [
+        Finding(
+          "jobs", .warning, subject: platform.plan.name, evidence: "no scheduler has run on this repository",
+          advice: "dr-backup serve runs the plan by its schedules")
+      ]
+    }
+    return book.jobs.sorted { $0.key < $1.key }.compactMap { name, entry in
+      guard entry.failures > 0 else { return nil }
+      return Finding(
+        "job", .failure, subject: name,
+        evidence: "failing: \(entry.failures) times since it last succeeded: \(entry.lastError ?? "")",
+        advice: "mend the cause; it is tried again by itself")
+    }
+  }
+
+  private func platformFinding(_ platform: Platform) -> Finding {
+    let promised = Span(platform.plan.platform.rto)
+    guard standings.count == platform.plan.components.count,
+      let slowest = RecoveryStanding.platformForecast(standings)
+    else {
+      return Finding(
+        "platform-rto", .notice, subject: platform.plan.name,
+        evidence: "not known: not every component's restore was measured",
+        advice: "name what was measured: --measured")
+    }
+    return Finding(
+      "platform-rto", slowest.time <= promised ? .passed : .failure, subject: platform.plan.name,
+      evidence: "\(slowest.time) side by side, of which \(slowest.component) takes longest; \(promised) promised")
+  }
+}
