@@ -102,11 +102,11 @@ struct Restore: AsyncParsableCommand {
       fflush(nil)
       throw error
     }
+    if let kept = kept.value { print(kept) }
     print(
       "\(manifest.id) restored into \(restorer.server), to offset \(report.reached.position), "
         + "\(Timestamp.format(report.reached.time)): \(report.keys) keys are there"
         + (report.commands > 0 ? ", after \(report.commands) changes" : "")
         + "; \(Format.bytes(report.outcome.bytes)) in \(Format.duration(report.outcome.duration))")
-    if let kept = kept.value { print(kept) }
   }
 }

@@ -104,8 +104,18 @@ import Testing
         #expect(refused.status == 64, "\(refused)")
       }
 
-      let moment = Timestamp.postgres(Date())
-      try await server.command("SET", "session", "second")
+      // What comes after the moment is in the log, and there alone.
+      let receive = ["receive", "--config", "\(place.folder)/redis-cache.json", "--server", try Self.address(server)]
+      let moment = try await place.whileRunning("dr-redis", receive) { receiver -> String in
+        try await eventually("the log") { receiver.said.contains("committed") || receiver.said.contains("goes on") }
+        try await server.command("SET", "session", "first")
+        try await Task.sleep(for: .milliseconds(1500))
+        let moment = Timestamp.postgres(Date())
+        try await Task.sleep(for: .milliseconds(1500))
+        try await server.command("SET", "session", "second")
+        try await Task.sleep(for: .milliseconds(1500))
+        return moment
+      }
       let all = ["--target-time", moment, "--execute", "--journal", "journal"]
       let dry = try await place.run("dr-restore", platform)
       #expect(dry.status == 0 && dry.output.contains("would dr-redis restore --online"), "\(dry)")

@@ -238,7 +238,7 @@ import Testing
       // Files of the folder are what answers: one from the beginning, one that the deployment makes.
       try place.write("", to: "always")
       let answer = try await place.whileRunning(
-        "python3", ["-u", "-m", "http.server", "0", "--bind", "127.0.0.1", "--directory", place.folder]
+        "python3", ["-u", "-m", "http.server", "0", "--bind", "127.0.0.1", "--directory", place.folder], ending: SIGKILL
       ) {
         server -> ProgramAnswer in
         try await eventually("the health checks' server") { server.said.contains("port ") }
