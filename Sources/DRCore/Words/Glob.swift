@@ -31,6 +31,9 @@ package struct Glob: Hashable, Sendable {
   }
 
   private let pieces: [Piece]
+  /// What a name must begin and end with, if that is known: most names are told by it.
+  private let first: UInt8?
+  private let last: UInt8?
 
   package init(_ pattern: some Sequence<UInt8>, _ dialect: Dialect) {
     let bytes = [UInt8](pattern)
@@ -56,9 +59,13 @@ package struct Glob: Hashable, Sendable {
       index += 1
     }
     self.pieces = pieces
+    first = if case .byte(let byte)? = pieces.first { byte } else { nil }
+    last = if case .byte(let byte)? = pieces.last { byte } else { nil }
   }
 
   package func matches(_ name: UnsafeRawBufferPointer) -> Bool {
+    if let first, name.first != first { return false }
+    if let last, name.last != last { return false }
     var (piece, position) = (0, 0)
     // Where to go back to: the piece after the last star, and the first byte that the star does not cover yet.
     var retry: (piece: Int, position: Int)?

@@ -49,6 +49,8 @@ public struct FileTreeRestorer: Restorer {
   public var progress: ProgressHandler?
   /// Nil: as the file system of the destination does.
   package var foldsCase: Bool?
+  /// Frames of 1 MiB that are decoded and digested while others are written.
+  private static let framesAhead = 8
 
   public init(destination: String, placement: Placement = .newFolder, paths: [String] = []) {
     self.destination = destination
@@ -81,7 +83,7 @@ public struct FileTreeRestorer: Restorer {
             present: placement == .inPlace ? PresentFiles(place.staging.parent) : nil)
         }
         let meter = progress.map { ProgressMeter(artifact.name, total: TreeContent.size(reader.manifest), handler: $0) }
-        for try await frame in try await TreeContent.open(reader) {
+        for try await frame in try await TreeContent.open(reader).readingAhead(FileTreeRestorer.framesAhead) {
           try Task.checkCancellation()
           try await executor.run { try extractor.write(frame) }
           meter?.add(frame.readableBytes)

@@ -38,7 +38,13 @@ package struct PathPattern: Hashable, Sendable {
   }
 
   /// Whether it matches a path itself, not something above it. The empty path is the root.
-  package func matches(_ path: [[UInt8]]) -> Bool { PathPattern.match(components[...], path[...]) }
+  package func matches(_ path: [[UInt8]]) -> Bool {
+    // A name at any depth, as most patterns are.
+    if components.count == 2, components[0] == nil, let glob = components[1] {
+      return path.last?.withUnsafeBytes { glob.matches($0) } ?? false
+    }
+    return PathPattern.match(components[...], path[...])
+  }
 
   private static func match(_ pattern: ArraySlice<Glob?>, _ path: ArraySlice<[UInt8]>) -> Bool {
     guard let first = pattern.first else { return path.isEmpty }
