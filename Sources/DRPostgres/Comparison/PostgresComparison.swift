@@ -6,10 +6,34 @@ public import Logging
 /// both, in parts by primary key, and only parts that differ are looked at row by row.
 ///
 /// Each side is read in one snapshot of its own. Nothing is written, and no rows cross to this process but the keys of
-/// those that differ.
+/// those that differ. Where no tables are named, large objects are compared too, by their numbers.
+///
+/// Rows are all that is looked at: not definitions, not what sequences stand at, not privileges.
 public struct PostgresComparison: Sendable {
+  /// What a comparison found.
+  public struct Outcome: Hashable, Sendable, Codable {
+    public var tables: [Table]
+    /// Nil: tables were named, neither side has any, or they are in ``notCompared``.
+    public var largeObjects: LargeObjects?
+    /// What holds rows or bytes and was not looked at, in words with its number: `2 unlogged tables`. Empty where tables were named.
+    public var notCompared: [String]
+    /// Whether all that was compared is the same.
+    public var isEqual: Bool { tables.allSatisfy(\.isEqual) && largeObjects?.isEqual ?? true }
+  }
+
+  /// How large objects differ.
+  public struct LargeObjects: Hashable, Sendable, Codable {
+    public var leftCount: Int64
+    public var rightCount: Int64
+    /// The numbers (OIDs) of those that only one side has, and of those with other bytes: up to ``keysListed`` of each.
+    public var onlyLeft: [String]
+    public var onlyRight: [String]
+    public var changed: [String]
+    public var isEqual: Bool
+  }
+
   /// How the rows of one table differ.
-  public struct Table: Hashable, Sendable {
+  public struct Table: Hashable, Sendable, Codable {
     /// `schema.table`, quoted as SQL needs it.
     public var name: String
     /// How many rows each side has; nil: the table is not there.
@@ -47,7 +71,7 @@ public struct PostgresComparison: Sendable {
   }
 
   /// - Throws: ``DRError``: `sourceFailed`, `timedOut`; `objectNotFound` for a table that was named and is on neither side.
-  public func compare(logger: Logger) async throws -> [Table] {
+  public func compare(logger: Logger) async throws -> Outcome {
     try await onSide(left, logger) { left in
       try await onSide(right, logger) { right in
         let (ours, theirs) = (try await left.countableTables(), try await right.countableTables())
@@ -61,9 +85,50 @@ public struct PostgresComparison: Sendable {
           }
           compared.append(try await compare(name, sides.0, sides.1, left, right))
         }
-        return compared
+        guard tables == nil else { return Outcome(tables: compared, notCompared: []) }
+        var notCompared = try await Self.passedOver(left, right)
+        let objects = (try await ComparedLargeObjects(left), try await ComparedLargeObjects(right))
+        let largeObjects = Self.compare(objects.0, objects.1)
+        if largeObjects == nil, max(objects.0.count, objects.1.count) > 0 {
+          notCompared.append("\(max(objects.0.count, objects.1.count)) large objects, which this user may not read")
+        }
+        return Outcome(tables: compared, largeObjects: largeObjects, notCompared: notCompared)
       }
     }
+  }
+
+  /// Nil: there are none, or they cannot be compared.
+  private static func compare(_ left: ComparedLargeObjects, _ right: ComparedLargeObjects) -> LargeObjects? {
+    guard let ours = left.contents, let theirs = right.contents, left.count + right.count > 0 else { return nil }
+    func listed(_ numbers: some Sequence<String>) -> [String] {
+      Array(numbers.sorted { (UInt32($0) ?? 0) < (UInt32($1) ?? 0) }.prefix(keysListed))
+    }
+    return LargeObjects(
+      leftCount: left.count, rightCount: right.count, onlyLeft: listed(ours.keys.filter { theirs[$0] == nil }),
+      onlyRight: listed(theirs.keys.filter { ours[$0] == nil }),
+      changed: listed(ours.filter { object in theirs[object.key].map { $0 != object.value } ?? false }.keys),
+      isEqual: ours == theirs)
+  }
+
+  /// What holds rows, or is to hold some, and is not among the tables that are compared.
+  private static func passedOver(_ left: PostgresConnection, _ right: PostgresConnection) async throws -> [String] {
+    let kinds = [
+      (one: "unlogged table", many: "unlogged tables", condition: "relkind IN ('r', 'm') AND relpersistence = 'u'"),
+      (one: "foreign table", many: "foreign tables", condition: "relkind = 'f'"),
+      (
+        one: "materialized view without content", many: "materialized views without content",
+        condition: "relkind = 'm' AND relpersistence = 'p' AND NOT relispopulated"
+      ),
+    ]
+    var passedOver: [String] = []
+    for kind in kinds {
+      var names: Set<String> = []
+      for side in [left, right] { names.formUnion(try await side.relations(where: kind.condition)) }
+      guard !names.isEmpty else { continue }
+      let some = names.sorted().prefix(5).joined(separator: ", ") + (names.count > 5 ? ", …" : "")
+      passedOver.append("\(names.count) \(names.count == 1 ? kind.one : kind.many) (\(some))")
+    }
+    return passedOver
   }
 
   private func onSide<Result>(

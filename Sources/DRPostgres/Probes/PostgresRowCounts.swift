@@ -33,10 +33,15 @@ public struct PostgresRowCounts: Sendable, Hashable, Codable {
 extension PostgresConnection {
   /// Tables that hold rows of their own. Temporary tables are not there after a restore, unlogged ones are empty then.
   func countableTables() async throws -> [String] {
+    try await relations(where: "relkind IN ('r', 'm') AND relpersistence = 'p' AND relispopulated")
+  }
+
+  /// Those of the users' schemas for which a condition on `pg_class` holds, as `schema.name`, quoted as SQL needs it.
+  func relations(where condition: String) async throws -> [String] {
     try await query(
       """
       SELECT format('%I.%I', nspname, relname) FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
-      WHERE relkind IN ('r', 'm') AND relpersistence = 'p' AND relispopulated AND \(Self.isUserSchema())
+      WHERE \(condition) AND \(Self.isUserSchema())
       ORDER BY 1
       """
     ).compactMap { $0[0] }
