@@ -44,8 +44,8 @@ struct Git: AsyncParsableCommand {
         let logger = ProgramLog.make("dr-files", verbose: place.verbose)
         var snapshotter = GitSnapshotter(
           tree.source(of: try Component(.config, "git")), to: absolute(place.git), logger: logger
-        ) { snapshot in
-          Git.say(snapshot)
+        ) { outcome in
+          Git.say(outcome)
           // Somebody may wait for this line in a file.
           fflush(nil)
         }
@@ -53,9 +53,9 @@ struct Git: AsyncParsableCommand {
         snapshotter.message = message
         guard let every else {
           let taken = try await endingInGoodOrder(saying: "nothing was committed") { [snapshotter] in
-            try await snapshotter.snapshot(logger: logger)
+            try await snapshotter.take(logger: logger)
           }
-          if let taken { Git.say(taken) } else { print("nothing has changed") }
+          Git.say(taken)
           return
         }
         snapshotter.interval = .seconds(every)
@@ -115,6 +115,11 @@ struct Git: AsyncParsableCommand {
       }
       return date
     }
+  }
+
+  private static func say(_ outcome: GitSnapshotter.Outcome) {
+    if let snapshot = outcome.snapshot { say(snapshot) } else { print("nothing has changed") }
+    for omission in outcome.leftOut { print("left out: \(omission.what): \(omission.reason)") }
   }
 
   private static func say(_ snapshot: GitSnapshotter.Snapshot) {

@@ -97,7 +97,15 @@ import Testing
       try place.write("app/.env", "PASSWORD=hunter2")
       try place.write("key.txt", "-----BEGIN EC PRIVATE KEY-----\nhunter2\n-----END EC PRIVATE KEY-----\n")
       try place.write("plain", "plain")
-      _ = try #require(try await snapshotter(place).snapshot(logger: quiet))
+      let outcome = try await snapshotter(place).take(logger: quiet)
+      #expect(outcome.snapshot != nil)
+      #expect(
+        outcome.leftOut.map { "\($0.what): \($0.reason)" } == [
+          "app/.env: it looks like a secret", "key.txt: it looks like a secret",
+        ])
+      // Said too where nothing has changed.
+      let idle = try await snapshotter(place).take(logger: quiet)
+      #expect(idle.snapshot == nil && idle.leftOut == outcome.leftOut)
       let said = try await shell(
         """
         cd "$1/history.git"; git cat-file --batch-all-objects --batch --unordered 2>/dev/null | grep -c hunter2 || true

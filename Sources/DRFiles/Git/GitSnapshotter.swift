@@ -12,7 +12,7 @@ public import ServiceLifecycle
 /// in no tree (`.GIT`, a symbolic link `.gitmodules`) and the repository itself; the commit says which. Times, owners and modes are kept in
 /// notes beside the commits. `git clone` opens it.
 ///
-/// Nothing but the tree's own files is read, and nothing in it is written. A commit is durable when ``snapshot(logger:)`` returns; a
+/// Nothing but the tree's own files is read, and nothing in it is written. A commit is durable when ``take(logger:)`` returns; a
 /// snapshotter that is killed leaves the branch as it was.
 public struct GitSnapshotter: Service {
   /// A commit.
@@ -21,6 +21,14 @@ public struct GitSnapshotter: Service {
     public var time: Date
     /// The first line of its message.
     public var subject: String
+  }
+
+  /// What became of a look at the tree.
+  public struct Outcome: Hashable, Sendable {
+    /// Nil: nothing has changed since the last commit.
+    public var snapshot: Snapshot?
+    /// What of the tree is in no commit, and why: secrets, what git takes in no tree, patterns that match nothing.
+    public var leftOut: [BackupManifest.Omission]
   }
 
   public static let branch = "main"
@@ -38,15 +46,15 @@ public struct GitSnapshotter: Service {
   /// Between two looks, when it runs as a service.
   public var interval: Duration = .seconds(15 * 60)
   private let logger: Logger
-  private let onSnapshot: @Sendable (Snapshot) async -> Void
+  private let onSnapshot: @Sendable (Outcome) async -> Void
 
   /// - Parameters:
   ///   - source: What is captured: root, patterns, limits and rules for secrets.
   ///   - logger: Used by ``run()``.
-  ///   - onSnapshot: Told by ``run()`` each commit that was made.
+  ///   - onSnapshot: Told by ``run()`` of each commit that was made.
   public init(
     _ source: FileTreeSource, to repository: String, logger: Logger,
-    onSnapshot: @escaping @Sendable (Snapshot) async -> Void = { _ in }
+    onSnapshot: @escaping @Sendable (Outcome) async -> Void = { _ in }
   ) {
     self.source = source
     self.repository = repository
@@ -61,7 +69,8 @@ public struct GitSnapshotter: Service {
       do {
         while true {
           do {
-            if let snapshot = try await snapshot(logger: logger) { await onSnapshot(snapshot) }
+            let outcome = try await take(logger: logger)
+            if outcome.snapshot != nil { await onSnapshot(outcome) }
           } catch let error as DRError where error.code != .invalidConfiguration {
             logger.error("no snapshot was taken; trying again later", metadata: ["error": "\(error)"])
           }
@@ -73,12 +82,14 @@ public struct GitSnapshotter: Service {
     }
   }
 
+  /// As ``take(logger:)``. Nil: nothing has changed.
+  public func snapshot(logger: Logger) async throws -> Snapshot? { try await take(logger: logger).snapshot }
+
   /// Commits what has changed since the last commit.
   ///
-  /// - Returns: Nil if nothing has.
   /// - Throws: ``DRError``: `sourceFailed`, `programFailed`, `invalidConfiguration`; `timedOut` if another snapshot takes longer than
   ///   ``patience``; `secretsUnencrypted` for a large file into which a private key came while it was read.
-  public func snapshot(logger: Logger) async throws -> Snapshot? {
+  public func take(logger: Logger) async throws -> Outcome {
     guard !author.contains(where: { $0.isNewline }), author.wholeMatch(of: /[^<>]* <[^<>]*>/) != nil else {
       throw DRError(.invalidConfiguration, "the author of a commit is 'Name <address>'", object: author)
     }
@@ -100,7 +111,7 @@ public struct GitSnapshotter: Service {
       )
       guard tree != former else {
         try await git.forget([next, nextNotes])
-        return nil
+        return Outcome(snapshot: nil, leftOut: leftOut(report))
       }
       // Both or none, and only if nobody else was faster.
       let zero = String(repeating: "0", count: 40)
@@ -120,7 +131,8 @@ public struct GitSnapshotter: Service {
         metadata: ["git.commit": "\(id)", "files.count": "\(report.files)", "files.secrets": "\(report.secrets.count)"])
       // Packs of many small commits are put together now and then.
       _ = try await git.ask(["gc", "--auto", "--quiet"])
-      return Snapshot(id: id, time: moment, subject: try await git.run(["log", "-1", "--format=%s", id]))
+      let subject = try await git.run(["log", "-1", "--format=%s", id])
+      return Outcome(snapshot: Snapshot(id: id, time: moment, subject: subject), leftOut: leftOut(report))
     } catch {
       // Not cancelled with the snapshot.
       await Task { try? await git.forget([next, nextNotes]) }.value
@@ -187,10 +199,12 @@ public struct GitSnapshotter: Service {
   private func text(_ report: TreeReport, _ files: Int) -> String {
     let first = message ?? "\(files) files of \(source.root)"
     var lines = [first.split(whereSeparator: \.isNewline).first.map(String.init) ?? "snapshot", ""]
-    lines += report.leftOut(patterns: (try? PathSelection(included: source.included)) ?? PathSelection.everything).map {
-      "Left-Out: \($0.what): \($0.reason)"
-    }
+    lines += leftOut(report).map { "Left-Out: \($0.what): \($0.reason)" }
     return lines.joined(separator: "\n")
+  }
+
+  private func leftOut(_ report: TreeReport) -> [BackupManifest.Omission] {
+    report.leftOut(patterns: (try? PathSelection(included: source.included)) ?? PathSelection.everything)
   }
 
   // MARK: Looking back
