@@ -161,6 +161,29 @@ import Testing
     }
   }
 
+  @Test("A further name of a file that is not in the part is refused, and what to add is said; a dry run says it too")
+  func partOfLinks() async throws {
+    try await Place.with { place in
+      try place.write("a/first", "content")
+      try place.write("b/other", "other")
+      try await shell(#"ln "$1/a/first" "$1/b/second"; ln "$1/a/first" "$1/b/third""#, place.tree)
+      let manifest = try await place.capture(try place.source())
+      let destination = place.folder + "/new"
+      let errors = [
+        await refusal { try await place.restore(manifest, to: destination, paths: ["b"]) },
+        await refusal { _ = try await place.diff(manifest, with: place.tree, paths: ["b"]) },
+      ]
+      for error in errors {
+        #expect(error?.code == .invalidConfiguration && error?.object == "b/second", "\(String(describing: error))")
+        #expect(error?.advice == "ask as well for 'a/first'", "\(String(describing: error))")
+      }
+      #expect(!FileManager.default.fileExists(atPath: destination))
+      try await place.restore(manifest, to: destination, paths: ["b/second", "a/first"])
+      #expect(
+        try await shell(#"cat "$1/b/second"; stat -c %h "$1/a/first"; ls "$1/b""#, destination) == "content2\nsecond\n")
+    }
+  }
+
   @Test("In place nothing is written through a symbolic link that lies in the destination")
   func linksInTheDestination() async throws {
     try await Place.with { place in
