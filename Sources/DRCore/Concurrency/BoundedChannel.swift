@@ -95,4 +95,17 @@ package final class BoundedChannel<Element: Sendable>: Sendable {
       close()
     }
   }
+
+  /// All that is queued, at least one element, or nil at the end. Throws as ``receive()``.
+  package func receiveAll() async throws -> [Element]? {
+    guard let first = try await receive() else { return nil }
+    let (rest, sender) = state.withLock { state in
+      let taken = (state.elements, state.sender)
+      state.elements = []
+      state.sender = nil
+      return taken
+    }
+    sender?.resume(returning: true)
+    return [first] + rest
+  }
 }

@@ -83,10 +83,11 @@ public struct FileTreeRestorer: Restorer {
             present: placement == .inPlace ? PresentFiles(place.staging.parent) : nil)
         }
         let meter = progress.map { ProgressMeter(artifact.name, total: TreeContent.size(reader.manifest), handler: $0) }
-        for try await frame in try await TreeContent.open(reader).readingAhead(FileTreeRestorer.framesAhead) {
+        let content = ReadAhead(try await TreeContent.open(reader), count: FileTreeRestorer.framesAhead)
+        while let frames = try await content.next() {
           try Task.checkCancellation()
-          try await executor.run { try extractor.write(frame) }
-          meter?.add(frame.readableBytes)
+          try await executor.run { for frame in frames { try extractor.write(frame) } }
+          meter?.add(frames.reduce(0) { $0 + $1.readableBytes })
         }
         let report = try await executor.run {
           try extractor.finish()

@@ -25,8 +25,9 @@ final class TreeExtractor: TreeSink, @unchecked Sendable {
   /// What the archive says of folders; given to those that were made, at the end.
   private var described: [[UInt8]: TarMember] = [:]
   private var made: [[UInt8]] = []
-  private var extracted: Set<[UInt8]>?
   private var current: Writing?
+  /// For less the call costs more than it brings.
+  private static let smallestWriteback: Int64 = 128 << 10
   #if os(Linux)
     private let syncsEachFile = false
   #else
@@ -55,8 +56,6 @@ final class TreeExtractor: TreeSink, @unchecked Sendable {
     archive = TreeArchive(object: object, foldsCase: foldsCase, selection: selection)
     self.judge = judge
     self.policy = policy
-    // Only a part of an archive can hold a link without what it links to.
-    extracted = selection.isEverything ? nil : []
   }
 
   func write(_ frame: ByteBuffer) throws { try archive.read(frame, into: self) }
@@ -123,21 +122,24 @@ final class TreeExtractor: TreeSink, @unchecked Sendable {
     bytes += Int64(slice.readableBytes)
     if writing.file == nil { writing.held.writeImmutableBuffer(slice) }
     if let file = writing.file, writing.done - writing.started >= 8 << 20 {
-      // So that the sync at the end has little left to do.
-      file.startWriteback(offset: writing.started, count: writing.done - writing.started)
-      writing.started = writing.done
+      startWriteback(of: file, &writing)
     }
     current = writing
   }
 
+  /// So that the sync at the end has little left to do: by itself the system waits longer than most restores take.
+  private func startWriteback(of file: Descriptor, _ writing: inout Writing) {
+    file.startWriteback(offset: writing.started, count: writing.done - writing.started)
+    writing.started = writing.done
+  }
+
   func end() throws {
-    guard let writing = current else { return }
+    guard var writing = current else { return }
     current = nil
     let path = writing.member.rawPath
     let isSecret = writing.content.holdsSecret || judge.isSecret(path)
     let attributes = policy.attributes(of: writing.member, isSecret: isSecret)
     files += 1
-    extracted?.insert(path)
     if let candidate = writing.present, let present,
       writing.held.withUnsafeReadableBytes({ present.isThere(candidate, attributes, $0) })
     {
@@ -154,6 +156,7 @@ final class TreeExtractor: TreeSink, @unchecked Sendable {
       try attributes.apply(to: file)
       if syncs { try file.sync() }
     }
+    if writing.done - writing.started >= TreeExtractor.smallestWriteback { startWriteback(of: file, &writing) }
   }
 
   func symbolicLink(_ member: TarMember) throws {
@@ -167,16 +170,10 @@ final class TreeExtractor: TreeSink, @unchecked Sendable {
       try attributes.apply(toLink: name, in: folder)
     }
     links += 1
-    extracted?.insert(member.rawPath)
   }
 
   func hardLink(_ member: TarMember) throws {
     let target = member.rawLinkTarget ?? []
-    if let extracted, !extracted.contains(target) {
-      throw DRError(
-        .invalidConfiguration, "it is a further name of a file that was not asked for",
-        advice: "ask for '\(FileName.text(target))' as well", object: FileName.text(member.rawPath))
-    }
     if let status = unwritten.removeValue(forKey: target), let present {
       // It has one name in the destination, and is to have several.
       let file = try create(target)
@@ -195,7 +192,6 @@ final class TreeExtractor: TreeSink, @unchecked Sendable {
       }
     }
     links += 1
-    extracted?.insert(member.rawPath)
   }
 
   /// The folder of a path, made if it is missing.
