@@ -44,6 +44,7 @@ let package = Package(
     .executable(name: "dr-restore", targets: ["dr-restore"]),
     .executable(name: "dr-status", targets: ["dr-status"]),
     .executable(name: "dr-failover", targets: ["dr-failover"]),
+    .executable(name: "dr-verify", targets: ["dr-verify"]),
     .executable(name: "dr-postgres", targets: ["dr-postgres"]),
     .executable(name: "dr-redis", targets: ["dr-redis"]),
     .executable(name: "dr-rabbitmq", targets: ["dr-rabbitmq"]),
@@ -117,8 +118,9 @@ let package = Package(
     .target(
       name: "DRPlan",
       dependencies: [
-        "DRCore", "DRStorage", "DRSandbox", "DRVerify", nioCore, nioPosix, httpClient, logging, metrics, lifecycle,
+        "DRCore", "DRStorage", "DRSandbox", "DRVerify", nioCore, nioPosix, httpClient, crypto, logging, metrics, lifecycle,
       ],
+      resources: [.embedInCode("Evidence/Schema/run-report.schema.json")],
       swiftSettings: settings),
 
     // Examples: thin, they compose the rest
@@ -159,6 +161,9 @@ let package = Package(
     .executableTarget(
       name: "dr-failover", dependencies: ["PlatformSupport", "ExampleSupport", "DRCore", "DRPlan", arguments],
       path: "Examples/dr-failover", swiftSettings: settings),
+    .executableTarget(
+      name: "dr-verify", dependencies: ["ExampleSupport", "DRCore", "DRStorage", "DRPlan", logging, arguments],
+      path: "Examples/dr-verify", swiftSettings: settings),
     .executableTarget(
       name: "dr-wal", dependencies: ["ExampleSupport", "DRCore", "DRStorage", "DRPostgres", logging, arguments],
       path: "Examples/dr-wal", swiftSettings: settings),
@@ -240,7 +245,10 @@ let package = Package(
       swiftSettings: settings),
     .testTarget(
       name: "DRPlanTests",
-      dependencies: ["DRPlan", "DRVerify", "DRStorage", "DRCore", "DRTestSupport", nioCore, logging, "dr-plan"],
+      dependencies: [
+        "DRPlan", "DRVerify", "DRStorage", "DRCore", "DRTestSupport", nioCore, nioPosix, nioHTTP1, logging, "dr-plan",
+        "dr-verify",
+      ],
       exclude: ["croniter-answers.json", "make-croniter-answers.py"], swiftSettings: settings),
     .testTarget(
       name: "ExampleTests",
@@ -248,8 +256,7 @@ let package = Package(
         "ExampleSupport", "DRFiles", "DRPlan", "DRPostgres", "DRRabbitMQ", "DRRedis", "DRSandbox", "DRStorage",
         "DRCore", "DRTestSupport",
         nioCore, logging, "dr-backup", "dr-drill", "dr-failover", "dr-files", "dr-plan", "dr-postgres", "dr-rabbitmq",
-        "dr-redis", "dr-repository",
-        "dr-restore", "dr-status", "dr-tier", "dr-tier-check",
+        "dr-redis", "dr-repository", "dr-restore", "dr-status", "dr-tier", "dr-tier-check", "dr-verify",
         "dr-wal",
       ],
       swiftSettings: settings),

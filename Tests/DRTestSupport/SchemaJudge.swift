@@ -1,9 +1,8 @@
-import DRCore
-import DRTestSupport
-import Foundation
+public import DRCore
+public import Foundation
 
 /// An independent JSON Schema validator, the one of Python, and what it says of documents.
-enum SchemaJudge {
+public enum SchemaJudge {
   private static let script = """
     import json, sys
     from jsonschema import Draft202012Validator
@@ -19,7 +18,8 @@ enum SchemaJudge {
   /// What is wrong with each document, or nil where it follows the schema.
   ///
   /// - Throws: ``DRError`` with `programFailed` if there is no validator, or the schema itself is not valid.
-  static func verdicts(on documents: [Data], schema: Data = BackupManifest.jsonSchema) async throws -> [String?] {
+  public static func verdicts(on documents: [Data], schema: Data = BackupManifest.jsonSchema) async throws -> [String?]
+  {
     var input = Data(#"{"schema":"#.utf8) + schema + Data(#","documents":["#.utf8)
     input += Data(documents.joined(separator: Data(",".utf8))) + Data("]}".utf8)
     // Debian's own Python has Debian's modules; another one may stand before it on the path.
