@@ -37,17 +37,23 @@ struct Restore: AsyncParsableCommand {
     help: "Restore in spite of this refusal: see its name in the error. May be given several times.")
   var overrides: [String] = []
 
-  @Flag(help: "Leave out messages whose message-id was restored into the same queue before.")
+  @Flag(
+    help: "Of messages of one queue with the same message-id restore only the first. Earlier restores are not looked at.")
   var leaveOutDuplicates = false
 
-  @Flag(help: "Go on with what a tap captured since the backup.")
+  @Flag(
+    help: "Go on with what a tap captured since the backup. A queue that has no tap is refused (--override no-tap).")
   var withTap = false
 
   @Option(
     help: "Only what was published up to this moment, with a time zone: '2026-11-23 12:00:00+00'. Implies --with-tap.")
   var targetTime: String?
 
-  @Option(help: "A folder for journals, by which a restore that was killed goes on.", completion: .directory)
+  @Option(
+    help: """
+      A folder for journals, by which a restore that was killed goes on: by the same command again. They are there until all \
+      queues are restored.
+      """, completion: .directory)
   var journal: String?
 
   func validate() throws {
@@ -113,6 +119,10 @@ struct Restore: AsyncParsableCommand {
         restorer.progress = ProgressBar("restore").handler
         let isShort = MutableBox(false)
         restorer.onQueue = { queue in
+          if queue.wasFinished {
+            return print(
+              "\(queue.vhost)/\(queue.queue): \(queue.resumedFrom) messages were confirmed before, and it is not touched again")
+          }
           var line = "\(queue.vhost)/\(queue.queue): \(queue.published) messages confirmed"
           if queue.resumedFrom > 0 { line += ", from number \(queue.resumedFrom) on" }
           if queue.mayBeRepeated > 0 { line += ", up to \(queue.mayBeRepeated) of them may be there twice" }

@@ -16,7 +16,7 @@ struct ArchivePart: Sendable {
     var from: Int64?
     for reader in chain.reversed() {
       let record = RabbitMQQueueRecord.all(of: reader.manifest).first {
-        $0.vhost == newest.vhost && $0.name == newest.name
+        $0.vhost.exact == newest.vhost.exact && $0.name.exact == newest.name.exact
       }
       guard let record, from == nil || record.nextOffset == from else {
         throw DRError(

@@ -12,7 +12,9 @@ extension RabbitMQMessageRestorer {
     var queue: RabbitMQQueue
     var mark: RestoreMark
     var journal: RestoreJournal?
-    /// The first message that is to be published.
+    /// An earlier restore, which was killed, has brought all of it.
+    var isFinished = false
+    /// The first message that is to be published, of those that are not left out.
     var first: UInt64
     var mayBeRepeated: UInt64
     /// Messages that are there and are not the restore's.
@@ -32,7 +34,7 @@ extension RabbitMQMessageRestorer {
     var record = newest
     record.summary.messages = parts.reduce(0) { $0 + $1.record.summary.messages }
     record.summary.bodyBytes = parts.reduce(0) { $0 + $1.record.summary.bodyBytes }
-    let name = renames[record.title] ?? record.name
+    let name = renames[exactly: record.title] ?? record.name
     let queue: RabbitMQQueue
     do {
       queue = try await RabbitMQQueue.find(record.vhost, name, ManagementAPI(broker))
@@ -44,37 +46,40 @@ extension RabbitMQMessageRestorer {
     var depth = try await AMQPConnection.withConnection(broker, vhost: record.vhost, logger: logger) {
       try await $0.depth(of: name, queue.kind)
     }
+    let captured = try await look(at: newest, in: chain, limit)
+    let journal = try journalFolder.map { folder in
+      try RestoreJournal(
+        "\(folder)/\(record.artifact).journal", archive: ArchivePart.identity(of: parts),
+        destination: "\(broker.host):\(broker.port)/\(record.vhost)/\(name)", of: choice(captured, limit))
+    }
+    let (isResumed, isFinished) = (journal?.isResumed ?? false, journal?.isFinished ?? false)
     // Half a queue from a damaged archive would be worse than none: it is read to its end before anything is published.
-    if readsFirst {
+    if readsFirst, !isFinished {
       for part in parts {
         try await part.reader.verify(part.artifact)
         logger.debug("an archive was read and is whole", metadata: ["object": "\(part.artifact.key)"])
       }
     }
-    let (seam, ended, findings) = try await look(at: newest, in: chain, limit)
-    let journal = try journalFolder.map { folder in
-      try RestoreJournal(
-        "\(folder)/\(record.artifact).journal", archive: ArchivePart.identity(of: parts),
-        destination: "\(broker.host):\(broker.port)/\(record.vhost)/\(name)")
-    }
-    let isResumed = journal?.isResumed ?? false
     let mark = RestoreMark(queue, broker, logger)
     // What a killed restore has sent comes before what this one sends, also where its number cannot be known.
-    let quiet = isResumed ? try await mark.waitUntilQuiet(queue) : nil
+    let quiet =
+      isFinished ? try await mark.currentDepth(of: queue) : isResumed ? try await mark.waitUntilQuiet(queue) : nil
     if let quiet { depth = quiet }
-    var obstacles = RestorePreflight.obstacles(
-      queue, ready: Int64(depth.ready), consumers: Int64(depth.consumers), record: record, isResumed: isResumed
-    )
+    // What is finished is the application's again.
+    var obstacles =
+      isFinished
+      ? []
+      : RestorePreflight.obstacles(
+        queue, ready: Int64(depth.ready), consumers: Int64(depth.consumers), record: record, isResumed: isResumed)
     if let journal, isResumed, quiet != nil || queue.kind != .stream,
       let obstacle = RestorePreflight.mismatch(
         ready: Int64(depth.ready), consumers: Int64(depth.consumers), confirmed: journal.resumedFrom,
-        hadConsumers: journal.hadConsumers, dumped: record.summary.messages, leavesOut: leavesOutDuplicates)
+        hadConsumers: journal.hadConsumers)
     {
       obstacles.append(obstacle)
     }
     obstacles.removeAll { overrides.contains($0.refusal) }
     if let obstacle = obstacles.first {
-      if !isResumed { journal?.remove() }
       throw DRError(
         .destinationInUse, "the queue is not fit for a restore: \(obstacle.refusal): \(obstacle.evidence)",
         advice: "mend that, or override '\(obstacle.refusal)'", object: "\(record.vhost)/\(name)")
@@ -82,43 +87,72 @@ extension RabbitMQMessageRestorer {
     if depth.consumers > 0 { try journal?.noteConsumers() }
     var first = journal?.resumedFrom ?? 0
     var repeated: UInt64 = 0
-    if isResumed {
+    if let journal, isResumed, !isFinished {
       // Nobody consumed and nothing was there before: then the depth says how many had arrived, also those that the
-      // killed restore had not heard of.
-      let isExact = quiet != nil && !(journal?.hasUnmarked ?? false)
+      // killed restore had not heard of. What is left out of a restore is not counted: see ``RestoreJournal``.
+      let isExact =
+        quiet != nil && !journal.hasUnmarked && !journal.hadConsumers && depth.consumers == 0
+        && overrides.isDisjoint(with: RestoreRefusal.sharingQueue) && queue.limit("message-ttl") == nil
       let arrived = UInt64(depth.ready)
-      let limit = min(first + UInt64(window), UInt64(record.summary.messages))
-      if isExact, overrides.isEmpty, !leavesOutDuplicates, tap == nil, depth.consumers == 0,
-        (first...max(first, limit)).contains(arrived)
-      {
+      let limit = max(first, min(first + UInt64(window), UInt64(record.summary.messages + captured.messages)))
+      if isExact, (first...limit).contains(arrived) {
         first = arrived
         // The next one must count from here: what is sent now comes on top of it.
-        try journal?.note(first)
+        try journal.note(first)
       } else {
-        repeated = limit > first ? limit - first : 0
+        repeated = limit - first
       }
     }
     return Destination(
-      record: record, parts: parts, queue: queue, mark: mark, journal: journal, first: first,
-      mayBeRepeated: repeated, before: isResumed ? 0 : Int64(depth.ready), ended: ended, seam: seam,
-      findings: findings)
+      record: record, parts: parts, queue: queue, mark: mark, journal: journal, isFinished: isFinished, first: first,
+      mayBeRepeated: repeated, before: isResumed ? 0 : Int64(depth.ready), ended: captured.ended, seam: captured.seam,
+      findings: captured.findings)
+  }
+
+  /// What of an archive and what follows it is published, and by which decisions: a journal's numbers count just these messages.
+  /// Nil: the archive alone.
+  private func choice(_ captured: Captured, _ limit: Int64?) -> String? {
+    var parts: [String] = []
+    if leavesOutDuplicates { parts.append("without duplicates") }
+    if let seam = captured.seam {
+      parts.append("with the tap" + (limit.map { " through \(Timestamp.format(Date(milliseconds: $0)))" } ?? ""))
+      parts.append("around the dump \(seam.basis)")
+      parts += captured.missing
+    }
+    return parts.isEmpty ? nil : parts.joined(separator: ", ")
+  }
+
+  /// What a tap has to go on with behind a dump.
+  private struct Captured {
+    /// Nil: no tap is to be gone on with.
+    var seam: TapSeam?
+    /// When the dump had all, in milliseconds since 1970.
+    var ended: Int64
+    /// Messages that may be published, at most.
+    var messages: Int64 = 0
+    /// Which segments are gone on without.
+    var missing: [String] = []
+    var findings: [Finding] = []
   }
 
   /// Reads what the tap has, before anything is published: whether all of it is there, and what is to be compared with the dump.
   private func look(
     at record: RabbitMQQueueRecord, in chain: [any BackupReader], _ limit: Int64?
-  ) async throws -> (TapSeam?, ended: Int64, [Finding]) {
+  ) async throws -> Captured {
     let manifest = chain.last?.manifest
     let began = record.began ?? manifest?.recoveryPoint.time.milliseconds ?? 0
     let ended = max(began, record.ended ?? manifest?.ended.milliseconds ?? began)
-    guard let tap else { return (nil, ended, []) }
+    guard let tap else { return Captured(ended: ended) }
+    var messages: Int64 = 0
     var seam = TapSeam(began: began, ended: ended, margin: seamMargin)
     let reading = try await tap.read(
       vhost: record.vhost, queue: record.name, since: seam.start, after: began, through: limit,
       allowsGaps: overrides.contains(.tapGap)
     ) { message, arrival in
-      guard seam.side(arrival) == .at, limit.map({ arrival.lowerBound <= $0 }) ?? true else { return }
-      try seam.expect(message)
+      let side = seam.side(arrival)
+      guard side != .before, limit.map({ arrival.lowerBound <= $0 }) ?? true else { return }
+      messages += 1
+      if side == .at { try seam.expect(message) }
     }
     let beginning = reading.beginnings.last { $0.bound <= began }
     if seam.needsHistory, beginning != nil || reading.beginnings.isEmpty {
@@ -129,7 +163,9 @@ extension RabbitMQMessageRestorer {
     }
     var lost: [Finding] = []
     if let manifest, reading.segments == 0, reading.through == nil, reading.beginnings.isEmpty,
-      let tapRecord = TapRecord.all(of: manifest).first(where: { $0.vhost == record.vhost && $0.queue == record.name })
+      let tapRecord = TapRecord.all(of: manifest).first(where: {
+        $0.vhost.exact == record.vhost.exact && $0.queue.exact == record.name.exact
+      })
     {
       lost = [tapRecord.lost(manifest)]
       guard overrides.contains(.tapGap) else {
@@ -137,15 +173,33 @@ extension RabbitMQMessageRestorer {
           .changeLogGap, lost[0].evidence, advice: lost[0].advice, component: manifest.component, object: record.title)
       }
     }
-    var findings = reading.findings + lost + reach(of: reading, record, ended: ended, limit)
-    if reading.segments == 0, reading.through == nil {
+    var findings = (reading.findings + lost).map(overridden)
+    if reading.segments == 0, reading.through == nil, lost.isEmpty, limit.map({ $0 > ended }) ?? true {
+      let evidence =
+        reading.beginnings.isEmpty
+        ? "it has no tap in this repository: what was published after the dump is nowhere"
+        : "its tap was made and has stored nothing yet: what was published after the dump is in the broker's queue of the tap at most"
+      guard overrides.contains(.noTap) else {
+        throw DRError(
+          .changeLogGap, "the queue cannot be restored with what came after its dump: \(RestoreRefusal.noTap): \(evidence)",
+          advice: "restore it without the tap, or choose the queues that are tapped; or override '\(RestoreRefusal.noTap)'",
+          component: manifest?.component, object: record.title)
+      }
       findings.append(
-        Finding(
-          "tap-coverage", .warning, subject: record.title,
-          evidence: "no tap has captured anything of it since the backup",
-          advice: "see that a tap of this component runs, and what it says that it covers"))
+        Finding(RestoreRefusal.noTap.rawValue, .warning, subject: record.title, evidence: "\(evidence) (overridden)"))
     }
-    return (seam, ended, findings)
+    findings += reach(of: reading, record, ended: ended, limit)
+    let missing = reading.findings.filter { ["tap-segments", "tap-conflict"].contains($0.check) }.map(\.evidence)
+    return Captured(seam: seam, ended: ended, messages: messages, missing: missing, findings: findings)
+  }
+
+  /// What was overridden by its name is no failure any more.
+  private func overridden(_ finding: Finding) -> Finding {
+    guard finding.severity == .failure, overrides.contains(.tapGap) else { return finding }
+    var finding = finding
+    finding.severity = .warning
+    finding.evidence += " (overridden: \(RestoreRefusal.tapGap))"
+    return finding
   }
 
   /// How far the tap goes, where that is not to the target, or not to about now.
@@ -153,7 +207,7 @@ extension RabbitMQMessageRestorer {
     of reading: RabbitMQTapLog.Reading, _ record: RabbitMQQueueRecord, ended: Int64, _ limit: Int64?
   ) -> [Finding] {
     let reach = max(reading.through ?? 0, reading.until ?? 0)
-    func text(_ moment: Int64) -> String { Timestamp.format(Date(timeIntervalSince1970: Double(moment) / 1000)) }
+    func text(_ moment: Int64) -> String { Timestamp.format(Date(milliseconds: moment)) }
     let evidence =
       reach > 0
       ? "the tap of \(record.title) reaches only to \(text(reach))"

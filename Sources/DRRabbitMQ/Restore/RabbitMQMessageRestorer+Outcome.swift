@@ -16,7 +16,7 @@ extension RabbitMQMessageRestorer {
     public var fromTap: Int64
     /// Messages left out because they were published after the target.
     public var afterTarget: Int64
-    /// Messages left out because one of the same message-id had been published before.
+    /// Messages left out because one of the same message-id comes before them in this restore.
     public var duplicates: Int64
     /// Messages whose `user_id` was another user's and was left out.
     public var usersLeftOut: Int64
@@ -31,6 +31,8 @@ extension RabbitMQMessageRestorer {
     /// Messages that were restored and may have been published after the target: they waited for the tap, or the dump ended
     /// after it.
     public var mayBeAfterTarget: Int64 = 0
+    /// A killed restore had brought all of it, and nothing was done now.
+    public var wasFinished = false
     /// What was found out about the tap's segments.
     public var findings: [Finding] = []
   }

@@ -35,9 +35,11 @@ public struct RabbitMQMessageRestorer: Restorer {
   /// Unconfirmed messages at most; also how many a killed restore may repeat. When it is full, half of it is waited for: 1,000 are
   /// still on their way then, which keeps a broker busy.
   public var window = 2000
-  /// The folder for one journal per queue, by which a killed restore goes on; nil: none, and it begins anew.
+  /// The folder for one journal per queue, by which a killed restore goes on; nil: none, and it begins anew. They are there until all
+  /// queues are restored: one that goes on passes over those that are finished.
   public var journalFolder: String?
-  /// Leave out messages whose message-id was restored into the same queue before, in this run.
+  /// Of messages of one queue that have the same message-id restore only the first. Of earlier restores nothing is known, but of one
+  /// that was killed and is gone on with.
   public var leavesOutDuplicates = false
   /// Other names for queues, by vhost and name: `//orders` to `orders-restored`.
   public var renames: [String: String] = [:]
@@ -94,6 +96,7 @@ public struct RabbitMQMessageRestorer: Restorer {
         items += Int(outcome.published)
       }
       meter?.finish()
+      for destination in destinations { destination.journal?.remove() }
       return RestoreOutcome(bytes: bytes, items: items, duration: start.duration(to: .now))
     }
   }
@@ -139,6 +142,14 @@ public struct RabbitMQMessageRestorer: Restorer {
     _ destination: Destination, _ limit: Int64?, _ meter: ProgressMeter?, _ logger: Logger
   ) async throws -> QueueOutcome {
     let queue = destination.queue
+    guard !destination.isFinished else {
+      var outcome = QueueOutcome(
+        vhost: queue.vhost, queue: queue.name, published: 0, resumedFrom: Int64(clamping: destination.first),
+        mayBeRepeated: 0, fromTap: 0, afterTarget: 0, duplicates: 0, usersLeftOut: 0)
+      outcome.wasFinished = true
+      return outcome
+    }
+    try destination.journal?.begin()
     let exchange = destination.mark.name
     let (connection, isDefaultExchangeAllowed) = try await connect(destination, logger)
     var window = PublishWindow(limit: self.window, from: destination.first)
@@ -158,7 +169,7 @@ public struct RabbitMQMessageRestorer: Restorer {
       throw error
     }
     let depth = queue.kind == .stream ? nil : try await depthAfter(destination, Int64(window.published), logger)
-    destination.journal?.remove()
+    try destination.journal?.finish()
     return QueueOutcome(
       vhost: queue.vhost, queue: queue.name, published: Int64(window.published),
       resumedFrom: Int64(clamping: destination.first), mayBeRepeated: Int64(clamping: destination.mayBeRepeated),
@@ -219,7 +230,9 @@ public struct RabbitMQMessageRestorer: Restorer {
     var batch: [ArchivedMessage] = []
     var batchBytes = 0
     // Where duplicates are left out.
-    var seen: Set<String> = []
+    var seen: Set<ExactName> = []
+    // What is left out has no number: so a journal's numbers and the depth of the queue count the same.
+    var next: UInt64 = 0
     var current = window
     var found = Counts()
     func send() async throws {
@@ -234,13 +247,16 @@ public struct RabbitMQMessageRestorer: Restorer {
       }
     }
     func offer(_ message: ArchivedMessage, fromTap: Bool) async throws -> Bool {
-      if leavesOutDuplicates, let id = try message.decodedProperties().messageID, !seen.insert(id).inserted {
+      if leavesOutDuplicates, let id = try message.decodedProperties().messageID, !seen.insert(id.exact).inserted {
         found.duplicates += 1
         return false
       }
-      guard message.number >= destination.first else { return false }
+      var message = message
+      defer { next += 1 }
+      guard next >= destination.first else { return false }
       if destination.queue.kind == .stream { try refuseForStream(message, destination) }
       if fromTap { found.fromTap += 1 }
+      message.number = next
       batch.append(message)
       batchBytes += message.body.readableBytes
       if batchBytes >= 1 << 20 || batch.count >= 2000 { try await send() }
@@ -267,14 +283,10 @@ public struct RabbitMQMessageRestorer: Restorer {
     if let limit, destination.ended > limit, isShared { found.mayBeAfterTarget += destination.record.summary.messages }
     if let tap, var seam {
       let record = destination.record
-      var number = UInt64(record.summary.messages)
       try await tap.read(
         vhost: record.vhost, queue: record.name, since: seam.start, after: record.began ?? .max, through: limit,
         allowsGaps: overrides.contains(.tapGap)
       ) { message, arrival in
-        var message = message
-        message.number = number
-        number += 1
         let side = seam.side(arrival)
         guard side != .before else { return }
         if let limit, arrival.lowerBound > limit {
@@ -314,7 +326,7 @@ public struct RabbitMQMessageRestorer: Restorer {
     let which = first?.number.map { "message \($0)" } ?? "a message"
     return DRError(
       .sourceFailed,
-      "\(which) of \(destination.record.artifact) is not in its queue: \(first?.reason ?? "no reason was given"). "
+      "\(which) of those to be restored from \(destination.record.artifact) is not in its queue: \(first?.reason ?? "no reason was given"). "
         + "All before message \(window.confirmed) are",
       advice: "see the queue's limits and bindings; a restore with a journal goes on from there",
       object: destination.queue.title)

@@ -79,6 +79,15 @@ package struct RestoreMark: Sendable {
     }
   }
 
+  /// What the queue says now; nil if this user may not read a stream.
+  func currentDepth(of queue: RabbitMQQueue) async throws -> AMQPConnection.Depth? {
+    do {
+      return try await depth(of: queue)
+    } catch let error as DRError where error.rabbitMQCode == 403 {
+      return warn("this user may not read the stream", queue, error)
+    }
+  }
+
   private func warn(_ why: String, _ queue: RabbitMQQueue, _ error: DRError?) -> AMQPConnection.Depth? {
     logger.warning(
       "what a killed restore had sent may be there twice: \(why)",

@@ -20,12 +20,18 @@ public struct RestoreRefusal: RawRepresentable, Hashable, Sendable, Codable, Cus
   /// Segments of the tap are missing, or it was made anew.
   public static let tapGap = RestoreRefusal(rawValue: "tap-gap")
 
+  /// Of a queue for which a tap is to be gone on with, no tap has stored anything.
+  public static let noTap = RestoreRefusal(rawValue: "no-tap")
+
   /// The queue holds less than what the journal says that a killed restore has brought.
   public static let journalMismatch = RestoreRefusal(rawValue: "journal-mismatch")
 
   static let all: [RestoreRefusal] = [
-    notEmpty, consumers, maxLength, type, streamHeaders, tapGap, journalMismatch,
+    notEmpty, consumers, maxLength, type, streamHeaders, tapGap, noTap, journalMismatch,
   ]
+
+  /// With these overridden, how deep a queue is does not tell what a restore has brought to it.
+  static let sharingQueue: Set<RestoreRefusal> = [notEmpty, consumers, maxLength, journalMismatch]
 
   /// - Throws: ``DRError`` with `invalidConfiguration` for a name that is none.
   public static func override(_ name: String) throws -> RestoreRefusal {
@@ -49,14 +55,10 @@ package enum RestorePreflight {
   ///
   /// Only consumers explain that less is there; a queue that was purged, or that is another one by now, would lose it.
   ///
-  /// - Parameters:
-  ///   - confirmed: Every message of a lower number was confirmed.
-  ///   - dumped: The backup's messages; behind them, and where duplicates are left out, not every number is a message.
-  package static func mismatch(
-    ready: Int64, consumers: Int64, confirmed: UInt64, hadConsumers: Bool, dumped: Int64, leavesOut: Bool
-  ) -> Obstacle? {
-    let confirmed = min(Int64(clamping: confirmed), dumped)
-    guard confirmed > 0, consumers == 0, !hadConsumers, ready < (leavesOut ? 1 : confirmed) else { return nil }
+  /// - Parameter confirmed: How many messages were confirmed.
+  package static func mismatch(ready: Int64, consumers: Int64, confirmed: UInt64, hadConsumers: Bool) -> Obstacle? {
+    let confirmed = Int64(clamping: confirmed)
+    guard consumers == 0, !hadConsumers, ready < confirmed else { return nil }
     return Obstacle(
       refusal: .journalMismatch,
       evidence: "it holds \(ready) messages, and the journal says that \(confirmed) were restored into it: they "

@@ -28,9 +28,9 @@ struct TapSeam {
       var properties = try message.decodedProperties()
       hasID = properties.messageID != nil
       if let id = properties.messageID {
-        hasher.combine(id)
+        hasher.combine(id.exact)
       } else {
-        hasher.combine(message.exchange)
+        hasher.combine(message.exchange.exact)
         message.routingKey.withUnsafeReadableBytes { hasher.combine(bytes: $0) }
         if !message.exchange.isEmpty {
           properties.headers?.entries.removeAll { ["x-delivery-count", "x-stream-offset"].contains($0.name) }
@@ -134,6 +134,11 @@ struct TapSeam {
   }
 
   var isEmpty: Bool { counts.isEmpty }
+
+  /// On what the decisions rest, of what a tap may add to or lose: on the same they are the same.
+  var basis: String {
+    "\(total) of the tap after \(totalBefore)\(isWhole ? "" : " or more") and \(depth.map { "\($0)" } ?? "an unknown number")"
+  }
 
   /// - Parameter keepsOrder: Whether the queue gives its messages in the order in which they came.
   mutating func begin(dumpOf messages: Int64, keepsOrder: Bool) {

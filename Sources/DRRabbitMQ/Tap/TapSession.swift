@@ -292,4 +292,5 @@ struct TapSession {
 extension Date {
   /// Since 1970.
   var milliseconds: Int64 { Int64((timeIntervalSince1970 * 1000).rounded(.down)) }
+  init(milliseconds: Int64) { self.init(timeIntervalSince1970: Double(milliseconds) / 1000) }
 }
