@@ -24,7 +24,7 @@ struct Export: AsyncParsableCommand {
       let settings = try repository.settings()
       let repository = Repository(tier: try await settings.tier(creating: false, probing: .reading))
       let manifest = try await self.repository.backup(backup, in: repository, holding: "queues")
-      guard let record = RabbitMQQueueRecord.all(of: manifest).first(where: { $0.title == queue }) else {
+      guard let record = RabbitMQQueueRecord.all(of: manifest).first(where: { $0.title.exact == queue.exact }) else {
         throw DRError(
           .invalidConfiguration, "backup \(manifest.id) holds no queue '\(queue.prefix(100))'",
           advice: "dr-rabbitmq list --queues shows them")

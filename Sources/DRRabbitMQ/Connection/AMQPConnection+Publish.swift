@@ -232,7 +232,7 @@ extension AMQPConnection {
       if removed > 0, properties.pointee.headers.num_entries == 0 { properties.pointee._flags &= ~AMQPFlag.headers }
     }
     if properties.pointee._flags & AMQPFlag.userID != 0, let user = republishing.user,
-      String(amqp: properties.pointee.user_id) != user
+      String(amqp: properties.pointee.user_id).exact != user.exact
     {
       properties.pointee._flags &= ~AMQPFlag.userID
       window.usersLeftOut += 1

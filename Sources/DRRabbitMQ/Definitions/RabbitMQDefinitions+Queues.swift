@@ -2,8 +2,10 @@ import DRCore
 
 extension RabbitMQDefinitions {
   private struct Place: Hashable {
-    var vhost: String
-    var name: String
+    var vhost: ExactName
+    var name: ExactName
+
+    init(_ vhost: String, _ name: String) { (self.vhost, self.name) = (vhost.exact, name.exact) }
   }
 
   /// Only these queues and what they need: their vhosts, the bindings that lead to them with the exchanges on the way, the exchanges
@@ -25,14 +27,14 @@ extension RabbitMQDefinitions {
     for queue in queues {
       guard let vhost = queue.vhost else { continue }
       if let name = queue["arguments"]?.object?["x-dead-letter-exchange"]?.string {
-        exchanges.insert(Place(vhost: vhost, name: name))
+        exchanges.insert(Place(vhost, name))
       }
     }
     func applying(_ items: [Item]) -> [Item] {
       items.filter { policy in
         guard let vhost = policy.vhost, let content = Self.policy(policy) else { return false }
         func matches(_ places: Set<Place>) -> Bool {
-          places.contains { $0.vhost == vhost && Self.matches($0.name, content["pattern"]?.string ?? "") }
+          places.contains { $0.vhost == vhost.exact && Self.matches($0.name.text, content["pattern"]?.string ?? "") }
         }
         return switch content["apply-to"]?.string ?? "all" {
         case "exchanges": matches(exchanges)
@@ -46,24 +48,24 @@ extension RabbitMQDefinitions {
       let before = (exchanges.count, bindings.count)
       for binding in self[.bindings] where !bindings.contains(binding) {
         guard let vhost = binding.vhost, let destination = binding["destination"]?.string else { continue }
-        let place = Place(vhost: vhost, name: destination)
+        let place = Place(vhost, destination)
         let isToQueue = binding["destination_type"]?.string == "queue"
         guard isToQueue ? places.contains(place) : exchanges.contains(place) else { continue }
         bindings.insert(binding)
         if let source = binding["source"]?.string, !source.isEmpty {
-          exchanges.insert(Place(vhost: vhost, name: source))
+          exchanges.insert(Place(vhost, source))
         }
       }
       for exchange in self[.exchanges] {
         guard let place = place(exchange), exchanges.contains(place),
           let other = exchange["arguments"]?.object?["alternate-exchange"]?.string
         else { continue }
-        exchanges.insert(Place(vhost: place.vhost, name: other))
+        exchanges.insert(Place(place.vhost.text, other))
       }
       for policy in applying(self[.policies]) + applying(self[.parameters]) {
         guard let vhost = policy.vhost, let definition = Self.policy(policy)?["definition"]?.object else { continue }
         for setting in ["dead-letter-exchange", "alternate-exchange"] {
-          if let name = definition[setting]?.string { exchanges.insert(Place(vhost: vhost, name: name)) }
+          if let name = definition[setting]?.string { exchanges.insert(Place(vhost, name)) }
         }
       }
       if before == (exchanges.count, bindings.count) { break }
@@ -73,9 +75,9 @@ extension RabbitMQDefinitions {
     copy.items[.exchanges] = self[.exchanges].filter { place($0).map(exchanges.contains) ?? false }
     copy.items[.policies] = applying(self[.policies])
     copy.items[.parameters] = applying(self[.parameters])
-    copy.items[.vhosts] = self[.vhosts].filter { $0.vhost.map(vhosts.contains) ?? false }
+    copy.items[.vhosts] = self[.vhosts].filter { $0.vhost.map { vhosts.contains($0.exact) } ?? false }
     copy.items[.permissions] = self[.permissions].filter {
-      $0["user"]?.string == user && ($0.vhost.map(vhosts.contains) ?? false)
+      $0["user"]?.string?.exact == user.exact && ($0.vhost.map { vhosts.contains($0.exact) } ?? false)
     }
     for kind in [Kind.users, .topicPermissions, .globalParameters] { copy.items[kind] = [] }
     return copy
@@ -83,7 +85,7 @@ extension RabbitMQDefinitions {
 
   private func place(_ item: Item) -> Place? {
     guard let vhost = item.vhost, let name = item["name"]?.string else { return nil }
-    return Place(vhost: vhost, name: name)
+    return Place(vhost, name)
   }
 
   /// What is in a policy; an operator policy is a parameter.
@@ -95,6 +97,6 @@ extension RabbitMQDefinitions {
   /// A pattern that is none here may be one there: such a policy is kept.
   private static func matches(_ name: String, _ pattern: String) -> Bool {
     guard let expression = try? Regex(pattern) else { return true }
-    return name.contains(expression)
+    return name.contains(expression.matchingSemantics(.unicodeScalar))
   }
 }

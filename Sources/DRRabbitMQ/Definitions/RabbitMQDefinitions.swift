@@ -38,10 +38,19 @@ public struct RabbitMQDefinitions: Hashable, Sendable {
     var passing: Set<String> { self == .vhosts ? ["metadata", "limits"] : [] }
   }
 
-  /// One definition.
+  /// One definition. Two are the same if they are so byte by byte.
   struct Item: Hashable, Sendable {
     var kind: Kind
     var members: [String: JSONValue]
+
+    static func == (left: Item, right: Item) -> Bool {
+      left.kind == right.kind && JSONValue.object(left.members).isExactly(.object(right.members))
+    }
+
+    func hash(into hasher: inout Hasher) {
+      hasher.combine(kind)
+      JSONValue.object(members).hashExactly(into: &hasher)
+    }
 
     /// For people, and to tell one from another: `/orders/invoices`.
     var name: String {
@@ -118,14 +127,15 @@ public struct RabbitMQDefinitions: Hashable, Sendable {
 
   /// Only what belongs to these vhosts: without other vhosts' users, whose permissions tell which they are, and without
   /// global parameters, which are the broker's.
-  func only(_ vhosts: Set<String>) -> RabbitMQDefinitions {
+  func only(_ names: [String]) -> RabbitMQDefinitions {
     var copy = self
+    let vhosts = Set(names.map(\.exact))
     copy.items[.globalParameters] = nil
     for kind in Kind.allCases where kind != .users {
-      copy.items[kind]?.removeAll { $0.vhost.map { !vhosts.contains($0) } ?? false }
+      copy.items[kind]?.removeAll { $0.vhost.map { !vhosts.contains($0.exact) } ?? false }
     }
-    let users = Set(copy[.permissions].compactMap { $0["user"]?.string })
-    copy.items[.users]?.removeAll { item in item["name"]?.string.map { !users.contains($0) } ?? false }
+    let users = Set(copy[.permissions].compactMap { $0["user"]?.string?.exact })
+    copy.items[.users]?.removeAll { item in item["name"]?.string.map { !users.contains($0.exact) } ?? false }
     return copy
   }
 

@@ -38,10 +38,10 @@ public struct RabbitMQDefinitionsDiff: Hashable, Sendable {
     entries = []
     same = 0
     for kind in RabbitMQDefinitions.Kind.allCases {
-      let there = Dictionary(present[kind].map { ($0.name, $0) }, uniquingKeysWith: { first, _ in first })
-      var seen: Set<String> = []
-      for item in wanted[kind] where seen.insert(item.name).inserted {
-        guard let other = there[item.name] else {
+      let there = Dictionary(present[kind].map { ($0.name.exact, $0) }, uniquingKeysWith: { first, _ in first })
+      var seen: Set<ExactName> = []
+      for item in wanted[kind] where seen.insert(item.name.exact).inserted {
+        guard let other = there[item.name.exact] else {
           entries.append(Entry(kind: kind, change: .add, name: item.name, detail: ""))
           continue
         }
@@ -55,7 +55,7 @@ public struct RabbitMQDefinitionsDiff: Hashable, Sendable {
               detail: differing.joined(separator: ", ")))
         }
       }
-      for item in present[kind] where !seen.contains(item.name) {
+      for item in present[kind] where !seen.contains(item.name.exact) {
         entries.append(Entry(kind: kind, change: .extra, name: item.name, detail: ""))
       }
     }
@@ -66,7 +66,7 @@ public struct RabbitMQDefinitionsDiff: Hashable, Sendable {
     let names = Set(left.members.keys).union(right.members.keys).subtracting(left.kind.passing)
     return names.sorted().compactMap { name in
       let (wanted, present) = (normal(left[name], name), normal(right[name], name))
-      guard wanted != present else { return nil }
+      guard !wanted.isExactly(present) else { return nil }
       guard left.kind.isFixed else { return name }
       return "\(name) is \(RabbitMQDefinitions.Item.canonical(present)) there and "
         + "\(RabbitMQDefinitions.Item.canonical(wanted)) in the backup"

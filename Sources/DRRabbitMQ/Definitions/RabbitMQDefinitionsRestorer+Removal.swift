@@ -8,13 +8,13 @@ extension RabbitMQDefinitionsRestorer {
   ) async throws {
     // Before anything is removed.
     try await refuseFull(extras, present, api, logger)
-    let gone = Set(extras.filter { $0.kind == .vhosts }.map(\.name))
+    let gone = Set(extras.filter { $0.kind == .vhosts }.map(\.name.exact))
     for kind in RabbitMQDefinitions.Kind.allCases.reversed() {
-      let names = Set(extras.filter { $0.kind == kind }.map(\.name))
-      for item in present[kind] where names.contains(item.name) {
-        if kind == .users, item["name"]?.string == broker.user { continue }
+      let names = Set(extras.filter { $0.kind == kind }.map(\.name.exact))
+      for item in present[kind] where names.contains(item.name.exact) {
+        if kind == .users, item["name"]?.string?.exact == broker.user.exact { continue }
         // A vhost goes with everything in it, once its queues were seen to be empty.
-        if kind != .queues, kind != .vhosts, let vhost = item.vhost, gone.contains(vhost) { continue }
+        if kind != .queues, kind != .vhosts, let vhost = item.vhost, gone.contains(vhost.exact) { continue }
         for path in try await paths(of: item, api) { try await api.delete(path) }
       }
     }
@@ -24,8 +24,8 @@ extension RabbitMQDefinitionsRestorer {
   private func refuseFull(
     _ extras: [RabbitMQDefinitionsDiff.Entry], _ present: RabbitMQDefinitions, _ api: ManagementAPI, _ logger: Logger
   ) async throws {
-    let names = Set(extras.filter { $0.kind == .queues }.map(\.name))
-    for item in present[.queues] where names.contains(item.name) {
+    let names = Set(extras.filter { $0.kind == .queues }.map(\.name.exact))
+    for item in present[.queues] where names.contains(item.name.exact) {
       guard let vhost = item.vhost, let name = item["name"]?.string else { continue }
       let queue = try await RabbitMQQueue.find(vhost, name, api)
       let depth = try await AMQPConnection.withConnection(broker, vhost: vhost, logger: logger) {
@@ -61,8 +61,10 @@ extension RabbitMQDefinitionsRestorer {
       let side = item["destination_type"] == "exchange" ? "e" : "q"
       let place = "bindings/\(part("vhost"))/e/\(part("source"))/\(side)/\(part("destination"))"
       return (try await api.find(place)?.array ?? []).compactMap { binding in
-        guard let members = binding.object, members["routing_key"] == item["routing_key"],
-          members["arguments"] == item["arguments"], let key = members["properties_key"]?.string
+        func isSame(_ member: String) -> Bool {
+          (binding.object?[member] ?? .null).isExactly(item[member] ?? .null)
+        }
+        guard let members = binding.object, isSame("routing_key"), isSame("arguments"), let key = members["properties_key"]?.string
         else { return nil }
         return "\(place)/\(ManagementAPI.escape(key))"
       }

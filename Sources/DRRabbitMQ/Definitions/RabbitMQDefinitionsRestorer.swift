@@ -117,7 +117,13 @@ public struct RabbitMQDefinitionsRestorer: Restorer {
       throw DRError(.malformedData, "the backup's definitions are no JSON", object: "definitions.json", cause: error)
     }
     var wanted = try RabbitMQDefinitions(value)
-    if let vhosts { wanted = wanted.only(Set(vhosts)) }
+    if let vhosts {
+      let known = Set(wanted[.vhosts].compactMap { $0.vhost?.exact })
+      if let unknown = vhosts.first(where: { !known.contains($0.exact) }) {
+        throw RabbitMQMessageRestorer.unknownVHost(unknown, in: manifest)
+      }
+      wanted = wanted.only(vhosts)
+    }
     if let queues {
       guard mode == .merge else {
         throw DRError(.invalidConfiguration, "chosen queues are merged with what is there, never exact")
@@ -163,17 +169,17 @@ public struct RabbitMQDefinitionsRestorer: Restorer {
     let all = try RabbitMQDefinitions(try await api.get("definitions"))
     var present = all
     if let vhosts {
-      present = all.only(Set(vhosts))
+      present = all.only(vhosts)
       // A user of these vhosts may be one of others too, or of none yet: his permissions here are extra, he is not.
-      let names = Set(wanted[.users].map(\.name))
-      present.items[.users] = all[.users].filter { names.contains($0.name) }
+      let names = Set(wanted[.users].map(\.name.exact))
+      present.items[.users] = all[.users].filter { names.contains($0.name.exact) }
     }
     present.items[.globalParameters]?.removeAll { $0["name"] == "cluster_name" }
     if queues != nil {
       // Nothing else is this restore's matter.
       for kind in RabbitMQDefinitions.Kind.allCases {
-        let names = Set(wanted[kind].map(\.name))
-        present.items[kind]?.removeAll { !names.contains($0.name) }
+        let names = Set(wanted[kind].map(\.name.exact))
+        present.items[kind]?.removeAll { !names.contains($0.name.exact) }
       }
     }
     return present
@@ -183,10 +189,10 @@ public struct RabbitMQDefinitionsRestorer: Restorer {
   private func keepOwnUser(
     _ wanted: inout RabbitMQDefinitions, _ present: RabbitMQDefinitions, _ findings: inout [Finding]
   ) {
-    guard let mine = wanted[.users].first(where: { $0["name"]?.string == broker.user }),
-      let there = present[.users].first(where: { $0["name"]?.string == broker.user }), mine != there
+    func isOwn(_ item: RabbitMQDefinitions.Item) -> Bool { item["name"]?.string?.exact == broker.user.exact }
+    guard let mine = wanted[.users].first(where: isOwn), let there = present[.users].first(where: isOwn), mine != there
     else { return }
-    wanted.items[.users] = wanted[.users].map { $0["name"]?.string == broker.user ? there : $0 }
+    wanted.items[.users] = wanted[.users].map { isOwn($0) ? there : $0 }
     findings.append(
       Finding(
         "definitions-own-user", .notice, subject: broker.user,
@@ -283,7 +289,7 @@ public struct RabbitMQDefinitionsRestorer: Restorer {
   private func describeVHosts(
     _ wanted: RabbitMQDefinitions, _ facts: BrokerFacts, _ api: ManagementAPI
   ) async throws {
-    for vhost in facts.vhosts where wanted[.vhosts].contains(where: { $0["name"]?.string == vhost.name }) {
+    for vhost in facts.vhosts where wanted[.vhosts].contains(where: { $0.vhost?.exact == vhost.name.exact }) {
       var body: [String: JSONValue] = [:]
       if let text = vhost.description, !text.isEmpty { body["description"] = .string(text) }
       if let tags = vhost.tags, !tags.isEmpty { body["tags"] = .string(tags.joined(separator: ",")) }

@@ -44,11 +44,11 @@ public struct RabbitMQDefinitionsSource: BackupSource {
     let facts = try await BrokerFacts(api, definitions: value)
     var content = bytes
     if let vhosts {
-      let known = Set(facts.vhosts.map(\.name))
-      if let missing = vhosts.first(where: { !known.contains($0) }) {
+      let known = Set(facts.vhosts.map(\.name.exact))
+      if let missing = vhosts.first(where: { !known.contains($0.exact) }) {
         throw DRError(.invalidConfiguration, "the broker has no vhost '\(missing)'", advice: "see /api/vhosts")
       }
-      definitions = definitions.only(Set(vhosts))
+      definitions = definitions.only(vhosts)
       content = ByteBuffer(bytes: try JSONEncoder().encode(definitions.json()))
     }
     // This one holds no secret, and tells whether what is stored is encrypted.
@@ -75,7 +75,7 @@ public struct RabbitMQDefinitionsSource: BackupSource {
     guard !places.isEmpty else { return }
     throw DRError(
       .invalidConfiguration, "\(what), and the backup is not encrypted",
-      advice: "set a recipient, or allow clear secrets by name", component: component,
+      advice: "set a recipient; or allow them in clear (--allow-clear-secrets)", component: component,
       object: places.prefix(5).joined(separator: ", "))
   }
 }

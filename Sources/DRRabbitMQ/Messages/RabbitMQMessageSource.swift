@@ -138,8 +138,8 @@ public struct RabbitMQMessageSource: BackupSource {
     let all = (try await api.get("queues").array ?? []).compactMap(RabbitMQQueue.init).filter {
       // What is in a tap is on its way into the change log.
       !$0.name.hasPrefix(RabbitMQTap.queuePrefix) && !$0.name.hasPrefix(ProbeQueue.prefix)
-        && (queues.vhosts?.contains($0.vhost) ?? true)
-    }.sorted { $0.title < $1.title }
+        && (queues.vhosts?.containsExactly($0.vhost) ?? true)
+    }.sorted { $0.title.exact < $1.title.exact }
     func isChosen(_ queue: RabbitMQQueue) -> Bool {
       queues.contains(vhost: queue.vhost, name: queue.name, type: queue.kind.rawValue, durable: queue.durable)
     }
@@ -170,24 +170,24 @@ public struct RabbitMQMessageSource: BackupSource {
     _ queues: [RabbitMQQueue], _ facts: BrokerFacts, _ api: ManagementAPI, _ logger: Logger
   ) async throws -> ([RabbitMQQueue], [Refusal]) {
     let rooms = try await NodeRoom.read(api)
-    var connections: [String: AMQPConnection] = [:]
+    var connections: [ExactName: AMQPConnection] = [:]
     defer {
       let all = Array(connections.values)
       Task { for connection in all { await connection.close() } }
     }
-    var watched: Set<String> = []
+    var watched: Set<ExactName> = []
     for queue in queues where queue.kind == .quorum {
       let ready = try await depth(queue, &connections, logger)?.ready ?? queue.ready
-      if needsCounts(queue, ready: ready, facts) { watched.insert(queue.title) }
+      if needsCounts(queue, ready: ready, facts) { watched.insert(queue.title.exact) }
     }
     var areCountsCurrent = false
-    if let first = queues.first(where: { watched.contains($0.title) }) {
+    if let first = queues.first(where: { watched.contains($0.title.exact) }) {
       areCountsCurrent = try await StatisticsBarrier(broker, api).pass(vhost: first.vhost, logger: logger)
     }
     var wanted: [RabbitMQQueue] = []
     var refusals: [Refusal] = []
     for listed in queues {
-      let isWatched = watched.contains(listed.title)
+      let isWatched = watched.contains(listed.title.exact)
       // The list leaves out what one queue says of its consumers.
       var queue =
         rooms.count > 1 && isWatched
@@ -199,7 +199,7 @@ public struct RabbitMQMessageSource: BackupSource {
       let ready = said?.ready ?? queue.ready
       let obstacles = DumpPreflight.obstacles(
         queue, ready: ready, rooms: rooms, brokerVersion: facts.rabbitMQVersion,
-        knownDeliveryCount: knownDeliveryCounts[queue.title])
+        knownDeliveryCount: knownDeliveryCounts[exactly: queue.title])
       let standing = obstacles.filter { !(overrides.contains($0.refusal) && $0.refusal.canBeOverridden) }
       for obstacle in obstacles where !standing.contains(obstacle) {
         logger.warning(
@@ -217,25 +217,25 @@ public struct RabbitMQMessageSource: BackupSource {
 
   /// Whether it matters how often messages of a queue were returned.
   private func needsCounts(_ queue: RabbitMQQueue, ready: Int64, _ facts: BrokerFacts) -> Bool {
-    (queue.deliveryLimit(brokerVersion: facts.rabbitMQVersion) != nil && knownDeliveryCounts[queue.title] == nil)
+    (queue.deliveryLimit(brokerVersion: facts.rabbitMQVersion) != nil && knownDeliveryCounts[exactly: queue.title] == nil)
       || (DumpPreflight.mayLoseOrder(queue, ready: ready) && !overrides.contains(.order))
   }
 
   /// What the queue itself says; nil if it cannot be asked, or is read without taking.
   private func depth(
-    _ queue: RabbitMQQueue, _ connections: inout [String: AMQPConnection], _ logger: Logger
+    _ queue: RabbitMQQueue, _ connections: inout [ExactName: AMQPConnection], _ logger: Logger
   ) async throws -> (ready: Int64, consumers: Int)? {
     guard !queue.exclusive, queue.kind != .stream else { return nil }
     let connection =
-      if let open = connections[queue.vhost] { open } else {
+      if let open = connections[queue.vhost.exact] { open } else {
         try await AMQPConnection.connect(broker, vhost: queue.vhost, logger: logger)
       }
-    connections[queue.vhost] = connection
+    connections[queue.vhost.exact] = connection
     do {
       let depth = try await connection.depth(of: queue.name, queue.kind)
       return (Int64(depth.ready), depth.consumers)
     } catch {
-      connections[queue.vhost] = nil
+      connections[queue.vhost.exact] = nil
       guard queue.state != "running" else { throw error }
       return nil
     }
@@ -324,7 +324,7 @@ public struct RabbitMQMessageSource: BackupSource {
 
   private func recordBefore(_ queue: RabbitMQQueue, _ facts: BrokerFacts) -> RabbitMQQueueRecord? {
     guard let since, since.systemIdentifier == facts.identifier else { return nil }
-    return RabbitMQQueueRecord.all(of: since).first { $0.title == queue.title && $0.type == "stream" }
+    return RabbitMQQueueRecord.all(of: since).first { $0.title.exact == queue.title.exact && $0.type == "stream" }
   }
 
   /// What consumers hold is known from the statistics alone, which are some seconds old: they may tell of what was given back since,

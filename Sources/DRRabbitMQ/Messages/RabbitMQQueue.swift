@@ -123,7 +123,7 @@ public struct RabbitMQQueueSelection: Sendable, Hashable {
   }
 
   package func contains(vhost: String, name: String, type: String, durable: Bool) -> Bool {
-    (vhosts.map { $0.contains(vhost) } ?? true) && (types.map { $0.contains(type) } ?? true)
+    (vhosts.map { $0.containsExactly(vhost) } ?? true) && (types.map { $0.contains(type) } ?? true)
       && (includesTransient || durable)
       && (patterns.map { patterns in
         let name = Array(name.utf8)

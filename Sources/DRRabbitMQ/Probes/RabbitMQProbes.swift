@@ -151,12 +151,12 @@ public struct RabbitMQProbes: Verifier {
     guard !records.isEmpty else { return nothing(.depths, "there is no backup with queues to compare with") }
     var findings: [Finding] = []
     var messages: Int64 = 0
-    for (vhost, records) in Dictionary(grouping: records, by: \.vhost).sorted(by: { $0.key < $1.key }) {
+    for (vhost, records) in Dictionary(grouping: records, by: \.vhost.exact).sorted(by: { $0.key < $1.key }) {
       // A stream's own count is of chunks not yet cut off, and an estimate.
       for record in records where record.type != "stream" {
         let depth: AMQPConnection.Depth
         do {
-          depth = try await AMQPConnection.withConnection(broker, vhost: vhost, logger: logger) {
+          depth = try await AMQPConnection.withConnection(broker, vhost: vhost.text, logger: logger) {
             try await $0.depth(of: record.name, RabbitMQQueue.Kind(rawValue: record.type) ?? .quorum)
           }
         } catch let error as DRError where error.rabbitMQCode == 404 {

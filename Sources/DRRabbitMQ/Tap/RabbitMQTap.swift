@@ -136,9 +136,9 @@ public struct RabbitMQTap: ChangeSource, Service {
       }
       for queue in chosen { try refuseOther(of: queue, all) }
       var coverage: [TapCoverage] = []
-      for queue in chosen.sorted(by: { $0.title < $1.title }) {
+      for queue in chosen.sorted(by: { $0.title.exact < $1.title.exact }) {
         // The session that misses it makes it anew, before it takes from it.
-        if !isFirst, !all.contains(where: { $0.vhost == queue.vhost && $0.name == tapName(queue) }) { continue }
+        if !isFirst, !all.contains(where: { $0.vhost.exact == queue.vhost.exact && $0.name == tapName(queue) }) { continue }
         coverage.append(try await tap(queue, logger))
       }
       return coverage
@@ -172,7 +172,7 @@ public struct RabbitMQTap: ChangeSource, Service {
   /// Two taps that take from one queue of the broker get a part each, and two that write one log write two logs.
   private func refuseOther(of queue: RabbitMQQueue, _ all: [RabbitMQQueue]) throws {
     let taps = all.filter {
-      $0.vhost == queue.vhost && $0.name.hasPrefix(Self.queuePrefix) && $0.name.hasSuffix(".\(Self.digits(queue))")
+      $0.vhost.exact == queue.vhost.exact && $0.name.hasPrefix(Self.queuePrefix) && $0.name.hasSuffix(".\(Self.digits(queue))")
     }
     for tap in taps {
       guard let other = tap.arguments[Self.ownerArgument]?.string else { continue }
@@ -206,7 +206,7 @@ public struct RabbitMQTap: ChangeSource, Service {
         bindings.append(binding)
       }
     }
-    coverage.exchanges = Set(bindings.map(\.source)).sorted()
+    coverage.exchanges = Set(bindings.map(\.source.exact)).sorted().map(\.text)
     if options.firehose {
       try await hear(queue.vhost)
       bindings.append(.firehose)
@@ -283,9 +283,9 @@ public struct RabbitMQTap: ChangeSource, Service {
     var selection = queues
     selection.includesTransient = true
     func isChosen(_ tap: RabbitMQQueue) -> Bool {
-      guard tap.name.hasPrefix(prefix), queues.vhosts?.contains(tap.vhost) ?? true else { return false }
+      guard tap.name.hasPrefix(prefix), queues.vhosts?.containsExactly(tap.vhost) ?? true else { return false }
       guard queues.patterns != nil || queues.types != nil else { return true }
-      if let source = all.first(where: { $0.vhost == tap.vhost && tapName($0) == tap.name }) {
+      if let source = all.first(where: { $0.vhost.exact == tap.vhost.exact && tapName($0) == tap.name }) {
         return selection.contains(vhost: source.vhost, name: source.name, type: source.kind.rawValue, durable: true)
       }
       // The queue itself is gone.
@@ -315,13 +315,13 @@ public struct RabbitMQTap: ChangeSource, Service {
     try await locatingErrors(of: component) {
       let found = try await taps()
       let mine = found.mine + (ofOthers ? found.others : [])
-      var listening: Set<String> = []
+      var listening: Set<ExactName> = []
       for queue in mine {
         let vhost = ManagementAPI.escape(queue.vhost)
-        if try await bindings(of: queue.name, vhost).contains(.firehose) { listening.insert(queue.vhost) }
+        if try await bindings(of: queue.name, vhost).contains(.firehose) { listening.insert(queue.vhost.exact) }
         try await api.delete("queues/\(vhost)/\(ManagementAPI.escape(queue.name))")
       }
-      for vhost in listening {
+      for vhost in listening.map(\.text) {
         let path = "exchanges/\(ManagementAPI.escape(vhost))/\(FirehoseMessage.exchange)/bindings/source"
         if try await api.find(path)?.array?.isEmpty ?? true { try await trace(vhost, false) }
       }

@@ -52,11 +52,12 @@ struct TapBinding: Hashable, Sendable {
   }
 
   static func == (left: TapBinding, right: TapBinding) -> Bool {
-    left.source == right.source && left.routingKey == right.routingKey && left.arguments == right.arguments
+    left.source.exact == right.source.exact && left.routingKey.exact == right.routingKey.exact
+      && left.arguments.isExactly(right.arguments)
   }
 
   func hash(into hasher: inout Hasher) {
-    hasher.combine(source)
-    hasher.combine(routingKey)
+    hasher.combine(source.exact)
+    hasher.combine(routingKey.exact)
   }
 }
