@@ -43,6 +43,11 @@ struct Backup: AsyncParsableCommand {
   var chainLimit = 24
 
   func validate() throws {
+    guard !definitionsOnly || (queues.patterns.isEmpty && queues.types.isEmpty && !queues.includeTransient) else {
+      throw ValidationError(
+        "--queue, --type and --include-transient choose messages: not with --definitions-only, which takes the definitions of all "
+          + "queues, or of those of a --vhost")
+    }
     try allow("--chain-limit", chainLimit, 1...1000)
     _ = try usage { (try Cadence(parsing: cadence), try parsedOverrides()) }
   }

@@ -69,12 +69,15 @@ struct BrokerArguments: ParsableArguments {
     let user = user ?? environment["RABBITMQ_USER"] ?? "guest"
     let managementPort = managementPort ?? environment["RABBITMQ_MANAGEMENT_PORT"].flatMap { UInt16($0) }
     let parts = broker.split(separator: ":", omittingEmptySubsequences: false)
-    guard let host = parts.first, !host.isEmpty, parts.count <= 2 else {
-      throw ValidationError("'\(broker.prefix(80))' is no broker: give a host, or host:port")
+    // What was given is not shown: a URL, or what is meant for one, may hold a password.
+    guard !broker.contains("@"), !broker.contains("/") else {
+      throw ValidationError(
+        "a broker is a host, or host:port, and no URL: give the user by --user or RABBITMQ_USER, and the password by --password-file or "
+          + "RABBITMQ_PASSWORD")
     }
     let port = parts.count == 2 ? UInt16(parts[1]) : nil
-    guard parts.count == 1 || port != nil else {
-      throw ValidationError("'\(parts[1].prefix(20))' is no port")
+    guard let host = parts.first, !host.isEmpty, parts.count <= 2, parts.count == 1 || port != nil else {
+      throw ValidationError("this is no broker: give a host, or host:port")
     }
     let tls = caFile.map {
       RabbitMQSettings.TLS(rootCertificates: $0, certificate: clientCertificate, privateKey: clientKey)
@@ -139,6 +142,13 @@ extension RepositoryArguments where Program == RabbitMQCommand {
         $0.properties[property] != nil && $0.recoveryPoint.time <= moment
       })
     else {
+      if let oldest = catalog.backups.first(where: { $0.properties[property] != nil }) {
+        throw DRError(
+          .targetUnreachable,
+          "no backup of \(settings.component) that holds \(property) had been begun by then: the oldest, \(oldest.id), was begun at "
+            + Timestamp.format(oldest.recoveryPoint.time),
+          advice: "choose a later moment: what was in the queues before a backup nothing tells")
+      }
       throw DRError(
         .targetUnreachable, "there is no backup of \(settings.component) that holds \(property)",
         advice: "dr-rabbitmq list shows what there is")

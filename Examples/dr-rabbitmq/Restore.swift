@@ -38,7 +38,8 @@ struct Restore: AsyncParsableCommand {
   var overrides: [String] = []
 
   @Flag(
-    help: "Of messages of one queue with the same message-id restore only the first. Earlier restores are not looked at.")
+    help:
+      "Of messages of one queue with the same message-id restore only the first. Earlier restores are not looked at.")
   var leaveOutDuplicates = false
 
   @Flag(
@@ -79,7 +80,7 @@ struct Restore: AsyncParsableCommand {
         // Before definitions are.
         var selection = try queues.selection()
         selection.includesTransient = true
-        try RabbitMQMessageRestorer(broker: connection, queues: selection).refuseUnknown(manifest)
+        try await RabbitMQMessageRestorer(broker: connection, queues: selection).refuseUnknown(reader)
       }
       if !messagesOnly {
         var restorer = RabbitMQDefinitionsRestorer(
@@ -121,7 +122,8 @@ struct Restore: AsyncParsableCommand {
         restorer.onQueue = { queue in
           if queue.wasFinished {
             return print(
-              "\(queue.vhost)/\(queue.queue): \(queue.resumedFrom) messages were confirmed before, and it is not touched again")
+              "\(queue.vhost)/\(queue.queue): \(queue.resumedFrom) messages were confirmed before, and it is not touched again"
+            )
           }
           var line = "\(queue.vhost)/\(queue.queue): \(queue.published) messages confirmed"
           if queue.resumedFrom > 0 { line += ", from number \(queue.resumedFrom) on" }

@@ -56,16 +56,16 @@ struct TestBroker: Sendable {
   }
 
   func makeVHost() async throws {
-    try await api.put("vhosts/\(vhost)", [:])
+    try await api.put("vhosts/\(ManagementAPI.escape(vhost))", [:])
     try await permit()
   }
 
   func permit() async throws {
     try await api.put(
-      "permissions/\(vhost)/\(settings.user)", ["configure": ".*", "write": ".*", "read": ".*"])
+      "permissions/\(ManagementAPI.escape(vhost))/\(settings.user)", ["configure": ".*", "write": ".*", "read": ".*"])
   }
 
-  func removeVHost() async throws { try await api.delete("vhosts/\(vhost)") }
+  func removeVHost() async throws { try await api.delete("vhosts/\(ManagementAPI.escape(vhost))") }
 
   func connected<Result>(_ body: (AMQPConnection) async throws -> Result) async throws -> Result {
     try await AMQPConnection.withConnection(settings, vhost: vhost, logger: Self.logger, body)

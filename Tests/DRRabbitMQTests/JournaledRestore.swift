@@ -12,7 +12,7 @@ struct JournaledRestore: Sendable {
   private let repository: Repository
   private let finished: MutableBox<[RabbitMQMessageRestorer.QueueOutcome]>
 
-  fileprivate init(
+  init(
     _ manifest: BackupManifest, of repository: Repository, by restorer: RabbitMQMessageRestorer
   ) throws {
     let finished = MutableBox<[RabbitMQMessageRestorer.QueueOutcome]>([])
@@ -44,9 +44,11 @@ struct JournaledRestore: Sendable {
   /// Begins, or goes on, and is killed as soon as something has come to pass.
   func kill(when what: String, _ hasCome: () async throws -> Bool) async throws {
     let failure = MutableBox<(any Error)?>(nil)
+    let hasEnded = MutableBox(false)
     let work = Task {
       do {
         try await run()
+        hasEnded.withLock { $0 = true }
       } catch {
         failure.withLock { $0 = error }
         throw error
@@ -56,7 +58,7 @@ struct JournaledRestore: Sendable {
       let deadline = ContinuousClock.now + .seconds(60)
       while try await !hasCome() {
         if let failure = failure.value { throw failure }
-        guard ContinuousClock.now < deadline, outcomes.isEmpty else { throw DRError(.timedOut, "waited for: \(what)") }
+        guard ContinuousClock.now < deadline, !hasEnded.value else { throw DRError(.timedOut, "waited for: \(what)") }
         try await Task.sleep(for: .milliseconds(1))
       }
     } catch {

@@ -167,6 +167,53 @@ extension RabbitMQTests {
     }
   }
 
+  @Test("A killed restore of several queues goes on, and passes over those that it had finished")
+  func severalQueues() async throws {
+    try await TestBroker.with { broker in
+      let counts = ["first": 3000, "second": 40_000]
+      for (name, count) in counts {
+        try await broker.declare(name)
+        try await broker.publish(TestBroker.numbered(0..<count, size: 100), to: name, window: 2000)
+      }
+      try await TestBroker.withRepository { repository, folder in
+        let journals = folder + "/journals"
+        try FileManager.default.createDirectory(atPath: journals, withIntermediateDirectories: false)
+        func left() throws -> [String] { try FileManager.default.contentsOfDirectory(atPath: journals) }
+        let manifest = try await TestBroker.backUp(broker.source(), to: repository)
+        var restorer = broker.restorer()
+        restorer.journalFolder = journals
+        let restore = try JournaledRestore(manifest, of: repository, by: restorer)
+        try await broker.api.delete("queues/\(broker.vhost)/first/contents")
+        await expectError {
+          try await restore.run()
+        } matching: {
+          "\($0)".contains("not-empty: it holds 40000 messages")
+        }
+        // What was refused leaves no journal that would say that it was begun.
+        #expect(try left().isEmpty)
+        try await broker.api.delete("queues/\(broker.vhost)/second/contents")
+        for name in counts.keys {
+          try await TestBroker.eventually("the queue is empty") {
+            let (queue, depth) = (try await broker.find(name), try await broker.depth(name))
+            return depth == 0 && queue.ready == 0 && queue.unacknowledged == 0
+          }
+        }
+        try await restore.kill(when: "the second is half way") { try await broker.depth("second") > 3000 }
+        #expect(restore.outcomes.map(\.published) == [3000])
+        #expect(try left().count == 2)
+        try await restore.run()
+        let outcomes = restore.outcomes.dropFirst()
+        #expect(outcomes.map(\.queue) == ["first", "second"] && outcomes.map(\.wasFinished) == [true, false])
+        #expect(outcomes.map(\.mayBeRepeated) == [0, 0] && outcomes.last?.resumedFrom ?? 0 > 1000)
+        #expect(try left().isEmpty)
+      }
+      for (name, count) in counts {
+        let numbers = try await broker.numbers(name)
+        #expect(numbers == (0..<count).map { $0 })
+      }
+    }
+  }
+
   @Test("What was published to a queue by its name goes that way again, unless it names copies or the user may not")
   func defaultExchange() async throws {
     try await TestBroker.with { broker in

@@ -72,6 +72,19 @@ struct RabbitMQProgramTests {
         }
         let messages = try await place.run(["restore", "--messages-only", "--queue", "nosuch"] + to)
         #expect(messages.status != 0 && messages.error.contains("nosuch"), "\(messages)")
+        for command in [["restore"], ["restore", "--messages-only"], ["diff"], ["tap", "--prepare-only"]] {
+          let wrong = try await place.run(command + ["--vhost", "nosuch"] + to)
+          #expect(wrong.status == 2 && wrong.error.contains("no vhost 'nosuch'"), "\(command): \(wrong)")
+        }
+        let only = try await place.run(["backup", "--definitions-only", "--queue", "nosuch"] + to)
+        #expect(only.status == 64 && only.error.contains("not with --definitions-only"), "\(only)")
+        for address in [
+          "amqp://admin:TopSecret9@127.0.0.1:5672", "admin:TopSecret9@host", "host:TopSecret9", "a:b:TopSecret9",
+        ] {
+          let refused = try await place.run(backup + ["--broker", address] + to.dropFirst(2))
+          #expect(refused.status == 64 && refused.error.contains("a host, or host:port"), "\(refused)")
+          #expect(!"\(refused)".contains("TopSecret9"))
+        }
         let exact = try await place.run(["restore", "--exact", "--queue", "orders"] + to)
         #expect(exact.status == 64, "\(exact)")
         try await RabbitMQSandbox.withSandbox(logger: Self.logger) { other in

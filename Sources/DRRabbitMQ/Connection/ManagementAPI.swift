@@ -79,6 +79,12 @@ package struct ManagementAPI: Sendable {
   }
 
   private func send(_ method: HTTPMethod, _ path: String, _ body: JSONValue?) async throws -> (Int, ByteBuffer) {
+    guard !path.split(separator: "/").contains(where: { Self.isUnspeakable(String($0)) }) else {
+      throw DRError(
+        .unsupported,
+        "the management API cannot be asked for what is named '.' or '..': in its paths these have a meaning",
+        advice: "give it another name; a queue of that name can be dumped and restored nevertheless", object: path)
+    }
     let scheme = settings.managementTLS == nil ? "http" : "https"
     let host = settings.host.contains(":") ? "[\(settings.host)]" : settings.host
     var request = HTTPClientRequest(url: "\(scheme)://\(host):\(settings.managementPort)/api/\(path)")
@@ -142,6 +148,9 @@ package struct ManagementAPI: Sendable {
     return DRError(
       RabbitMQError(code: status, text: String(reason.prefix(2000))), from: settings, doing: what)
   }
+
+  /// Whether a name cannot be a part of a path, also not in an escaped form: a server resolves it.
+  static func isUnspeakable(_ name: String) -> Bool { name == "." || name == ".." }
 
   /// A name as a part of a path.
   package static func escape(_ name: String) -> String {

@@ -111,6 +111,21 @@ public struct RabbitMQDefinitions: Hashable, Sendable {
     items[.globalParameters]?.removeAll { $0["name"] == "internal_cluster_id" }
   }
 
+  /// Those of a backup.
+  ///
+  /// - Throws: ``DRError``: what the reader says; `malformedData`.
+  static func read(from reader: any BackupReader) async throws -> RabbitMQDefinitions {
+    let stored = try await reader.read(reader.manifest.artifact("definitions.json"))
+      .collect(limit: 512 << 20, object: "definitions.json")
+    let value: JSONValue
+    do {
+      value = try JSONDecoder().decode(JSONValue.self, from: Data(stored.readableBytesView))
+    } catch {
+      throw DRError(.malformedData, "the backup's definitions are no JSON", object: "definitions.json", cause: error)
+    }
+    return try RabbitMQDefinitions(value)
+  }
+
   subscript(kind: Kind) -> [Item] { items[kind] ?? [] }
 
   /// How many there are of each kind.

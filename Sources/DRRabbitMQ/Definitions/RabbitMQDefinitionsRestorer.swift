@@ -108,15 +108,7 @@ public struct RabbitMQDefinitionsRestorer: Restorer {
 
   private func prepare(_ reader: any BackupReader) async throws -> Work {
     let manifest = reader.manifest
-    let stored = try await reader.read(manifest.artifact("definitions.json"))
-      .collect(limit: 512 << 20, object: "definitions.json")
-    let value: JSONValue
-    do {
-      value = try JSONDecoder().decode(JSONValue.self, from: Data(stored.readableBytesView))
-    } catch {
-      throw DRError(.malformedData, "the backup's definitions are no JSON", object: "definitions.json", cause: error)
-    }
-    var wanted = try RabbitMQDefinitions(value)
+    var wanted = try await RabbitMQDefinitions.read(from: reader)
     if let vhosts {
       let known = Set(wanted[.vhosts].compactMap { $0.vhost?.exact })
       if let unknown = vhosts.first(where: { !known.contains($0.exact) }) {
@@ -228,6 +220,7 @@ public struct RabbitMQDefinitionsRestorer: Restorer {
             + Set(facts.nodes.flatMap(\.enabledPlugins)).subtracting(target.nodes.flatMap(\.enabledPlugins)).sorted()
             .joined(separator: ", ")))
     }
+    findings += pluginObstacles(wanted, target)
     let flags = Set(target.featureFlags)
     for (type, flag) in [("quorum", "quorum_queue"), ("stream", "stream_queue")] {
       let queues = wanted[.queues].filter { $0["arguments"]?.object?["x-queue-type"]?.string == type }
@@ -258,6 +251,34 @@ public struct RabbitMQDefinitionsRestorer: Restorer {
           advice: "let the other nodes join first, or grow the queues afterwards: rabbitmq-queues grow"))
     }
     return findings
+  }
+
+  /// What an import would stop at half way, for the plugin that knows it is not enabled here.
+  private func pluginObstacles(_ wanted: RabbitMQDefinitions, _ target: BrokerFacts) -> [Finding] {
+    let enabled = Set(target.nodes.flatMap(\.enabledPlugins))
+    // A broker that does not say which it has is not judged by it.
+    guard !enabled.isEmpty else { return [] }
+    func obstacle(_ feature: String, _ items: [RabbitMQDefinitions.Item], _ more: String) -> [Finding] {
+      // What was enabled by its name alone is told of: rabbitmq_shovel comes with rabbitmq_shovel_management too.
+      guard !enabled.contains(where: { $0.contains(feature) }), let first = items.first else { return [] }
+      let plugin = "rabbitmq_\(feature)"
+      return [
+        Finding(
+          "definitions-plugins", .failure, subject: "\(first.kind.rawValue) \(first.name)",
+          evidence: "\(items.count) of the \(first.kind.rawValue) need the plugin \(plugin), which is not enabled here",
+          advice: "rabbitmq-plugins enable \(plugin), and wait some seconds until the broker says so\(more)")
+      ]
+    }
+    func parameters(_ prefix: String) -> [RabbitMQDefinitions.Item] {
+      wanted[.parameters].filter { $0["component"]?.string?.hasPrefix(prefix) ?? false }
+    }
+    let federating = wanted[.policies].filter { policy in
+      policy["definition"]?.object?.keys.contains { $0.hasPrefix("federation-upstream") } ?? false
+    }
+    let harmless = "; or leave shovels and federation upstreams out (--harmless)"
+    return obstacle("shovel", parameters("shovel"), harmless)
+      + obstacle("federation", parameters("federation-upstream"), harmless)
+      + obstacle("federation", federating, "")
   }
 
   // MARK: The import

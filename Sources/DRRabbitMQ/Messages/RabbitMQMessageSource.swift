@@ -55,6 +55,7 @@ public struct RabbitMQMessageSource: BackupSource {
 
   private func run(into writer: any BackupWriter, logger: Logger) async throws -> Capture {
     let api = ManagementAPI(broker)
+    let settled = ContinuousClock.now + HeldMessages.lag
     _ = try await choose(api)
     var properties: [String: JSONValue] = [:]
     let facts: BrokerFacts
@@ -94,14 +95,22 @@ public struct RabbitMQMessageSource: BackupSource {
     var records: [RabbitMQQueueRecord] = []
     for queue in wanted {
       meter?.begin(queue.title)
+      let (held, consumers) = try await AMQPConnection.withConnection(broker, vhost: queue.vhost, logger: logger) {
+        try await HeldMessages.of(queue, settled: settled, on: $0, api)
+      }
+      var queue = queue
+      (queue.unacknowledged, queue.consumers) = (held.count, max(queue.consumers, consumers))
+      if queue.consumers > 0, queue.kind != .stream {
+        logger.warning(
+          "consumers are at work at a queue that is dumped: what the dump held is given to them as redelivered, and not always in order",
+          metadata: [
+            "rabbitmq.queue": "\(queue.title)", "rabbitmq.consumers": "\(queue.consumers)",
+            "rabbitmq.held": "\(held.count)",
+          ])
+      }
       let record = try await dump(queue, facts, writer, api, meter, logger)
       records.append(record)
-      if record.unacknowledged > 0 {
-        leftOut.append(
-          BackupManifest.Omission(
-            what: "\(record.unacknowledged) messages of \(queue.title)",
-            reason: "consumers held them without an acknowledgement"))
-      }
+      if let omission = held.omission(of: queue.title) { leftOut.append(omission) }
       if let from = record.fromOffset, from > 0 {
         if let first = record.summary.firstOffset, first > from {
           leftOut.append(
@@ -217,7 +226,8 @@ public struct RabbitMQMessageSource: BackupSource {
 
   /// Whether it matters how often messages of a queue were returned.
   private func needsCounts(_ queue: RabbitMQQueue, ready: Int64, _ facts: BrokerFacts) -> Bool {
-    (queue.deliveryLimit(brokerVersion: facts.rabbitMQVersion) != nil && knownDeliveryCounts[exactly: queue.title] == nil)
+    (queue.deliveryLimit(brokerVersion: facts.rabbitMQVersion) != nil
+      && knownDeliveryCounts[exactly: queue.title] == nil)
       || (DumpPreflight.mayLoseOrder(queue, ready: ready) && !overrides.contains(.order))
   }
 
@@ -301,7 +311,7 @@ public struct RabbitMQMessageSource: BackupSource {
     var record = RabbitMQQueueRecord(
       vhost: queue.vhost, name: queue.name, type: queue.kind.rawValue, durable: queue.durable, artifact: artifact,
       summary: summary, readyBefore: dump.ready, readyAfter: after, orderAfter: order,
-      unacknowledged: unacknowledged(queue, ready: dump.ready), consumers: queue.consumers,
+      unacknowledged: queue.unacknowledged, consumers: queue.consumers,
       fromOffset: queue.kind == .stream ? from : nil, began: began, ended: ended)
     if queue.kind == .stream, let next = record.nextOffset, next > 0 {
       record.tail = try await StreamTail.read(of: queue, endingAt: next - 1, broker, logger)
@@ -325,14 +335,6 @@ public struct RabbitMQMessageSource: BackupSource {
   private func recordBefore(_ queue: RabbitMQQueue, _ facts: BrokerFacts) -> RabbitMQQueueRecord? {
     guard let since, since.systemIdentifier == facts.identifier else { return nil }
     return RabbitMQQueueRecord.all(of: since).first { $0.title.exact == queue.title.exact && $0.type == "stream" }
-  }
-
-  /// What consumers hold is known from the statistics alone, which are some seconds old: they may tell of what was given back since,
-  /// as by a dump just before. Where nobody consumes, what is ready beyond what they told is that.
-  private func unacknowledged(_ queue: RabbitMQQueue, ready: Int64) -> Int64 {
-    guard queue.kind != .stream else { return 0 }
-    guard queue.consumers == 0 else { return queue.unacknowledged }
-    return max(0, queue.unacknowledged - max(0, ready - queue.ready))
   }
 
   /// Reads the first messages once more, where that costs nothing: of a queue with a delivery-limit each reading counts, and

@@ -83,7 +83,15 @@ package struct RabbitMQQueue: Hashable, Sendable {
     return (brokerVersion.split(separator: ".").first.flatMap { Int($0) } ?? 0) >= 4 ? 20 : nil
   }
 
+  /// - Throws: ``DRError``, with 404 under it if there is no such queue.
   package static func find(_ vhost: String, _ name: String, _ api: ManagementAPI) async throws -> RabbitMQQueue {
+    if [vhost, name].contains(where: ManagementAPI.isUnspeakable) {
+      let all = (try await api.get("queues").array ?? []).compactMap(RabbitMQQueue.init)
+      if let queue = all.first(where: { $0.vhost.exact == vhost.exact && $0.name.exact == name.exact }) { return queue }
+      throw DRError(
+        RabbitMQError(code: 404, text: "not found"), from: api.settings, doing: "looking for a queue",
+        object: "\(vhost)/\(name)")
+    }
     let path = "queues/\(ManagementAPI.escape(vhost))/\(ManagementAPI.escape(name))"
     guard let queue = RabbitMQQueue(try await api.get(path)) else {
       throw DRError(.sourceFailed, "the queue is of a type that this version does not know", object: "\(vhost)/\(name)")

@@ -132,8 +132,12 @@ public struct RabbitMQProbes: Verifier {
     guard !records.isEmpty else { return nothing(.queues, "there is no backup with queues to compare with") }
     var findings: [Finding] = []
     for record in records {
-      let path = "queues/\(ManagementAPI.escape(record.vhost))/\(ManagementAPI.escape(record.name))"
-      let queue = try await api.find(path).flatMap { RabbitMQQueue($0) }
+      let queue: RabbitMQQueue?
+      do {
+        queue = try await RabbitMQQueue.find(record.vhost, record.name, api)
+      } catch let error as DRError where error.rabbitMQCode == 404 {
+        queue = nil
+      }
       if queue == nil {
         findings.append(
           Finding(Probe.queues.rawValue, .failure, subject: record.title, evidence: "the queue is missing"))

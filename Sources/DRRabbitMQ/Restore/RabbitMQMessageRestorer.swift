@@ -78,7 +78,7 @@ public struct RabbitMQMessageRestorer: Restorer {
       guard reader.manifest.component.kind == .rabbitmq, reader.manifest.properties["queues"] != nil else {
         throw DRError(.invalidConfiguration, "backup \(reader.manifest.id) holds no messages of queues")
       }
-      try refuseUnknown(reader.manifest)
+      try await refuseUnknown(reader)
       let limit = try limit(target, reader.manifest)
       // Everything is looked at before anything is published.
       var destinations: [Destination] = []
@@ -126,14 +126,31 @@ public struct RabbitMQMessageRestorer: Restorer {
   ///
   /// A restore begins with it; call it before anything else is done for one, as a restore of definitions.
   ///
-  /// - Throws: ``DRError`` with `invalidConfiguration` for a name or a pattern that matches no queue of the backup.
-  public func refuseUnknown(_ manifest: BackupManifest) throws {
+  /// - Throws: ``DRError`` with `invalidConfiguration` for a name or a pattern that matches no queue of the backup, and for a vhost that
+  ///   it does not hold; what the reader says.
+  public func refuseUnknown(_ reader: any BackupReader) async throws {
+    let manifest = reader.manifest
     let records = RabbitMQQueueRecord.all(of: manifest)
     let unknown = queues.unmatched(by: records.map { ($0.vhost, $0.name, $0.type, $0.durable) })
-    guard let first = unknown.first else { return }
-    throw DRError(
-      .invalidConfiguration, "backup \(manifest.id) holds no queue '\(first.prefix(100))'",
-      advice: "list --queues shows those that it holds", component: manifest.component)
+    if let first = unknown.first {
+      throw DRError(
+        .invalidConfiguration, "backup \(manifest.id) holds no queue '\(first.prefix(100))'",
+        advice: "list --queues shows those that it holds", component: manifest.component)
+    }
+    var known = Set(records.map(\.vhost.exact))
+    func isUnknown(_ vhost: String) -> Bool { !known.contains(vhost.exact) }
+    guard let vhosts = queues.vhosts, vhosts.contains(where: isUnknown) else { return }
+    // One without queues is in the definitions.
+    if manifest.artifacts.contains(where: { $0.name == "definitions.json" }) {
+      known.formUnion(try await RabbitMQDefinitions.read(from: reader)[.vhosts].compactMap { $0.vhost?.exact })
+    }
+    if let first = vhosts.first(where: isUnknown) { throw Self.unknownVHost(first, in: manifest) }
+  }
+
+  static func unknownVHost(_ vhost: String, in manifest: BackupManifest) -> DRError {
+    DRError(
+      .invalidConfiguration, "backup \(manifest.id) holds no vhost '\(vhost.prefix(100))'",
+      advice: "list --queues shows those of its queues", component: manifest.component)
   }
 
   // MARK: One queue

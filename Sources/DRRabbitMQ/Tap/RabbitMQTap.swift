@@ -134,11 +134,19 @@ public struct RabbitMQTap: ChangeSource, Service {
           .invalidConfiguration, "no queue is named \(unknown.prefix(5).joined(separator: " or "))",
           advice: "see the names, and that the shell left * alone: '*' stands for any text", object: first)
       }
+      if isFirst, let vhosts = queues.vhosts {
+        let known = Set((try await api.get("vhosts").array ?? []).compactMap { $0.object?["name"]?.string?.exact })
+        if let missing = vhosts.first(where: { !known.contains($0.exact) }) {
+          throw DRError(.invalidConfiguration, "the broker has no vhost '\(missing)'", advice: "see /api/vhosts")
+        }
+      }
       for queue in chosen { try refuseOther(of: queue, all) }
       var coverage: [TapCoverage] = []
       for queue in chosen.sorted(by: { $0.title.exact < $1.title.exact }) {
         // The session that misses it makes it anew, before it takes from it.
-        if !isFirst, !all.contains(where: { $0.vhost.exact == queue.vhost.exact && $0.name == tapName(queue) }) { continue }
+        if !isFirst, !all.contains(where: { $0.vhost.exact == queue.vhost.exact && $0.name == tapName(queue) }) {
+          continue
+        }
         coverage.append(try await tap(queue, logger))
       }
       return coverage
@@ -172,7 +180,8 @@ public struct RabbitMQTap: ChangeSource, Service {
   /// Two taps that take from one queue of the broker get a part each, and two that write one log write two logs.
   private func refuseOther(of queue: RabbitMQQueue, _ all: [RabbitMQQueue]) throws {
     let taps = all.filter {
-      $0.vhost.exact == queue.vhost.exact && $0.name.hasPrefix(Self.queuePrefix) && $0.name.hasSuffix(".\(Self.digits(queue))")
+      $0.vhost.exact == queue.vhost.exact && $0.name.hasPrefix(Self.queuePrefix)
+        && $0.name.hasSuffix(".\(Self.digits(queue))")
     }
     for tap in taps {
       guard let other = tap.arguments[Self.ownerArgument]?.string else { continue }
