@@ -67,10 +67,11 @@ extension RepositoryConfiguration {
           "manifest-readable", .failure, subject: broken.key.rawValue, evidence: "\(broken.error.message)",
           advice: broken.error.advice))
     }
-    print("\(manifest.id): \(report.verdict.rawValue)" + (report.obstacle.map { ": \($0)" } ?? ""))
+    // The last line must not say that all is well while one above it says that something is not.
+    let isLacking = !damaged.isEmpty || besides.contains { $0.severity == .failure }
+    let said = report.verdict.rawValue + (report.obstacle.map { ": \($0)" } ?? "")
+    print("\(manifest.id): \(said)" + (isLacking && report.verdict == .passed ? ", but see the failures above" : ""))
     if report.verdict != .passed { throw ExitCode(report.verdict.exitCode) }
-    if !damaged.isEmpty || besides.contains(where: { $0.severity == .failure }) {
-      throw ExitCode(Verdict.failed.exitCode)
-    }
+    if isLacking { throw ExitCode(Verdict.failed.exitCode) }
   }
 }

@@ -3,6 +3,7 @@ import DRRabbitMQ
 import DRStorage
 import DRTestSupport
 import Foundation
+import Logging
 import Testing
 
 /// What consumers hold is told by statistics that are some seconds old.
@@ -49,12 +50,33 @@ extension RabbitMQTests {
       try await TestBroker.eventually("they are taken") { try await broker.depth("busy") == 377 }
       try #require(try await broker.find("busy").unacknowledged == 0)
       try await TestBroker.withRepository { repository, _ in
-        let manifest = try await TestBroker.backUp(broker.source(), to: repository)
+        let lines = MutableBox<[String]>([])
+        let logger = Logger(label: "test", factory: { _ in WarningLog(lines: lines) })
+        let manifest = try await repository.backUp(
+          try broker.source(), cadence: .daily, encoding: Encoding(), logger: logger)
         let record = try #require(RabbitMQQueueRecord.all(of: manifest).first)
         #expect(record.summary.messages == 377 && record.unacknowledged == 123 && record.consumers == 1)
+        let warned = lines.value.filter { $0.contains("is given to them as redelivered, and not always in order") }
+        #expect(warned.count == 1 && warned[0].contains("rabbitmq.consumers"), "\(lines.value)")
         #expect(manifest.leftOut.map(\.what) == ["123 messages of \(broker.vhost)/busy"], "\(manifest.leftOut)")
       }
       await consumer.abort()
     }
+  }
+}
+
+/// Keeps what is warned of.
+private struct WarningLog: LogHandler {
+  let lines: MutableBox<[String]>
+  var metadata: Logger.Metadata = [:]
+  var logLevel = Logger.Level.warning
+
+  subscript(metadataKey key: String) -> Logger.Metadata.Value? {
+    get { metadata[key] }
+    set { metadata[key] = newValue }
+  }
+
+  func log(event: LogEvent) {
+    lines.withLock { $0.append("\(event.message) \(event.metadata ?? [:])") }
   }
 }

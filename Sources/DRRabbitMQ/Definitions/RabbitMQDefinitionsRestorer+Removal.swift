@@ -64,7 +64,7 @@ extension RabbitMQDefinitionsRestorer {
         func isSame(_ member: String) -> Bool {
           (binding.object?[member] ?? .null).isExactly(item[member] ?? .null)
         }
-        guard let members = binding.object, isSame("routing_key"), isSame("arguments"), let key = members["properties_key"]?.string
+        guard isSame("routing_key"), isSame("arguments"), let key = binding.object?["properties_key"]?.string
         else { return nil }
         return "\(place)/\(ManagementAPI.escape(key))"
       }

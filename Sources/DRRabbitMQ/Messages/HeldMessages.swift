@@ -66,7 +66,7 @@ package struct HeldMessages: Hashable, Sendable {
     return count > 0
       ? BackupManifest.Omission(
         what: "about \(count) messages of \(queue)",
-        reason: "consumers held them without an acknowledgement, or had just acknowledged them: \(old)")
+        reason: "consumers held them without an acknowledgement, or they were gone just then: \(old)")
       : BackupManifest.Omission(
         what: "what consumers held of \(queue) without an acknowledgement", reason: "how much cannot be known: \(old)")
   }

@@ -178,11 +178,12 @@ extension RabbitMQMessageRestorer {
       let evidence =
         reading.beginnings.isEmpty
         ? "it has no tap in this repository: what was published after the dump is nowhere"
-        : "its tap was made and has stored nothing yet: what was published after the dump is in the broker's queue of the tap at most"
+        : "its tap was made and has stored nothing yet: what was published after the dump is at most in the tap's queue"
       guard overrides.contains(.noTap) else {
         throw DRError(
-          .changeLogGap, "the queue cannot be restored with what came after its dump: \(RestoreRefusal.noTap): \(evidence)",
-          advice: "restore it without the tap, or choose the queues that are tapped; or override '\(RestoreRefusal.noTap)'",
+          .changeLogGap,
+          "the queue cannot be restored with what came after its dump: \(RestoreRefusal.noTap): \(evidence)",
+          advice: "restore it without the tap, or choose those that are tapped; or override '\(RestoreRefusal.noTap)'",
           component: manifest?.component, object: record.title)
       }
       findings.append(

@@ -99,8 +99,9 @@ final class RestoreJournal: Sendable {
         .invalidConfiguration,
         "the journal is of a restore of other messages: of \(found.of ?? "the backup alone"), and this one is of "
           + "\(wanted.of ?? "the backup alone")",
-        advice: "go on with the options of that one, and with the tap's segments as they were; or empty the queue, remove the "
-          + "journal, and begin anew", object: path)
+        advice:
+          "go on with the options of that one, and with the tap's segments as they were; or empty the queue, remove "
+          + "the journal, and begin anew", object: path)
     }
   }
 

@@ -22,7 +22,9 @@ enum FirehoseMessage {
       case .string(let key) = keys.first
     else { throw DRError(.malformedData, "the broker's trace of a publish names no routing key", object: queue) }
     // Those of CC and BCC headers follow the message's own.
-    func isQueue(_ key: AMQPValue) -> Bool { if case .string(let name) = key { name.exact == queue.exact } else { false } }
+    func isQueue(_ key: AMQPValue) -> Bool {
+      if case .string(let name) = key { name.exact == queue.exact } else { false }
+    }
     guard keys.contains(where: isQueue) else { return nil }
     var message = traced
     message.exchange = ""

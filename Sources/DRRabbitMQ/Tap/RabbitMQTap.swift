@@ -465,6 +465,9 @@ public struct RabbitMQTap: ChangeSource, Service {
           })
       } catch is CancellationError {
         break
+      } catch is TapSession.BeginsAnew {
+        logger.debug("no message came again", metadata: ["rabbitmq.queue": "\(queue.title)"])
+        continue
       } catch let error as DRError where !needsPerson(error) {
         // What a cancellation cut short is no failure.
         if !Task.isCancelled { failure = error }

@@ -16,6 +16,9 @@ struct TapSession {
 
   private var key: String { queue.key }
 
+  /// A session has taken messages only to look at them, and another one is to take them again: no failure.
+  struct BeginsAnew: Error {}
+
   /// How often the note beside the segments is renewed.
   private static let noteInterval = Duration.seconds(10)
 
@@ -284,7 +287,7 @@ struct TapSession {
       RabbitMQTapLog.State(acknowledged: last, until: position.until, through: position.through), of: key)
     if !isRepeated, tag > 0 {
       // They are others: they come again on a new connection, as the first of the next segment.
-      throw DRError(.sourceFailed, "the tap begins anew after it has looked for repeated messages")
+      throw BeginsAnew()
     }
   }
 }
