@@ -118,7 +118,8 @@ let package = Package(
     .target(
       name: "DRPlan",
       dependencies: [
-        "DRCore", "DRStorage", "DRSandbox", "DRVerify", nioCore, nioPosix, httpClient, crypto, logging, metrics, lifecycle,
+        "DRCore", "DRStorage", "DRSandbox", "DRVerify", nioCore, nioPosix, httpClient, crypto, logging, metrics,
+        lifecycle,
       ],
       resources: [.embedInCode("Evidence/Schema/run-report.schema.json")],
       swiftSettings: settings),
@@ -194,7 +195,7 @@ let package = Package(
       name: "dr-drill",
       dependencies: [
         "ExampleSupport", "DRCore", "DRStorage", "DRSandbox", "DRPostgres", "DRRedis", "DRRabbitMQ", "DRFiles",
-        "DRVerify",
+        "DRVerify", "DRPlan",
         nioCore, crypto, x509, asn1, logging, lifecycle, arguments,
       ],
       path: "Examples/dr-drill", swiftSettings: settings),

@@ -15,6 +15,7 @@ struct Drill: Sendable {
   func perform() async throws -> DrillReport {
     do {
       try await drill()
+      run.end(systems)
       if run.command.keep { try await keep() }
       await close()
       return run.report
@@ -31,6 +32,7 @@ struct Drill: Sendable {
     try await each { try await $0.backUp(run) }
     try await pause()
     let moment = try await targetMoment()
+    run.aim(at: moment)
     try await pause()
     if run.hasSecondTier {
       // The moment is in the copy; what comes after it is lost as far as the copy was behind.
@@ -42,12 +44,19 @@ struct Drill: Sendable {
     await run.endReplication()
     try await each { try await $0.destroy(run) }
     try run.loseFirstTier()
+    run.begin(.recovery)
     run.say("restoring to \(Timestamp.format(moment))")
     for system in systems { try await system.recover(to: moment, run) }
+    run.begin(.verification)
     run.say("restoring once more, to the latest")
     for system in systems { try await system.recoverLatest(run) }
     run.say("verifying the backups, and copies that are damaged on purpose")
-    for system in systems { try await system.refuseDamage(run) }
+    run.begin(.control)
+    for system in systems {
+      try await run.measure(system, "the verifier, on what is whole and on what is damaged") {
+        try await system.refuseDamage(run)
+      }
+    }
   }
 
   /// One moment for the whole platform, between two changes of every system.

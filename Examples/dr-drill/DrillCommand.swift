@@ -64,6 +64,15 @@ struct DrillCommand: AsyncParsableCommand {
   @Flag(help: "Leave the repository, and print the stock commands that open it.")
   var keep = false
 
+  @Option(
+    help: "A folder for the report: JSON, Markdown, and one HTML page with the timeline.", completion: .directory)
+  var report: String?
+
+  @Option(
+    help: "Sign the report with this Ed25519 key (PEM, as openssl genpkey makes it); dr-verify report checks it.",
+    completion: .file())
+  var signingKey: String?
+
   @Flag(name: .shortAndLong, help: "Log what happens inside.")
   var verbose = false
 
@@ -72,6 +81,7 @@ struct DrillCommand: AsyncParsableCommand {
     guard size.bytes >= 1_000_000 else { throw ValidationError("--size must be at least 1MB") }
     guard (0.5...3600).contains(seconds) else { throw ValidationError("--seconds must be 0.5 to 3600") }
     guard tier.map(TierPlace.isBucket) ?? true else { throw ValidationError("--tier is s3://bucket/prefix") }
+    guard signingKey == nil || report != nil else { throw ValidationError("--signing-key goes with --report") }
     guard partialInterval > 0, rtoTarget ?? 1 > 0, rpoTarget ?? 1 > 0 else {
       throw ValidationError("targets and intervals must be more than 0")
     }
@@ -87,6 +97,9 @@ struct DrillCommand: AsyncParsableCommand {
         try await drill.perform()
       }
       report.print()
+      if let folder = self.report {
+        print("Report: \(try DrillEvidence.write(report, self, to: folder, key: signingKey)).html")
+      }
       if report.verdict != .passed { throw ExitCode(report.verdict.exitCode) }
     }
   }

@@ -13,7 +13,14 @@ struct DrillReport: Sendable {
     var detail: String
   }
 
+  /// What a phase is for.
+  enum Stage: String, Sendable, CaseIterable {
+    case before, recovery, verification, control
+  }
+
   struct Phase: Sendable {
+    var stage: Stage
+    var started: Date
     /// The kind of the system; nil for the platform.
     var system: String?
     var name: String
@@ -22,6 +29,16 @@ struct DrillReport: Sendable {
     var counts: Bool
   }
 
+  var begun = Date()
+  var ended = Date()
+  /// When the servers were destroyed, and the moment to which they were brought back.
+  var disaster: Date?
+  var target: Date?
+  /// Kinds, in the order in which they were brought back.
+  var systems: [String] = []
+  /// By kind: from the disaster to the first right answer, and what was lost at the latest.
+  var recoveryTimes: [String: Duration] = [:]
+  var losses: [String: Duration] = [:]
   var phases: [Phase] = []
   var checks: [Check] = []
   /// Lines to print after the verdict.

@@ -23,6 +23,7 @@ final class DrillRun: Sendable {
     var disaster: ContinuousClock.Instant?
     /// The first tier is gone.
     var isReplicaAllThereIs = false
+    var stage = DrillReport.Stage.before
   }
 
   private let state = Mutex(State())
@@ -108,9 +109,10 @@ final class DrillRun: Sendable {
     _ system: (any DrillSystem)? = nil, _ name: String, counts: Bool = false,
     isolation: isolated (any Actor)? = #isolation, _ body: () async throws -> Result
   ) async throws -> Result {
-    let start = ContinuousClock.now
+    let (start, started) = (ContinuousClock.now, Date())
     let result = try await body()
     let phase = DrillReport.Phase(
+      stage: state.withLock { $0.stage }, started: started,
       system: system?.component.kind.rawValue, name: name, duration: start.duration(to: .now), counts: counts)
     state.withLock { $0.report.phases.append(phase) }
     return result
@@ -135,12 +137,29 @@ final class DrillRun: Sendable {
 
   // MARK: The clock of the disaster
 
-  func disasterStrikes() { state.withLock { $0.disaster = .now } }
+  func disasterStrikes() {
+    state.withLock {
+      $0.disaster = .now
+      $0.report.disaster = Date()
+    }
+  }
+
+  func begin(_ stage: DrillReport.Stage) { state.withLock { $0.stage = stage } }
+
+  func aim(at moment: Date) { state.withLock { $0.report.target = moment } }
+
+  func end(_ systems: [any DrillSystem]) {
+    state.withLock {
+      $0.report.systems = systems.map(\.component.kind.rawValue)
+      $0.report.ended = Date()
+    }
+  }
 
   /// The first right answer of a restored system: checks the time that it took from the disaster.
   func answered(_ system: any DrillSystem) {
     guard let disaster = state.withLock({ $0.disaster }) else { return }
     let taken = disaster.duration(to: .now)
+    state.withLock { $0.report.recoveryTimes[system.component.kind.rawValue] = taken }
     let allowed = command.rtoTarget.map { Duration.seconds($0) } ?? DrillTargets.of(system.component.kind).rto
     check(
       system, "recovery time", taken <= allowed,
@@ -151,6 +170,7 @@ final class DrillRun: Sendable {
   ///
   /// - Parameter what: For people, for example `3 of 5000 commits`.
   func lost(_ time: Duration, _ what: String, _ system: any DrillSystem) {
+    state.withLock { $0.report.losses[system.component.kind.rawValue] = time }
     let allowed = command.rpoTarget.map { Duration.seconds($0) } ?? DrillTargets.of(system.component.kind).rpo
     let shown = time < .seconds(1) ? "\(Int((time / .milliseconds(1)).rounded(.up))) ms" : Format.duration(time)
     check(
