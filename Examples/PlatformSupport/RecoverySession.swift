@@ -23,9 +23,14 @@ public struct RecoverySession: Sendable {
 
   /// Runs it to its end, and says what was done, what was not, and how long it took.
   ///
+  /// - Parameter around: Does the run, by the body that it is given, and more: it tells people, say.
   /// - Returns: The report; look at its verdict. Of a dry run nothing was done.
   /// - Throws: An `ExitCode` of 128 and more if a signal ended it.
-  public func run(_ program: String) async throws -> RecoveryReport {
+  public func run(
+    _ program: String,
+    around: @escaping @Sendable (RecoveryRun, @escaping @Sendable (RecoveryRun) async throws -> RecoveryReport)
+      async throws -> RecoveryReport = { try await $1($0) }
+  ) async throws -> RecoveryReport {
     var run = RecoveryRun(plan, journal: journal.map { RecoveryJournal(at: $0) })
     run.isDryRun = journal == nil
     run.width = width
@@ -35,7 +40,7 @@ public struct RecoverySession: Sendable {
     let report = try await endingInGoodOrder(
       saying: "the journal says what was done, and the same command goes on with it"
     ) { [run] in
-      let report = try await run.run(logger: logger)
+      let report = try await around(run) { try await $0.run(logger: logger) }
       guard report.wasCancelled else { return report }
       for step in plan.ordered {
         if let entry = report.entries[step.id] { print("\(step.id): \(entry.outcome.rawValue): \(entry.evidence)") }

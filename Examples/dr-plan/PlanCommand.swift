@@ -14,7 +14,7 @@ struct PlanCommand: AsyncParsableCommand {
     discussion: """
       A protection plan is a JSON file; without one, the platform's own is taken, which 'show' prints. \(ProgramExit.codes())
       """,
-    subcommands: [Show.self, Check.self, Next.self, Expose.self, Recover.self, Watch.self])
+    subcommands: [Show.self, Check.self, Next.self, Expose.self, Recover.self, Watch.self, History.self])
 }
 
 /// Which plan is meant.

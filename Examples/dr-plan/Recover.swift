@@ -37,6 +37,8 @@ struct Recover: AsyncParsableCommand {
   @Option(parsing: .unconditional, help: "How many steps run side by side.")
   var width = 8
 
+  @OptionGroup var evidence: EvidenceArguments
+
   func validate() throws {
     try allow("--width", width, 1...256)
     guard !execute || journal != nil else { throw ValidationError("--execute needs --journal") }
@@ -59,11 +61,15 @@ struct Recover: AsyncParsableCommand {
       let plan = try RecoveryPlan(json: data, variables: variables) { [yes] question in
         yes ? true : try await TerminalQuestion.ask(question)
       }
-      let session = RecoverySession(
-        plan, journal: execute ? journal : nil, width: width,
-        since: try RecoverySession.moment(since, option: "--since"))
-      let report = try await session.run("dr-plan")
-      if !report.isDryRun, report.verdict != .passed { throw ExitCode(1) }
+      let key = try evidence.key()
+      let since = try RecoverySession.moment(since, option: "--since")
+      let session = RecoverySession(plan, journal: execute ? journal : nil, width: width, since: since)
+      let report = try await session.run("dr-plan") { [evidence] run, body in
+        try await evidence.telling(run, since: since ?? Date(), body)
+      }
+      guard !report.isDryRun else { return }
+      await evidence.keep(report, key)
+      if report.verdict != .passed { throw ExitCode(1) }
     }
   }
 }

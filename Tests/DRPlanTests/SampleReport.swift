@@ -76,4 +76,9 @@ struct SampleReport {
     change(&sample)
     return try sample.make()
   }
+
+  /// `check subject` of each failure.
+  static func failures(_ findings: [Finding]) -> [String] {
+    findings.filter { $0.severity == .failure }.map { "\($0.check) \($0.subject)" }
+  }
 }

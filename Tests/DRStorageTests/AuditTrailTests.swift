@@ -106,12 +106,15 @@ struct AuditTrailTests {
     let warnings = MutableBox<[String]>([])
     let logger = Logger(label: "tests") { _ in NotedLog(lines: warnings) }
     let readOnly = AuditTrail(on: ReadOnlyTier(InMemoryTier()), by: Self.someone)
-    #expect(try await readOnly.record("restore", logger: logger) { _ in "restored" } == "restored")
-    #expect(warnings.value.count == 2 && warnings.value.allSatisfy { $0.contains("a line is missing") })
+    let restored = try await readOnly.record("restore", logger: logger) { _ in "restored" }
+    #expect(restored == "restored")
+    let said = warnings.value.filter { $0.contains("a line is missing") }
+    #expect(said.count == 2 && warnings.value.count == 2)
     var slow = AuditTrail(on: StandingTier(), by: Self.someone)
     slow.patience = .milliseconds(100)
     let begun = ContinuousClock.now
-    #expect(try await slow.record("restore", logger: logger) { _ in "restored" } == "restored")
+    let late = try await slow.record("restore", logger: logger) { _ in "restored" }
+    #expect(late == "restored")
     #expect(begun.duration(to: .now) < .seconds(5) && warnings.value.count == 4)
   }
 }

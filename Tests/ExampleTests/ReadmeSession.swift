@@ -94,8 +94,7 @@ enum ReadmeSession {
     try FileManager.default.createDirectory(atPath: bin, withIntermediateDirectories: false)
     let programs = [
       "dr-backup", "dr-drill", "dr-failover", "dr-files", "dr-plan", "dr-postgres", "dr-rabbitmq", "dr-redis",
-      "dr-repository", "dr-restore", "dr-status", "dr-tier",
-      "dr-tier-check",
+      "dr-repository", "dr-restore", "dr-status", "dr-tier", "dr-tier-check", "dr-verify",
       "dr-wal",
     ]
     for program in programs {

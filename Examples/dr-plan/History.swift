@@ -1,0 +1,86 @@
+import ArgumentParser
+import DRCore
+import DRPlan
+import DRStorage
+import ExampleSupport
+import Foundation
+
+/// What is known of earlier runs.
+struct History: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Lists the reports of a repository, says where each plan stands, and the key figures.",
+    discussion: """
+      A plan is never drilled, failing, void (it was changed since it passed: name the plan as it is now), stale or verified. A key figure for which \
+      nothing was recorded is 'no data', never met. Exit code 1 if a plan is not verified, or a figure is missed.
+      """)
+
+  @Argument(help: "Recovery plans as they are now, as JSON.", completion: .file(extensions: ["json"]))
+  var plans: [String] = []
+
+  @Option(help: "The tier of the repository.")
+  var history: String
+
+  @Option(help: "For how long a run that passed counts: 35d.")
+  var age = "35d"
+
+  @Option(help: "What the figures look back on: 30d.")
+  var period = "30d"
+
+  @Flag(help: "As JSON.")
+  var json = false
+
+  private struct Answer: Encodable {
+    struct Run: Encodable {
+      var number: Int
+      var signed: Bool
+      var sentence: String
+    }
+
+    var runs: [Run]
+    var plans: [String: String]
+    var figures: [KeyFigure]
+  }
+
+  func run() async throws {
+    try await reporting {
+      let (age, period) = try usage { (try Span(self.age), try Span(self.period)) }
+      let tier = try await TierPlace.open(history, creating: false, probing: .reading)
+      let entries = try await ReportHistory(on: tier).entries()
+      let reports = entries.compactMap(\.report)
+      let catalog = try await Repository(tier: tier).catalog()
+      let now = Date()
+      let figures = KeyFigures(
+        reports: reports, backups: catalog.backups, operations: try await AuditTrail.read(on: tier).records,
+        period: period,
+        now: now
+      ).all
+      let standings = try plans.map { file in
+        let plan = try RecoveryPlan(json: Data(contentsOf: URL(fileURLWithPath: file))) { _ in false }
+        let standing = PlanStanding.of(.init(plan.name, digest: plan.fingerprint), in: reports, for: age, now: now)
+        return (plan: plan.name, standing: standing)
+      }
+      if json {
+        let runs = entries.map {
+          Answer.Run(number: $0.number, signed: $0.isSigned, sentence: $0.report?.sentence ?? "it cannot be read")
+        }
+        let answer = Answer(
+          runs: runs, plans: Dictionary(standings.map { ($0.plan, $0.standing.name) }) { $1 }, figures: figures)
+        let encoder = JSONEncoder()
+        encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
+        print(String(decoding: try encoder.encode(answer), as: UTF8.self))
+      } else {
+        for entry in entries {
+          let report =
+            entry.report.map { "\($0.kind.rawValue) of \($0.plan.name): \($0.sentence)" } ?? "it cannot be read"
+          print("\(entry.number)\(entry.isSigned ? "" : " (not signed)"): \(report)")
+        }
+        for (plan, standing) in standings { print("\(plan): \(standing)") }
+        for figure in figures {
+          print("\(figure.state.rawValue): \(figure.title): \(figure.value ?? "-") (\(figure.target)); \(figure.basis)")
+        }
+      }
+      let isBad = standings.contains { !$0.standing.isVerified } || figures.contains { $0.state == .missed }
+      if isBad || reports.count < entries.count { throw ExitCode(1) }
+    }
+  }
+}
