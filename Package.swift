@@ -163,9 +163,6 @@ let package = Package(
       name: "dr-failover", dependencies: ["PlatformSupport", "ExampleSupport", "DRCore", "DRPlan", arguments],
       path: "Examples/dr-failover", swiftSettings: settings),
     .executableTarget(
-      name: "dr-verify", dependencies: ["ExampleSupport", "DRCore", "DRStorage", "DRPlan", logging, arguments],
-      path: "Examples/dr-verify", swiftSettings: settings),
-    .executableTarget(
       name: "dr-wal", dependencies: ["ExampleSupport", "DRCore", "DRStorage", "DRPostgres", logging, arguments],
       path: "Examples/dr-wal", swiftSettings: settings),
     .executableTarget(
@@ -191,6 +188,13 @@ let package = Package(
       name: "dr-files",
       dependencies: ["ExampleSupport", "DRCore", "DRStorage", "DRFiles", logging, lifecycle, arguments],
       path: "Examples/dr-files", swiftSettings: settings),
+    .executableTarget(
+      name: "dr-verify",
+      dependencies: [
+        "ExampleSupport", "DRCore", "DRStorage", "DRSandbox", "DRPostgres", "DRRedis", "DRRabbitMQ", "DRVerify",
+        "DRPlan", logging, arguments,
+      ],
+      path: "Examples/dr-verify", swiftSettings: settings),
     .executableTarget(
       name: "dr-drill",
       dependencies: [

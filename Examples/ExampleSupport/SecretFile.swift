@@ -2,13 +2,13 @@ import DRCore
 import Foundation
 
 /// A file that holds a secret.
-enum SecretFile {
+public enum SecretFile {
   /// More is no secret of ours, but a file that was named by mistake.
   private static let limit = 1 << 20
 
   /// - Parameter what: What the file is, for messages.
   /// - Throws: ``DRError`` with `invalidConfiguration`.
-  static func read(_ path: String, _ what: String) throws -> [UInt8] {
+  public static func read(_ path: String, _ what: String) throws -> [UInt8] {
     do {
       let file = try FileHandle(forReadingFrom: URL(fileURLWithPath: path))
       defer { try? file.close() }

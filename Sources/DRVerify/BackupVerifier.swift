@@ -116,5 +116,5 @@ public struct BackupVerifier: Verifier {
   }
 
   /// What says that the bytes are wrong; every other error says that they could not be looked at.
-  private static let damage: Set<DRError.Code> = [.corruptData, .malformedData, .truncatedData, .objectNotFound]
+  static let damage: Set<DRError.Code> = [.corruptData, .malformedData, .truncatedData, .objectNotFound]
 }

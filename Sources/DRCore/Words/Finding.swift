@@ -7,8 +7,12 @@ public struct Finding: Hashable, Sendable, Codable, CustomStringConvertible {
     case passed
     /// Worth knowing; nothing is wrong.
     case notice
+    /// It was not looked at; the evidence says why. Never a pass.
+    case notChecked = "not checked"
     /// Something is not as it should be, but a restore would still work.
     case warning
+    /// It was to be looked at and could not be; the evidence says what stood in the way. Nothing is known of it.
+    case couldNotVerify = "could not verify"
     /// A restore would not give what was promised.
     case failure
 
@@ -16,8 +20,10 @@ public struct Finding: Hashable, Sendable, Codable, CustomStringConvertible {
       switch self {
       case .passed: 0
       case .notice: 1
-      case .warning: 2
-      case .failure: 3
+      case .notChecked: 2
+      case .warning: 3
+      case .couldNotVerify: 4
+      case .failure: 5
       }
     }
 

@@ -4,7 +4,7 @@ extension PostgresProbe {
   /// Every table holds as many rows as it must.
   ///
   /// A table that is missing fails, and one that is empty and must not be, whatever the tolerance. Without an
-  /// expectation there is nothing to compare with, which is a notice.
+  /// expectation there is nothing to compare with: it is not checked.
   ///
   /// - Parameter tolerance: By how many percent of what it must be a count may differ: 0 up to, not including, 100.
   public static func rowCounts(_ expected: PostgresRowCounts?, tolerance: Double = 0) -> PostgresProbe {
@@ -17,7 +17,7 @@ extension PostgresProbe {
         guard let counts = expected?.databases[database.name], !counts.isEmpty else {
           return [
             Finding(
-              "row-counts", .notice, subject: database.name,
+              "row-counts", .notChecked, subject: database.name,
               evidence: "\(tables.count) tables, and no counts to compare them with",
               advice: "count the rows of the source when it is backed up")
           ]

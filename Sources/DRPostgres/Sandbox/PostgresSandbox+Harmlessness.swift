@@ -6,7 +6,7 @@ extension PostgresSandbox {
   ///
   /// - Throws: ``DRError`` if the server could not be asked.
   public func harmlessness(logger: Logger) async throws -> [Finding] {
-    try await PostgresConnection.withConnection(settings, logger: logger) { connection in
+    let answers = try await PostgresConnection.withConnection(settings, logger: logger) { connection in
       var findings: [Finding] = []
       let names = [
         "archive_mode", "archive_command", "archive_library", "archive_cleanup_command", "recovery_end_command",
@@ -57,6 +57,29 @@ extension PostgresSandbox {
       findings += try await Self.processes(connection)
       return findings
     }
+    return answers + (try await waysOut(logger))
+  }
+
+  /// Servers that the data itself knows: nothing asks them by itself, but a query may.
+  private nonisolated func waysOut(_ logger: Logger) async throws -> [Finding] {
+    var ways: [String] = []
+    for name in try await PostgresProbes.databases(of: settings, logger: logger) {
+      ways += try await PostgresConnection.withConnection(settings.with(database: name), logger: logger) { connection in
+        try await connection.query(
+          """
+          SELECT 'foreign server ' || srvname FROM pg_foreign_server
+          UNION ALL SELECT 'extension ' || extname FROM pg_extension WHERE extname IN ('dblink', 'http', 'plsh') ORDER BY 1
+          """
+        ).compactMap { row in row[0].map { "\(name): \($0)" } }
+      }
+    }
+    return [
+      Finding(
+        "sandbox-reaches-nobody", ways.isEmpty ? .passed : .warning, subject: "databases",
+        evidence: ways.isEmpty
+          ? "no foreign server, no dblink and no other way out is defined" : ways.prefix(8).joined(separator: ", "),
+        advice: ways.isEmpty ? nil : "run no query in it that asks them: they are those of the source")
+    ]
   }
 
   /// Every process that is none of the server's own kinds is one that acts by itself.

@@ -36,6 +36,9 @@ public actor RabbitMQSandbox {
   /// The first node with TLS on both ways, where there are certificates.
   public nonisolated let tlsSettings: RabbitMQSettings?
 
+  /// What it has on disk.
+  package nonisolated var folder: String { home.path }
+
   nonisolated let options: Options
   nonisolated let home: SandboxHome
   nonisolated let user: ServerUser?

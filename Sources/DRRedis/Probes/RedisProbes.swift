@@ -76,7 +76,7 @@ public struct RedisProbes: Verifier {
     let found = try await info(connection).keysByDatabase
     let all = found.values.reduce(0, +)
     guard let expected = manifest?.properties["keysPerDatabase"]?.object else {
-      return [finding("key-counts", .notice, "\(all) keys, and nothing to compare with", "give the manifest")]
+      return [finding("key-counts", .notChecked, "\(all) keys, and nothing to compare with", "give the manifest")]
     }
     let expiring = manifest?.properties["expiriesPerDatabase"]?.object ?? [:]
     let numbers = Set(expected.keys.compactMap { Int($0) }).union(found.keys).sorted()
@@ -120,7 +120,9 @@ public struct RedisProbes: Verifier {
 
   private func sampleDigests(_ connection: RedisConnection) async throws -> [Finding] {
     guard let samples, !samples.keys.isEmpty else {
-      return [finding("samples", .notice, "no known keys to compare", "take samples of the source before its backup")]
+      return [
+        finding("samples", .notChecked, "no known keys to compare", "take samples of the source before its backup")
+      ]
     }
     var different: [String] = []
     for sample in samples.keys {
@@ -165,7 +167,7 @@ public struct RedisProbes: Verifier {
     let used = info.integer("used_memory") ?? 0
     let limit = info.integer("maxmemory") ?? 0
     guard let expected = manifest?.properties["usedMemory"]?.integer, expected > 0 else {
-      return [finding("memory", .notice, "\(used) bytes in use, and nothing to compare with")]
+      return [finding("memory", .notChecked, "\(used) bytes in use, and nothing to compare with")]
     }
     let difference = abs(Double(used - expected)) / Double(expected) * 100
     let fits = limit == 0 || used < limit
