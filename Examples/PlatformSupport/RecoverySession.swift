@@ -28,7 +28,8 @@ public struct RecoverySession: Sendable {
   /// - Throws: An `ExitCode` of 128 and more if a signal ended it.
   public func run(
     _ program: String,
-    around: @escaping @Sendable (RecoveryRun, @escaping @Sendable (RecoveryRun) async throws -> RecoveryReport)
+    around:
+      @escaping @Sendable (RecoveryRun, @escaping @Sendable (RecoveryRun) async throws -> RecoveryReport)
       async throws -> RecoveryReport = { try await $1($0) }
   ) async throws -> RecoveryReport {
     var run = RecoveryRun(plan, journal: journal.map { RecoveryJournal(at: $0) })

@@ -10,7 +10,7 @@ import Logging
 @main
 struct VerifyCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "dr-verify", 
+    commandName: "dr-verify",
     abstract: "Verifies what is stored, that it can be restored, and the reports that say so.",
     discussion: """
       A repository, and each of its copies, is s3://bucket/prefix, the folder of a local one, or a JSON file with 'repository' and 's3'. \
