@@ -22,6 +22,8 @@ struct ScenarioPlace: Sendable {
   ) async throws {
     try await withTemporaryFolder { folder in
       chmod(folder, 0o711)
+      // A service that was killed has left what it ran.
+      defer { killAll(in: folder) }
       let user = try ServerUser.needed("postgres")
       let bin = "\(folder)/bin"
       try FileManager.default.createDirectory(atPath: bin, withIntermediateDirectories: false)
@@ -35,6 +37,14 @@ struct ScenarioPlace: Sendable {
         folder: folder, user: user,
         environment: environment.merging(["PATH": "\(bin):\(postgres):\(path)", "HOME": folder]) { $1 })
       try await body(place)
+    }
+  }
+
+  private static func killAll(in folder: String) {
+    let all = ((try? FileManager.default.contentsOfDirectory(atPath: "/proc")) ?? []).compactMap { Int32($0) }
+    for process in all where process != getpid() {
+      let words = (try? Data(contentsOf: URL(filePath: "/proc/\(process)/cmdline"))) ?? Data()
+      if String(decoding: words, as: UTF8.self).contains("\(folder)/") { Foundation.kill(process, SIGKILL) }
     }
   }
 

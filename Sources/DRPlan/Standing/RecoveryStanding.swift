@@ -105,8 +105,3 @@ public struct RecoveryStanding: Hashable, Sendable, Codable {
     return known.max { $0.1 < $1.1 }
   }
 }
-
-extension Span {
-  /// For people: to the second, from a minute on.
-  var rounded: Span { seconds < 60 ? self : .seconds(seconds.rounded()) }
-}
