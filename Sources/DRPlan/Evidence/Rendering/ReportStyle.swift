@@ -26,13 +26,14 @@ enum ReportStyle {
     table { border-collapse: collapse; width: 100%; }
     th, td { text-align: left; vertical-align: top; padding: .4rem .6rem .4rem 0; border-bottom: 1px solid var(--line); }
     th { color: var(--muted); font-weight: 600; font-size: .85rem; }
-    td.mark { white-space: nowrap; }
+    td.mark { white-space: nowrap; } td[data-name=check] { min-width: 8.5rem; } td[data-name=of] { min-width: 7rem; }
     .row { display: grid; grid-template-columns: minmax(9rem, 30%) minmax(0, 1fr) 8.5rem; column-gap: .75rem; align-items: stretch;
       break-inside: avoid; }
     .row > * { padding: .25rem 0; min-width: 0; } .row.step { border-top: 1px solid var(--line); }
-    .row.phase { margin-top: .6rem; } .row.phase .label { font-weight: 700; text-transform: capitalize; }
+    .row.phase { margin-top: .6rem; } .row.phase .label { font-weight: 700; }
+    .row.phase .label::first-letter { text-transform: uppercase; }
     .took { text-align: right; font-variant-numeric: tabular-nums; font-size: .9rem; }
-    .label small { display: block; color: var(--muted); }
+    .label small { display: block; color: var(--muted); font-weight: 400; }
     .track { position: relative; min-height: 1.9rem; }
     .bar { position: absolute; top: .5rem; height: .9rem; min-width: 4px; border-radius: 2px; background: var(--bar); }
     .phase .bar { top: .85rem; height: .3rem; background: var(--phase); }
@@ -48,11 +49,11 @@ enum ReportStyle {
     .goals span { position: absolute; bottom: 0; color: var(--target); font-weight: 600; font-size: .82rem; white-space: nowrap; }
     .legend { display: flex; flex-wrap: wrap; gap: .3rem 1.25rem; color: var(--muted); font-size: .85rem; margin: .6rem 0 0; }
     .legend i { display: inline-block; position: static; width: 1.6rem; height: .8rem; margin-right: .4rem; vertical-align: -1px; }
-    .legend i.goal { width: 0; height: 1rem; }
+    .legend i.bar.critical { height: .8rem; } .legend i.goal { width: 0; height: 1rem; }
     ul { padding-left: 1.2rem; } footer { margin-top: 2.5rem; color: var(--muted); font-size: .85rem; overflow-wrap: anywhere; }
     @media (max-width: 40rem) {
       body { padding: .9rem; }
-      .row { grid-template-columns: minmax(0, 1fr) auto; }
+      .row { grid-template-columns: minmax(0, 1fr) fit-content(42%); }
       .row .track { grid-column: 1 / -1; grid-row: 2; min-height: 1.6rem; padding: 0; }
       .row > .label, .row > .took { padding-bottom: 0; } .bar { top: .3rem; } .phase .bar { top: .6rem; } .bar.critical { top: .15rem; }
       .row.scale .label, .row.scale .took { display: none; }

@@ -99,7 +99,7 @@ extension RunReport {
       let isCounted = suppression(of: finding) == nil
       let advice = finding.advice.map { "<br><span class=\"muted\">What to do: \(text($0))</span>" } ?? ""
       return "<tr><td class=\"mark \(isCounted ? finding.severity.rawValue : "")\">\(finding.severity.rawValue)"
-        + "\(isCounted ? "" : "<br>does not count")</td><td>\(text(finding.check))</td><td>\(text(finding.subject))</td>"
+        + "\(isCounted ? "" : "<br>does not count")</td><td data-name=\"check\">\(text(finding.check))</td><td data-name=\"of\">\(text(finding.subject))</td>"
         + "<td>\(text(finding.evidence))\(advice)</td></tr>"
     }
     return """
