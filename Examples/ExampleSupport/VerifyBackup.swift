@@ -9,7 +9,9 @@ public struct VerifyBackup<Program: BackupProgram>: AsyncParsableCommand {
   public static var configuration: CommandConfiguration {
     CommandConfiguration(
       commandName: "verify", abstract: "Reads a backup and checks every digest.",
-      discussion: "Exit codes: 0 verified, 1 not as it should be, 2 it could not be looked at. Nothing is written.")
+      discussion:
+        "Exit codes: 0 verified, 1 not as it should be, 2 it could not be looked at. Nothing is written but a line in the audit trail."
+    )
   }
 
   @OptionGroup var repository: RepositoryArguments<Program>
@@ -23,7 +25,7 @@ public struct VerifyBackup<Program: BackupProgram>: AsyncParsableCommand {
   public init() {}
 
   public func run() async throws {
-    try await reporting {
+    try await repository.audited("verify", object: backup, isReading: true) { _ in
       let settings = try repository.settings()
       try await settings.verify(backup, of: settings.component, level: level, logger: repository.logger)
     }

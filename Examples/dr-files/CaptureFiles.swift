@@ -31,8 +31,10 @@ struct CaptureFiles: AsyncParsableCommand {
   }
 
   func run() async throws {
-    try await reporting {
-      say(try await endingInGoodOrder(saying: "nothing was committed") { try await capture() })
+    try await repository.audited("backup") { line in
+      let manifest = try await endingInGoodOrder(saying: "nothing was committed") { try await capture() }
+      line.concerns(manifest.id)
+      say(manifest)
     }
   }
 

@@ -27,7 +27,9 @@ struct Restore: AsyncParsableCommand {
   }
 
   func run() async throws {
-    try await reporting {
+    try await repository.audited(
+      destination.dryRun ? "diff" : "restore", object: destination.to, isReading: destination.dryRun
+    ) { _ in
       let settings = try repository.settings()
       let source = try await settings.restoreSource()
       let target = try target()

@@ -46,8 +46,9 @@ struct Backup: AsyncParsableCommand {
   }
 
   func run() async throws {
-    try await reporting {
+    try await repository.audited("backup") { line in
       let manifest = try await endingInGoodOrder(saying: "nothing was committed") { try await backUp() }
+      line.concerns(manifest.id)
       print(
         "\(manifest.id) committed: \(Format.bytes(manifest.rawSize)) stored as \(Format.bytes(manifest.storedSize)), "
           + "restorable from \(Timestamp.format(manifest.recoveryPoint.time)) (LSN \(manifest.recoveryPoint.position))")

@@ -62,8 +62,9 @@ struct Dump: AsyncParsableCommand {
   }
 
   func run() async throws {
-    try await reporting {
+    try await repository.audited("backup", object: "dump") { line in
       let manifest = try await endingInGoodOrder(saying: "nothing was committed") { try await dump() }
+      line.concerns("dump \(manifest.id)")
       print(
         "\(manifest.id) committed: \(Format.bytes(manifest.rawSize)) stored as \(Format.bytes(manifest.storedSize)), "
           + "as of \(Timestamp.format(manifest.recoveryPoint.time)) (LSN \(manifest.recoveryPoint.position))")

@@ -65,8 +65,9 @@ struct Restore: AsyncParsableCommand {
   }
 
   func run() async throws {
-    try await reporting {
+    try await repository.audited("restore", object: to) { line in
       let (id, outcome) = try await endingInGoodOrder(saying: "nothing was restored") { try await restore() }
+      line.concerns("\(id) to \(to)")
       print(
         "\(id) restored to \(to): \(outcome.items) files, \(Format.bytes(outcome.bytes)) in "
           + "\(Format.duration(outcome.duration)). Start the server on it: it recovers by itself, and is "

@@ -74,7 +74,7 @@ struct RestoreDump: AsyncParsableCommand {
   }
 
   func run() async throws {
-    try await reporting {
+    try await repository.audited(list ? "list" : "restore", object: "dump", isReading: list) { _ in
       let settings = try repository.settings()
       let source = try await settings.restoreSource()
       let component = try settings.component.dumps

@@ -59,10 +59,11 @@ struct RestoreTable: AsyncParsableCommand {
   }
 
   func run() async throws {
-    try await reporting {
+    try await repository.audited("restore", object: "table \(table)") { line in
       let (id, report) = try await endingInGoodOrder(saying: "nothing was changed in the server") {
         try await recover()
       }
+      line.concerns("\(id) to table \(report.table)")
       print("\(report.table) holds \(report.rows) rows of \(id)")
       if let former = report.former { print("kept: \(former)") }
     }

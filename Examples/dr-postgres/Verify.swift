@@ -21,7 +21,7 @@ struct Verify: AsyncParsableCommand {
   var level = "data"
 
   func run() async throws {
-    try await reporting {
+    try await repository.audited("verify", object: backup, isReading: true) { _ in
       let settings = try repository.settings()
       let component = dumps ? try settings.component.dumps : settings.component
       try await settings.verify(backup, of: component, level: level, logger: repository.logger, and: recorded)

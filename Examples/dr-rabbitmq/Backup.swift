@@ -53,8 +53,9 @@ struct Backup: AsyncParsableCommand {
   }
 
   func run() async throws {
-    try await reporting {
+    try await repository.audited("backup") { line in
       let manifest = try await endingInGoodOrder(saying: "nothing was committed") { try await backUp() }
+      line.concerns(manifest.id)
       let records = RabbitMQQueueRecord.all(of: manifest)
       print(
         "\(manifest.id) committed: \(records.reduce(0) { $0 + $1.summary.messages }) messages of \(records.count) queues, "

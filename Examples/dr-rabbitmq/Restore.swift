@@ -64,7 +64,7 @@ struct Restore: AsyncParsableCommand {
   }
 
   func run() async throws {
-    try await reporting {
+    try await repository.audited("restore", object: "broker") { _ in
       let settings = try repository.settings()
       let connection = try broker.settings()
       let source = try await settings.restoreSource()

@@ -7,7 +7,9 @@ import ExampleSupport
 struct Verify: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Reads a backup and the segments of taps, checks every digest, and says which segments are missing.",
-    discussion: "Exit codes: 0 verified, 1 not as it should be, 2 it could not be looked at. Nothing is written.")
+    discussion:
+      "Exit codes: 0 verified, 1 not as it should be, 2 it could not be looked at. Nothing is written but a line in the audit trail."
+  )
 
   @OptionGroup var repository: RepositoryArguments
 
@@ -18,7 +20,7 @@ struct Verify: AsyncParsableCommand {
   var level = "data"
 
   func run() async throws {
-    try await reporting {
+    try await repository.audited("verify", object: backup, isReading: true) { _ in
       let settings = try repository.settings()
       let (level, logger) = (level, repository.logger)
       try await settings.verify(

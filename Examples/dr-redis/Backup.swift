@@ -30,8 +30,9 @@ struct Backup: AsyncParsableCommand {
   }
 
   func run() async throws {
-    try await reporting {
+    try await repository.audited("backup") { line in
       let manifest = try await endingInGoodOrder(saying: "nothing was committed") { try await backUp() }
+      line.concerns(manifest.id)
       print(
         "\(manifest.id) committed: \(manifest.properties["keys"]?.integer ?? 0) keys, "
           + "\(Format.bytes(manifest.rawSize)) stored as \(Format.bytes(manifest.storedSize)), "

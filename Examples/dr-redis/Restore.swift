@@ -50,7 +50,7 @@ struct Restore: AsyncParsableCommand {
   }
 
   func run() async throws {
-    try await reporting {
+    try await repository.audited("restore", object: "server") { _ in
       let left = MutableBox("nothing was touched")
       try await endingInGoodOrder(saying: left.value) { try await restore(interrupted: left) }
     }

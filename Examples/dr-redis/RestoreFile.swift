@@ -43,7 +43,7 @@ struct RestoreFile: AsyncParsableCommand {
   }
 
   func run() async throws {
-    try await reporting {
+    try await repository.audited("restore", object: to ?? serverConfig) { _ in
       try await endingInGoodOrder(saying: "nothing was restored") { try await restore() }
     }
   }

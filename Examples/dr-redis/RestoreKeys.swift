@@ -50,7 +50,7 @@ struct RestoreKeys: AsyncParsableCommand {
   }
 
   func run() async throws {
-    try await reporting {
+    try await repository.audited("restore", object: "keys") { _ in
       let settings = try repository.settings()
       let source = try await settings.restoreSource()
       let manifest = try await source.backup { try await settings.redisBackup(backup, in: $0, for: .immediate) }

@@ -94,13 +94,17 @@ struct Prune: AsyncParsableCommand {
       let done = MutableBox<PruneOutcome?>(nil)
       let outcome: PruneOutcome
       do {
-        outcome = try await endingInGoodOrder(saying: Prune.soFar(done.value)) { [readLast] in
-          try await Prune.makingRoom(on: repository, policy, only, grace, isBegun: { done.value != nil }) {
-            try await Lease.with("prune", on: repository.tier, settings, logger: logger) { lease in
-              try await repository.prune(
-                policy, of: only, grace: grace, lease: lease, readsLast: readLast, logger: logger
-              ) { outcome in
-                done.withLock { $0 = outcome }
+        let trail = AuditTrail(on: repository.tier, by: .current(program: "dr-repository"))
+        outcome = try await trail.recording("prune", of: only, object: repository.tier.place, logger: logger) { line in
+          defer { if let done = done.value { line.concerns("\(repository.tier.place): \(done.text)") } }
+          return try await endingInGoodOrder(saying: Prune.soFar(done.value)) { [readLast] in
+            try await Prune.makingRoom(on: repository, policy, only, grace, isBegun: { done.value != nil }) {
+              try await Lease.with("prune", on: repository.tier, settings, logger: logger) { lease in
+                try await repository.prune(
+                  policy, of: only, grace: grace, lease: lease, readsLast: readLast, logger: logger
+                ) { outcome in
+                  done.withLock { $0 = outcome }
+                }
               }
             }
           }

@@ -50,11 +50,15 @@ struct Replicate: AsyncParsableCommand {
       settings.readsBackAll = readBackAll
       settings.lock = lockDays.map { RetentionPolicy.Lock(.compliance, days: $0) }
       let source = try await common.repository(from, probing: .reading)
-      let replicator = try Replicator(
-        from: source,
-        to: try await common.repository(to, limit: bandwidth),
-        settings: settings)
-      let outcome = try await replicator.run(of: try common.only(), logger: common.logger)
+      let copy = try await common.repository(to, limit: bandwidth)
+      let replicator = try Replicator(from: source, to: copy, settings: settings)
+      let only = try common.only()
+      // Where something is written.
+      let trail = AuditTrail(on: copy.tier, by: .current(program: "dr-repository"))
+      let outcome = try await trail.recording("replicate", of: only, object: "from \(from)", logger: common.logger) {
+        _ in
+        try await replicator.run(of: only, logger: common.logger)
+      }
       if outcome.backups.isEmpty, outcome.segments == 0, outcome.failures.isEmpty, outcome.leftOut.isEmpty {
         let catalog = try await source.catalog(of: try common.only())
         try await common.refuseEmpty(source, isEmpty: catalog.backups.isEmpty && catalog.unreadable.isEmpty)

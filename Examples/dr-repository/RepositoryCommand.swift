@@ -9,13 +9,13 @@ import Logging
 struct RepositoryCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "dr-repository",
-    abstract: "Copies a repository to further tiers, prunes it, and says which backup is where.",
+    abstract: "Copies a repository to further tiers, prunes it, and says which backup is where, and who did what.",
     discussion: """
       A tier is s3://bucket/prefix or the folder of a local one; credentials of a bucket come from the environment or from \
       AWS's own files. Or it is a JSON file with 'repository' and 's3', as the other programs have it: so that two buckets may \
       have endpoints, credentials and encryptions of their own. \(ProgramExit.codes())
       """,
-    subcommands: [Status.self, Replicate.self, Prune.self, CleanTier.self, Kit.self])
+    subcommands: [Status.self, Replicate.self, Prune.self, Audit.self, CleanTier.self, Kit.self])
 }
 
 /// What every subcommand is told.
