@@ -9,20 +9,23 @@ extension RepositoryArguments {
   ///
   /// - Parameters:
   ///   - object: What it is done to, as far as that is known before; the work says it better (``DRStorage/AuditLine``).
-  ///   - isReading: It changes nothing: then a repository that cannot be written is nothing to warn of.
+  ///   - isReading: It changes nothing: then a repository that cannot be written is nothing to warn of, and in a
+  ///     bucket nothing is written at all.
   public func audited(
     _ operation: String, object: String? = nil, isReading: Bool = false, _ work: (AuditLine) async throws -> Void
   ) async throws {
     try await reporting {
       // A configuration that is not right is said by the work.
       let settings = try? settings()
+      // What only looks writes nothing to a bucket: not even to find out how it can be written.
+      let isSilent = settings.map { isReading && TierPlace.isBucket($0.repository) } ?? true
       let trail = AuditTrail(by: .current(program: Program.name)) {
-        guard let settings else { throw CancellationError() }
+        guard let settings, !isSilent else { throw CancellationError() }
         return try await settings.tier(creating: false)
       }
       try await trail.recording(
         operation, of: settings?.component, object: object, logger: logger,
-        level: settings == nil ? .debug : isReading ? .info : .warning, work)
+        level: isSilent ? .debug : isReading ? .info : .warning, work)
     }
   }
 }

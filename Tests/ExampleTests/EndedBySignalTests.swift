@@ -16,14 +16,14 @@ struct EndedBySignalTests {
   func backup(signal: Int32) async throws {
     try await ProgramPlace.with { place in
       #expect(try await place.run("init").status == 0)
-      let empty = try place.files("")
+      let empty = try place.plainFiles()
       try await PostgresSandbox.withSandbox(logger: Self.logger) { server in
         // At this rate it would take minutes.
         let running = try RunningProgram(
           place.arguments(["backup", "--include-wal", "--max-rate", "100000"], at: server), in: place.folder)
         let under = "SELECT count(*) FROM pg_stat_progress_basebackup WHERE phase = 'streaming database files'"
         try await eventually("the backup to run") { try await server.query(under).single == "1" }
-        try await eventually("something to be written") { try place.files("").count > empty.count }
+        try await eventually("something to be written") { try place.plainFiles().count > empty.count }
         let told = ContinuousClock.now
         running.send(signal)
         let ended = try await running.end(within: .seconds(20))

@@ -61,11 +61,12 @@ struct ProgramPlace {
       .map { "\(repository)/\($0)" }
   }
 
-  /// The files of the repository, without its folders, which may stay empty.
+  /// The files of the repository, without its folders, which may stay empty, and without the audit trail, which tells of everything.
   func plainFiles() throws -> [String] {
     var isFolder: ObjCBool = false
     return try files("").filter {
       FileManager.default.fileExists(atPath: $0, isDirectory: &isFolder) && !isFolder.boolValue
+        && !$0.hasPrefix("\(repository)/audit/")
     }
   }
 }
