@@ -234,6 +234,10 @@ struct RefusalTests {
       ("dr-files restore --config /nowhere --to x --path ../y", "leads out of the folder"),
       ("dr-files restore --config /nowhere --to x --target-time noon", "2026-11-23 12:00:00+00"),
       ("dr-files restore --config /nowhere --to x backup --target-time 2026-11-23T12:00:00Z", "give one of them"),
+      ("dr-verify restore-test --config /nowhere --rto-minutes 0", "--rto-minutes is 0.0001 to"),
+      ("dr-verify restore-test --config /nowhere --canary a=b", "belong together"),
+      ("dr-verify baseline", "name a server"),
+      ("dr-verify backups --repository /nowhere --sample 0%", "is no part of the data"),
       ("dr-drill --connections -1", "--connections must be 1 to 64"),
     ])
   func senselessNumbers(call: String, said: String) async throws {
@@ -246,6 +250,7 @@ struct RefusalTests {
   func exitCodes() async throws {
     let programs = [
       "dr-drill", "dr-files", "dr-postgres", "dr-rabbitmq", "dr-redis", "dr-repository", "dr-tier", "dr-tier-check",
+      "dr-verify",
     ]
     for program in programs {
       let result = try await runCommand(ReceiverProcess.built(program), ["--help"])
