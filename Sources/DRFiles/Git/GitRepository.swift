@@ -37,7 +37,9 @@ struct GitRepository: Sendable {
     [
       "-c", "safe.directory=*", "-c", "core.fsync=all", "-c", "gc.auto=200",
       // Names that other systems take for .git are names like others here.
-      "-c", "core.protectNTFS=false", "-c", "core.protectHFS=false", "--git-dir=\(path)",
+      "-c", "core.protectNTFS=false", "-c", "core.protectHFS=false",
+      // Git puts packs together on its own behind a commit, and holds the names meanwhile.
+      "-c", "core.packedRefsTimeout=30000", "-c", "core.filesRefLockTimeout=30000", "--git-dir=\(path)",
     ] + arguments
   }
 
@@ -96,8 +98,17 @@ struct GitRepository: Sendable {
     return folder
   }
 
+  /// - Throws: The first failure, once each was tried.
   func forget(_ refs: [String]) async throws {
-    for ref in refs { try await run(["update-ref", "-d", ref]) }
+    var failure: (any Error)?
+    for ref in refs {
+      do {
+        try await run(["update-ref", "-d", ref])
+      } catch {
+        failure = failure ?? error
+      }
+    }
+    if let failure { throw failure }
   }
 
   func run(_ command: [String], input: ByteStream) async throws {

@@ -60,7 +60,12 @@ public struct RecoveryReport: Sendable {
   public var elapsed: Span { .seconds((entries.values.compactMap(\.ended).max() ?? ended).timeIntervalSince(since)) }
 
   /// The steps that decided how long it took.
-  public var criticalPath: [String] { plan.criticalPath { entries[$0.id]?.duration.seconds ?? 0 }.steps }
+  public var criticalPath: [String] {
+    plan.criticalPath { step in
+      guard let entry = entries[step.id], entry.outcome != .skipped else { return 0 }
+      return entry.duration.seconds
+    }.steps
+  }
 
   /// Steps that were not begun, and the one for which each waited.
   public var notExecuted: [(step: String, because: String)] {
