@@ -1,4 +1,3 @@
-import ArgumentParser
 import DRCore
 public import DRPlan
 import ExampleSupport
@@ -73,16 +72,6 @@ public struct RecoverySession: Sendable {
     case .ended(let entry) where entry.outcome != .planned:
       print("\(entry.step): \(entry.outcome.rawValue) in \(entry.duration): \(entry.evidence)")
     case .ended: break
-    }
-  }
-
-  /// A moment of an option.
-  public static func moment(_ text: String?, option: String) throws -> Date? {
-    try text.map { text in
-      guard let moment = Timestamp.parse(text) else {
-        throw ValidationError("\(option) is a moment with a time zone: 2026-11-23 12:00:00+00")
-      }
-      return moment
     }
   }
 }

@@ -61,9 +61,7 @@ struct Check: AsyncParsableCommand {
         }
       }
       if json {
-        let encoder = JSONEncoder()
-        encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
-        print(String(decoding: try encoder.encode(findings), as: UTF8.self))
+        print(try JSONOutput.text(findings))
       } else {
         for finding in findings { print(finding) }
       }

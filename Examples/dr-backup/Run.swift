@@ -60,9 +60,7 @@ struct Run: AsyncParsableCommand {
         return said
       }
       if json {
-        let encoder = JSONEncoder()
-        encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
-        print(String(decoding: try encoder.encode(said), as: UTF8.self))
+        print(try JSONOutput.text(said))
       }
       guard !said.isEmpty else {
         FileHandle.standardError.write(Data("error: nothing of the plan is like that\n".utf8))

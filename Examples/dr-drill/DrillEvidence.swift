@@ -53,8 +53,7 @@ enum DrillEvidence {
         rto: RunReport.Measure(
           span(drill.recoveryTimes[system]), of: command.rtoTarget.map { .seconds($0) } ?? Span(promised.rto)),
         rpo: RunReport.Measure(
-          span(drill.losses[system]), of: command.rpoTarget.map { .seconds($0) } ?? Span(promised.rpo)),
-        at: drill.target.map { RecoveryPoint(time: $0, position: "the drill's moment") })
+          span(drill.losses[system]), of: command.rpoTarget.map { .seconds($0) } ?? Span(promised.rpo)))
     }
     let findings = drill.checks.map { check in
       Finding(

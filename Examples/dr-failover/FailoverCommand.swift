@@ -47,10 +47,10 @@ struct FailoverCommand: AsyncParsableCommand {
     try await reporting {
       ProgramFolder.lead()
       let platform = try Platform(file: platform)
-      let moment = targetTime == "latest" ? nil : try RecoverySession.moment(targetTime, option: "--target-time")
+      let moment = targetTime == "latest" ? nil : try MomentArgument.parse(targetTime)
       let plan = try platform.failoverPlan(to: targetRegion, moment: moment)
       let session = RecoverySession(
-        plan, journal: execute ? journal : nil, since: try RecoverySession.moment(since, option: "--since"))
+        plan, journal: execute ? journal : nil, since: try since.map { try MomentArgument.parse($0) })
       let report = try await session.run("dr-failover")
       guard !report.isDryRun else { return }
       if let moment {

@@ -65,9 +65,7 @@ struct History: AsyncParsableCommand {
         }
         let answer = Answer(
           runs: runs, plans: Dictionary(standings.map { ($0.plan, $0.standing.name) }) { $1 }, figures: figures)
-        let encoder = JSONEncoder()
-        encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
-        print(String(decoding: try encoder.encode(answer), as: UTF8.self))
+        print(try JSONOutput.text(answer))
       } else {
         for entry in entries {
           let report =

@@ -46,9 +46,7 @@ struct Show: AsyncParsableCommand {
 
   func run() async throws {
     try await reporting {
-      let encoder = JSONEncoder()
-      encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
-      print(String(decoding: try encoder.encode(try arguments.read()), as: UTF8.self))
+      print(try JSONOutput.text(try arguments.read()))
     }
   }
 }
@@ -75,9 +73,7 @@ struct Check: AsyncParsableCommand {
       let facts = try measured.map { try MeasuredRestores.read($0) } ?? [:]
       let findings = try arguments.read().findings(at: Date(), measured: facts)
       if json {
-        let encoder = JSONEncoder()
-        encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
-        print(String(decoding: try encoder.encode(findings), as: UTF8.self))
+        print(try JSONOutput.text(findings))
       } else {
         for finding in findings { print(finding) }
       }

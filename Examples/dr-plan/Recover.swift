@@ -62,7 +62,7 @@ struct Recover: AsyncParsableCommand {
         yes ? true : try await TerminalQuestion.ask(question)
       }
       let key = try evidence.key()
-      let since = try RecoverySession.moment(since, option: "--since")
+      let since = try since.map { try MomentArgument.parse($0) }
       let session = RecoverySession(plan, journal: execute ? journal : nil, width: width, since: since)
       let report = try await session.run("dr-plan") { [evidence] run, body in
         try await evidence.telling(run, since: since ?? Date(), body)

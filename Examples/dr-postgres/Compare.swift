@@ -40,9 +40,7 @@ struct Compare: AsyncParsableCommand {
   }
 
   private static func printJSON(_ outcome: PostgresComparison.Outcome) throws {
-    let encoder = JSONEncoder()
-    encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
-    print(String(decoding: try encoder.encode(outcome), as: UTF8.self))
+    print(try JSONOutput.text(outcome))
   }
 
   private static func say(_ outcome: PostgresComparison.Outcome) {

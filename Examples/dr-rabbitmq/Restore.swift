@@ -156,12 +156,5 @@ struct Restore: AsyncParsableCommand {
     }
   }
 
-  private func moment() throws -> Date? {
-    guard let targetTime else { return nil }
-    guard let date = Timestamp.parse(targetTime) else {
-      throw ValidationError(
-        "'\(targetTime.prefix(60))' is no moment with a time zone: write it as '2026-11-23 12:00:00+00'")
-    }
-    return date
-  }
+  private func moment() throws -> Date? { try targetTime.map { try MomentArgument.parse($0) } }
 }

@@ -30,13 +30,7 @@ struct Audit: AsyncParsableCommand {
 
   func run() async throws {
     try await reporting {
-      let begin = try since.map { text in
-        guard let moment = Timestamp.parse(text) else {
-          throw ValidationError(
-            "'\(text.prefix(60))' is no moment with a time zone: write it as '2026-11-23 12:00:00+00'")
-        }
-        return moment
-      }
+      let begin = try since.map { try MomentArgument.parse($0) }
       let only = try common.only()
       let (records, findings) = try await AuditTrail.read(on: try await common.repository(tier, probing: .reading).tier)
       let chosen = records.filter { record in

@@ -58,7 +58,7 @@ struct RestoreCommand: AsyncParsableCommand {
       let chosen = try components(of: platform)
       if test { return try await runTests(platform, chosen) }
       guard backup == "latest" || chosen.count == 1 else { throw ValidationError("--backup is of one component") }
-      let moment = targetTime == "latest" ? nil : try RecoverySession.moment(targetTime, option: "--target-time")
+      let moment = targetTime == "latest" ? nil : try MomentArgument.parse(targetTime)
       let plan = try platform.restorePlan(
         chosen, backup: backup == "latest" ? nil : backup, moment: moment, region: region)
       let session = RecoverySession(plan, journal: execute ? journal : nil)

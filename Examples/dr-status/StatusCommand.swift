@@ -78,12 +78,10 @@ struct StatusCommand: AsyncParsableCommand {
         forecastSeconds: standing.forecast?.seconds, promisedLossSeconds: standing.rpo,
         promisedTimeSeconds: standing.rto, forecastSecondsByTier: standing.forecasts.mapValues(\.seconds))
     }
-    let encoder = JSONEncoder()
-    encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
     let document = Document(
       at: Timestamp.format(status.moment), plan: platform.plan.name, components: rows, findings: status.findings,
       unreachable: status.unreachable)
-    return String(decoding: try encoder.encode(document), as: UTF8.self)
+    return try JSONOutput.text(document)
   }
 
   private func table(_ status: PlatformStatus) -> String {

@@ -71,9 +71,7 @@ struct Baseline: AsyncParsableCommand {
         }
         baseline.redis = try await RedisSamples.take(settings, logger: logger)
       }
-      let encoder = JSONEncoder()
-      encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
-      print(String(decoding: try encoder.encode(baseline), as: UTF8.self))
+      print(try JSONOutput.text(baseline))
     }
   }
 

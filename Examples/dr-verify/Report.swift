@@ -39,9 +39,7 @@ struct Report: AsyncParsableCommand {
       let check = ReportCheck(key: try ReportVerifyingKey(file: key), after: after, head: head)
       let findings = check.findings(try reports.flatMap { try ReportFiles.read($0) })
       if json {
-        let encoder = JSONEncoder()
-        encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
-        print(String(decoding: try encoder.encode(findings), as: UTF8.self))
+        print(try JSONOutput.text(findings))
       } else {
         for finding in findings { print(finding) }
       }

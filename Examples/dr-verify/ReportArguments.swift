@@ -24,9 +24,7 @@ struct ReportArguments: ParsableArguments {
       }
     }
     if json {
-      let encoder = JSONEncoder()
-      encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
-      print(String(decoding: try encoder.encode(report), as: UTF8.self))
+      print(try JSONOutput.text(report))
     } else {
       for finding in report.findings { print(finding) }
       for suppressed in report.suppressed {

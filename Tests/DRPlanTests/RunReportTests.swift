@@ -19,7 +19,12 @@ struct RunReportTests {
     let bare = try RunReport(
       .verification, of: .init("nightly", digest: "00"), by: .current(program: "dr-verify"), from: SampleReport.at(0),
       to: SampleReport.at(1), phases: [], obstacle: "the tier is away")
-    let reports = [try SampleReport().make(), partial, bare]
+    let unseen = try SampleReport.changed { sample in
+      sample.findings[0].severity = .couldNotVerify
+      sample.findings[1].severity = .notChecked
+    }
+    #expect(unseen.sentence.contains("1 could not be looked at"))
+    let reports = [try SampleReport().make(), partial, bare, unseen]
     for report in reports {
       let json = try report.json()
       #expect(try report.json() == json)
@@ -28,7 +33,7 @@ struct RunReportTests {
     let full = reports[0]
     #expect(try RunReport(json: full.json()) == full)
     let verdicts = try await SchemaJudge.verdicts(on: reports.map { try $0.json() }, schema: RunReport.jsonSchema)
-    #expect(verdicts == [nil, nil, nil])
+    #expect(verdicts == [nil, nil, nil, nil])
   }
 
   @Test("What the schema refuses, the reader refuses too; and the reader sees what no schema can")
@@ -83,6 +88,8 @@ struct RunReportTests {
       (.couldNotVerify, { $0.rto.actual = nil }),
       (.couldNotVerify, { $0.obstacle = "no disk" }),
       (.failed, { $0.findings[0].severity = .failure }),
+      (.couldNotVerify, { $0.findings[0].severity = .couldNotVerify }),
+      (.passed, { $0.findings[0].severity = .notChecked }),
     ]
     for phase in [RunReport.Phase.Kind.recovery, .verification, .negativeControl] {
       cases.append((.couldNotVerify, { $0.phases[phase] = nil }))

@@ -1,5 +1,6 @@
 import AsyncHTTPClient
 import DRCore
+import Foundation
 import NIOCore
 import NIOPosix
 
@@ -10,6 +11,14 @@ public struct HealthCheck: RecoveryAction {
     case http(url: String, status: Int)
     /// A connection that is taken.
     case tcp(host: String, port: Int)
+
+    /// Reads `host:port`; an IPv6 address stands in brackets. Nil for what is none.
+    static func tcp(_ place: String) -> Probe? {
+      guard let colon = place.lastIndex(of: ":"), let port = Int(place[place.index(after: colon)...]),
+        (1...65_535).contains(port), colon > place.startIndex
+      else { return nil }
+      return .tcp(host: place[..<colon].trimmingCharacters(in: ["[", "]"]), port: port)
+    }
   }
 
   public var probe: Probe

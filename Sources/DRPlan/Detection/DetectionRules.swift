@@ -160,10 +160,10 @@ extension DetectionRules.Probe: Decodable {
     let status = try fields.decodeIfPresent(Int.self, forKey: .status)
     var tcp: HealthCheck?
     if let place = try fields.decodeIfPresent(String.self, forKey: .tcp) {
-      guard let colon = place.lastIndex(of: ":"), let port = Int(place[place.index(after: colon)...]),
-        (1...65_535).contains(port), colon > place.startIndex
-      else { throw wrong("has the address '\(place.prefix(80))': write host:port") }
-      tcp = HealthCheck(.tcp(host: place[..<colon].trimmingCharacters(in: ["[", "]"]), port: port))
+      guard let probe = HealthCheck.Probe.tcp(place) else {
+        throw wrong("has the address '\(place.prefix(80))': write host:port")
+      }
+      tcp = HealthCheck(probe)
     }
     let http = try fields.decodeIfPresent(String.self, forKey: .http).map {
       HealthCheck(.http(url: $0, status: status ?? 200))

@@ -13,7 +13,7 @@ public struct Detector: Service {
   /// - Parameters:
   ///   - logger: Used by ``run()``.
   ///   - onLook: Told each look.
-  ///   - onIncident: Told each incident once, until everything that it is by was well again. It may take its time: the looks go on.
+  ///   - onIncident: Told each incident once, until everything that it is by was well again. It may take its time: the looks of the other probes go on.
   public init(
     _ rules: DetectionRules, logger: Logger,
     onLook: @escaping @Sendable (_ probe: String, _ failed: Bool, _ evidence: String) async -> Void = { _, _, _ in },

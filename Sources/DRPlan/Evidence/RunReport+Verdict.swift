@@ -70,7 +70,9 @@ extension RunReport {
   public var verdict: Verdict {
     if phases.isEmpty, components.isEmpty, findings.isEmpty, obstacle == nil { return .notConfigured }
     if !failures.isEmpty { return .failed }
-    guard obstacle == nil, !notRun.contains(where: \.isRequired), findings.contains(where: { $0.severity == .passed })
+    guard obstacle == nil, !notRun.contains(where: \.isRequired),
+      !findings.contains(where: { $0.severity == .couldNotVerify }),
+      findings.contains(where: { $0.severity == .passed })
     else { return .couldNotVerify }
     return .passed
   }
@@ -87,6 +89,8 @@ extension RunReport {
       let passed = findings.count { $0.severity == .passed }
       parts.append("\(passed) of \(findings.count) checks passed")
     }
+    let unseen = findings.count { $0.severity == .couldNotVerify }
+    if unseen > 0 { parts.append("\(unseen) could not be looked at") }
     if let actual = rto.actual {
       parts.append("back after \(actual.rounded)" + (rto.target.map { " of \($0)" } ?? ""))
     }

@@ -140,10 +140,10 @@ extension RecoveryPlan {
     }
 
     private func probe(_ place: String) throws -> HealthCheck.Probe {
-      guard let colon = place.lastIndex(of: ":"), let port = Int(place[place.index(after: colon)...]),
-        (1...65_535).contains(port), colon > place.startIndex
-      else { throw refuse("has the address '\(place.prefix(80))': write host:port") }
-      return .tcp(host: place[..<colon].trimmingCharacters(in: ["[", "]"]), port: port)
+      guard let probe = HealthCheck.Probe.tcp(place) else {
+        throw refuse("has the address '\(place.prefix(80))': write host:port")
+      }
+      return probe
     }
 
     private func refuse(_ what: String) -> DRError {
