@@ -58,6 +58,12 @@ struct Restore: AsyncParsableCommand {
   var journal: String?
 
   func validate() throws {
+    guard !(definitionsOnly && messagesOnly) else {
+      throw ValidationError("--definitions-only and --messages-only leave nothing to restore")
+    }
+    guard !definitionsOnly || (!withTap && journal == nil) else {
+      throw ValidationError("--with-tap and --journal are for messages: not with --definitions-only")
+    }
     guard !exact || (queues.patterns.isEmpty && queues.types.isEmpty) else {
       throw ValidationError("--exact is for all that the backup has: not with --queue or --type")
     }

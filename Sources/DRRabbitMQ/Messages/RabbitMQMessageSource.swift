@@ -187,16 +187,16 @@ public struct RabbitMQMessageSource: BackupSource {
     var watched: Set<ExactName> = []
     for queue in queues where queue.kind == .quorum {
       let ready = try await depth(queue, &connections, logger)?.ready ?? queue.ready
-      if needsCounts(queue, ready: ready, facts) { watched.insert(queue.title.exact) }
+      if needsCounts(queue, ready: ready, facts) { watched.insert(queue.identity) }
     }
     var areCountsCurrent = false
-    if let first = queues.first(where: { watched.contains($0.title.exact) }) {
+    if let first = queues.first(where: { watched.contains($0.identity) }) {
       areCountsCurrent = try await StatisticsBarrier(broker, api).pass(vhost: first.vhost, logger: logger)
     }
     var wanted: [RabbitMQQueue] = []
     var refusals: [Refusal] = []
     for listed in queues {
-      let isWatched = watched.contains(listed.title.exact)
+      let isWatched = watched.contains(listed.identity)
       // The list leaves out what one queue says of its consumers.
       var queue =
         rooms.count > 1 && isWatched
@@ -334,7 +334,9 @@ public struct RabbitMQMessageSource: BackupSource {
 
   private func recordBefore(_ queue: RabbitMQQueue, _ facts: BrokerFacts) -> RabbitMQQueueRecord? {
     guard let since, since.systemIdentifier == facts.identifier else { return nil }
-    return RabbitMQQueueRecord.all(of: since).first { $0.title.exact == queue.title.exact && $0.type == "stream" }
+    return RabbitMQQueueRecord.all(of: since).first {
+      RabbitMQQueue.identity(vhost: $0.vhost, name: $0.name) == queue.identity && $0.type == "stream"
+    }
   }
 
   /// Reads the first messages once more, where that costs nothing: of a queue with a delivery-limit each reading counts, and

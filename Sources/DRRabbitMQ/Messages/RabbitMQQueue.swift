@@ -34,6 +34,9 @@ package struct RabbitMQQueue: Hashable, Sendable {
   package var node: String?
 
   package var title: String { "\(vhost)/\(name)" }
+  /// What tells it from others: of `a/b/c` the title does not say where the vhost ends.
+  package var identity: ExactName { Self.identity(vhost: vhost, name: name) }
+  package static func identity(vhost: String, name: String) -> ExactName { "\(vhost)\u{0}\(name)".exact }
 
   /// Reads what the management API says of a queue; nil for a queue of a type that is not known.
   package init?(_ value: JSONValue) {

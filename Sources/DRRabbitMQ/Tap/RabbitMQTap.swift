@@ -420,13 +420,16 @@ public struct RabbitMQTap: ChangeSource, Service {
       }
       group.addTask { await progress.report(to: onDurable) }
       group.addTask {
+        var news = RepeatedNews()
         while !Task.isCancelled {
           try? await Task.sleep(for: options.bindingsInterval)
           guard !Task.isCancelled else { return }
           do {
             _ = try await prepare(isFirst: false, logger)
           } catch {
-            logger.warning("the bindings of taps could not be compared", metadata: ["error": "\(error)"])
+            logger.log(
+              level: news.isNew("\(error)") ? .warning : .debug, "the bindings of taps could not be compared",
+              metadata: ["error": "\(error)"])
           }
         }
       }
@@ -444,6 +447,7 @@ public struct RabbitMQTap: ChangeSource, Service {
   ) async throws {
     var pause = Duration.milliseconds(200)
     var failure: DRError?
+    var news = RepeatedNews()
     var isAnnounced = false
     while !Task.isCancelled {
       do {
@@ -471,8 +475,9 @@ public struct RabbitMQTap: ChangeSource, Service {
       } catch let error as DRError where !needsPerson(error) {
         // What a cancellation cut short is no failure.
         if !Task.isCancelled { failure = error }
-        logger.warning(
-          "the tap stopped; trying again", metadata: ["rabbitmq.queue": "\(queue.title)", "error": "\(error)"])
+        logger.log(
+          level: news.isNew("\(error)") ? .warning : .debug, "the tap stopped; trying again",
+          metadata: ["rabbitmq.queue": "\(queue.title)", "error": "\(error)"])
       } catch var error as DRError {
         error.component = error.component ?? component
         throw error

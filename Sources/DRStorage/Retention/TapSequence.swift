@@ -140,8 +140,12 @@ package struct TapSequence: Sendable {
   }
 
   /// 16 hexadecimal digits: a queue's name may hold anything.
+  ///
+  /// Of `vhost/queue`; where the vhost has a slash in it, so that the border is not to be seen, of its length as well.
   package static func key(vhost: String, queue: String) -> String {
-    String(StreamDigest.hex(ByteBuffer(string: "\(vhost)/\(queue)")).prefix(16))
+    let isPlain = vhost == "/" || !vhost.utf8.contains(UInt8(ascii: "/"))
+    let name = isPlain ? "\(vhost)/\(queue)" : "\u{0}\(vhost.utf8.count):\(vhost)/\(queue)"
+    return String(StreamDigest.hex(ByteBuffer(string: name)).prefix(16))
   }
 
   // MARK: What is missing
