@@ -9,11 +9,15 @@ extension Platform {
     /// The capture's name, or `verification, <level>`.
     public var what: String
     public var capture: ProtectionPlan.Capture?
+    /// Of a verification.
+    public var level: ProtectionPlan.Level?
     public var schedule: ScheduledJob.Schedule
     public var work: Work?
     public var environment: [String: String]
 
     public var id: String { "\(component) \(what)" }
+    /// Whether its success says something of a backup's content, and not only that it is there.
+    public var verifiesContent: Bool { level.map { $0 != .metadata } ?? false }
 
     /// Nil if no program does it.
     public var job: ScheduledJob? {
@@ -43,7 +47,9 @@ extension Platform {
         return made
       }
       let verifications = protected.verifications.map {
-        task("verification, \($0.level.rawValue)", .cron($0.schedule), system?.verifications[$0.level])
+        var made = task("verification, \($0.level.rawValue)", .cron($0.schedule), system?.verifications[$0.level])
+        made.level = $0.level
+        return made
       }
       return captures + verifications
     }.sorted { $0.priority < $1.priority }

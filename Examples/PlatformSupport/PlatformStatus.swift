@@ -12,6 +12,8 @@ public struct PlatformStatus: Sendable {
   public var findings: [Finding]
   /// What the scheduler remembers; nil: it never ran.
   public var book: ScheduleBook?
+  /// When jobs last succeeded that were run by hand.
+  public var byHand: [String: Date] = [:]
   /// Components that could not be looked at, and why.
   public var unreachable: [String]
 
@@ -23,7 +25,9 @@ public struct PlatformStatus: Sendable {
   ) async -> PlatformStatus {
     var status = PlatformStatus(moment: moment, standings: [], findings: [], book: nil, unreachable: [])
     do {
-      status.book = try await Scheduler.book(of: Platform.scheduler, on: try await platform.tier(reading: true))
+      let tier = try await platform.tier(reading: true)
+      status.book = try await Scheduler.book(of: Platform.scheduler, on: tier)
+      status.byHand = try await Scheduler.byHand(of: Platform.scheduler, on: tier)
     } catch {
       status.unreachable.append("the scheduler's memory: \(DRError.text(of: error))")
     }
@@ -65,15 +69,20 @@ public struct PlatformStatus: Sendable {
       unreachable.append("\(component), \(tier): \(DRError.text(of: error))")
     }
     let wrong = seen.findings(lag: protected.objective.rpo, now: moment)
-    findings += wrong
+    // Several components may share a tier: each line says of which it is.
+    findings += wrong.map { finding in
+      var finding = finding
+      if !finding.subject.contains("\(component)") { finding.subject = "\(component), \(finding.subject)" }
+      return finding
+    }
     let rows = seen.rows.sorted { $0.recoveryPoint < $1.recoveryPoint }
     let whole = rows.filter { $0.places.contains { if case .whole = $0 { true } else { false } } }
     let isLogWhole = !wrong.contains { $0.severity == .failure }
     let log = isLogWhole && !whole.isEmpty ? seen.logs.compactMap { $0.places.first??.stored }.max() : nil
     let durable = [whole.last?.recoveryPoint, log].compactMap { $0 }.max().map { min($0, moment) }
     // A verification looks at the newest backup that is there when it runs.
-    let looked = (book?.jobs ?? [:]).filter { $0.key.hasPrefix("\(component) verification, ") }
-      .compactMap(\.value.lastSuccess).max()
+    let looked = platform.tasks.filter { $0.component == component && $0.verifiesContent }
+      .flatMap { [book?.jobs[$0.id]?.lastSuccess, byHand[$0.id]] }.compactMap { $0 }.max()
     let byJob = looked.flatMap { looked in whole.last { $0.ended <= looked }?.recoveryPoint }
     let byCopy = whole.last {
       $0.places.contains { if case .whole(let verified, _) = $0 { verified != nil } else { false } }

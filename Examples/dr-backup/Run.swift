@@ -54,6 +54,7 @@ struct Run: AsyncParsableCommand {
           try Task.checkCancellation()
           let line = await Run.perform(task)
           try Task.checkCancellation()
+          if task.verifiesContent, line.outcome == "done" { await Run.note(task, platform) }
           if !json { print("\(line.job): \(line.outcome) in \(Span.seconds(line.seconds)): \(line.evidence)") }
           said.append(line)
         }
@@ -82,6 +83,16 @@ struct Run: AsyncParsableCommand {
     }
     said.seconds = start.duration(to: .now) / .seconds(1)
     return said
+  }
+
+  /// So that dr-status knows of it.
+  private static func note(_ task: Platform.Task, _ platform: Platform) async {
+    do {
+      try await Scheduler.note(byHand: task.id, of: Platform.scheduler, at: Date(), on: try await platform.tier())
+    } catch {
+      let text = "warning: dr-status will not know of '\(task.id)': \(DRError.text(of: error))\n"
+      FileHandle.standardError.write(Data(text.utf8))
+    }
   }
 
   private static func withLimit(of job: ScheduledJob) async throws -> String {

@@ -24,7 +24,10 @@ struct FailoverCommand: AsyncParsableCommand {
   @Option(help: "The region.")
   var targetRegion: String
 
-  @Option(help: "The moment, with a time zone: '2026-11-23 12:00:00+00'; latest is the latest of each.")
+  @Option(
+    help: """
+      The moment: '2026-11-23 12:00:00+00', or without a zone in that of the plan; latest is the latest of each.
+      """)
   var targetTime = "latest"
 
   @Flag(help: "Do it.")
@@ -47,7 +50,8 @@ struct FailoverCommand: AsyncParsableCommand {
     try await reporting {
       ProgramFolder.lead()
       let platform = try Platform(file: platform)
-      let moment = targetTime == "latest" ? nil : try MomentArgument.parse(targetTime)
+      let moment = targetTime == "latest" ? nil : try MomentArgument.parse(targetTime, in: platform.plan.timeZone)
+      if let moment { print("to \(Timestamp.format(moment))") }
       let plan = try platform.failoverPlan(to: targetRegion, moment: moment)
       let session = RecoverySession(
         plan, journal: execute ? journal : nil, since: try since.map { try MomentArgument.parse($0) })

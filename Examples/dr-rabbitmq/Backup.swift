@@ -61,6 +61,13 @@ struct Backup: AsyncParsableCommand {
         "\(manifest.id) committed: \(records.reduce(0) { $0 + $1.summary.messages }) messages of \(records.count) queues, "
           + "\(Format.bytes(manifest.rawSize)) stored as \(Format.bytes(manifest.storedSize))")
       for omission in manifest.leftOut { print("left out: \(omission.what): \(omission.reason)") }
+      let harmed = records.filter { $0.harm != nil }
+      for record in harmed {
+        print(
+          "failure queue-as-before \(record.title): \(record.harm ?? ""): its messages are in the backup; see whether somebody took them "
+            + "meanwhile, or bring them back with dr-rabbitmq restore --queue")
+      }
+      guard harmed.isEmpty else { throw ExitCode(1) }
     }
   }
 

@@ -29,7 +29,10 @@ struct RestoreCommand: AsyncParsableCommand {
   @Option(help: "The backup, of one component; latest is the newest that reaches the moment.")
   var backup = "latest"
 
-  @Option(help: "The moment, with a time zone: '2026-11-23 12:00:00+00'; latest is the latest of each.")
+  @Option(
+    help: """
+      The moment: '2026-11-23 12:00:00+00', or without a zone in that of the plan; latest is the latest of each.
+      """)
   var targetTime = "latest"
 
   @Option(help: "Restore in this region, as the platform's file says it.")
@@ -58,7 +61,8 @@ struct RestoreCommand: AsyncParsableCommand {
       let chosen = try components(of: platform)
       if test { return try await runTests(platform, chosen) }
       guard backup == "latest" || chosen.count == 1 else { throw ValidationError("--backup is of one component") }
-      let moment = targetTime == "latest" ? nil : try MomentArgument.parse(targetTime)
+      let moment = targetTime == "latest" ? nil : try MomentArgument.parse(targetTime, in: platform.plan.timeZone)
+      if let moment { print("to \(Timestamp.format(moment))") }
       let plan = try platform.restorePlan(
         chosen, backup: backup == "latest" ? nil : backup, moment: moment, region: region)
       let session = RecoverySession(plan, journal: execute ? journal : nil)

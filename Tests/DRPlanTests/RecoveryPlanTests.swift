@@ -193,6 +193,44 @@ struct RecoveryPlanTests {
     #expect(record.all.suffix(4) == ["begin undo b", "end undo b", "begin undo a", "end undo a"])
   }
 
+  @Test("What was taken back is done again by the next run of the journal, and so is what was done on top of it")
+  func takenBackIsNotDone() async throws {
+    try await withTemporaryFolder { folder in
+      let record = Record()
+      let path = "\(folder)/journal"
+      func plan(_ last: any RecoveryAction) throws -> RecoveryPlan {
+        try RecoveryPlan(
+          "cancelled", budget: .hours(1),
+          steps: [
+            Self.step("a", record.action("a"), undo: record.action("undo a")),
+            Self.step("b", after: ["a"], record.action("b")), Self.step("other", record.action("other")),
+            Self.step("c", after: ["b", "other"], last),
+          ])
+      }
+      let slow = try plan(record.action("c", taking: .seconds(600)))
+      let running = Task { try await RecoveryRun(slow, journal: RecoveryJournal(at: path)).run(logger: Self.quiet) }
+      while !record.all.contains("begin c") { try await Task.sleep(for: .milliseconds(20)) }
+      running.cancel()
+      #expect(try await running.value.entries["a"]?.outcome == .takenBack)
+      let before = record.all.count
+      let report = try await RecoveryRun(try plan(record.action("c")), journal: RecoveryJournal(at: path))
+        .run(logger: Self.quiet)
+      #expect(report.verdict == .passed)
+      #expect(record.all.dropFirst(before) == ["begin a", "end a", "begin b", "end b", "begin c", "end c"])
+      #expect(report.entries.values.filter(\.isFromJournal).map(\.step) == ["other"])
+
+      // Killed while it was taken back: how far that came, nothing says.
+      let file = try FileHandle(forUpdating: URL(filePath: path))
+      try file.seekToEnd()
+      try file.write(contentsOf: Data("{\"at\":\"2026-01-01T00:00:00Z\",\"takingBack\":\"a\"}\n".utf8))
+      try file.close()
+      let again = try await RecoveryRun(try plan(record.action("c")), journal: RecoveryJournal(at: path))
+        .run(logger: Self.quiet)
+      #expect(again.verdict == .passed && record.all.suffix(2) == ["begin c", "end c"])
+      #expect(record.all.count { $0 == "begin a" } == 3)
+    }
+  }
+
   @Test("A run goes on from its journal: what is done is not repeated, what failed or was begun is done again")
   func journal() async throws {
     try await withTemporaryFolder { folder in

@@ -150,6 +150,27 @@ struct SchedulerTests {
     #expect(seen.count("begun") == 2, "\(seen.all)")
   }
 
+  @Test("The lease of a host that died is taken over, however long its life, while the others wait")
+  func takenOver() async throws {
+    let (tier, seen) = (InMemoryTier(), Seen())
+    let life = Span.seconds(6)
+    // What a killed host leaves: its lease as it was while it worked.
+    let left = try await Lease.with(
+      "scheduler-test", on: tier, Lease.Settings(life: life.duration), logger: Self.quiet
+    ) { _ in
+      let key = try #require(try await tier.listAll(prefix: "leases/").last?.key)
+      return (key, try await tier.read(key, limit: 1 << 20))
+    }
+    _ = try await tier.put(left.0, ByteStream(left.1), PutOptions())
+    let begun = ContinuousClock.now
+    let job = Self.always("log") { try await Task.sleep(for: .seconds(3600)) }
+    let next = Task { try await Self.scheduler([job], on: tier, seen, "b").run() }
+    try await seen.wait(for: "b works")
+    #expect(begun.duration(to: .now) >= life.duration && seen.count("b waits") == 1, "\(seen.all)")
+    next.cancel()
+    _ = try? await next.value
+  }
+
   @Test("A tier without conditional put, two jobs of one name and a zone that is none are refused")
   func refused() async throws {
     let job = Self.always("x") {}

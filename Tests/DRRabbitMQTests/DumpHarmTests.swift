@@ -39,6 +39,56 @@ extension RabbitMQTests {
     }
   }
 
+  @Test(
+    "A delivery-limit that a policy gave a moment ago is known, though the broker's statistics are not",
+    arguments: [true, false])
+  func youngPolicy(byOperator: Bool) async throws {
+    try await TestBroker.with { broker in
+      try await broker.declare("young", "quorum")
+      try await broker.publish(TestBroker.numbered(0..<5), to: "young")
+      try await broker.api.put(
+        "\(byOperator ? "operator-policies" : "policies")/\(broker.vhost)/limit",
+        ["pattern": "^you", "apply-to": "queues", "priority": 3, "definition": ["delivery-limit": 1]])
+      // One that does not hold beside it, and one of others.
+      try await broker.api.put(
+        "policies/\(broker.vhost)/low",
+        ["pattern": ".*", "apply-to": "queues", "priority": 1, "definition": ["delivery-limit": 100]])
+      try await TestBroker.withRepository { repository, _ in
+        for _ in 0..<3 {
+          do {
+            _ = try await TestBroker.backUp(broker.source(), to: repository)
+          } catch let error as DRError where error.message.contains("its delivery-limit is 1") {}
+          try await TestBroker.eventually("everything is back") { try await broker.depth("young") == 5 }
+        }
+      }
+      #expect(try await broker.depth("young") == 5)
+    }
+  }
+
+  @Test("Of the policies that match, the one with the highest priority holds; of two numbers the smaller")
+  func policies() throws {
+    func policy(_ pattern: String, _ priority: Int64, _ kind: String, _ settings: [String: JSONValue])
+      -> QueuePolicies.Policy
+    {
+      QueuePolicies.Policy(vhost: "v", pattern: pattern, appliesTo: kind, priority: priority, settings: settings)
+    }
+    let policies = QueuePolicies(
+      policies: [
+        policy("^a", 1, "queues", ["delivery-limit": 3, "max-length": 7]),
+        policy("^ab", 2, "all", ["delivery-limit": 9, "overflow": "reject-publish"]),
+        policy("^ab", 9, "exchanges", ["delivery-limit": 1]), policy("^abz", 9, "queues", ["delivery-limit": 1]),
+        policy("^tie", 0, "queues", ["delivery-limit": 8]), policy("tie$", 0, "queues", ["delivery-limit": 6]),
+        policy("^free", 0, "queues", ["delivery-limit": -1]),
+      ], operators: [policy("c$", 0, "quorum_queues", ["delivery-limit": 5]), policy("d$", 0, "streams", ["x": 1])])
+    func limit(_ name: String, _ vhost: String = "v") throws -> Int64? {
+      let queue = try #require(
+        RabbitMQQueue(["vhost": .string(vhost), "name": .string(name), "type": "quorum", "durable": true]))
+      return policies.applied(to: queue).deliveryLimit(brokerVersion: "3.10.8")
+    }
+    #expect(try limit("a") == 3 && limit("ab") == 9 && limit("abc") == 5 && limit("xc") == 5 && limit("abd") == 9)
+    #expect(try limit("tie") == 6 && limit("free") == nil && limit("x") == nil && limit("ab", "other") == nil)
+  }
+
   @Test("Who may not make a queue of his own has a queue with a delivery-limit refused, and is told what he lacks")
   func deliveryLimitUnwatched() async throws {
     try await TestBroker.with { broker in

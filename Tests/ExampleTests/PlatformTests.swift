@@ -99,6 +99,9 @@ import Testing
       #expect(unverified.status == 1 && unverified.output.contains("never verified"), "\(unverified)")
       let verified = try await place.run("dr-backup", ["run"] + platform + ["--only", "verification, data"])
       #expect(verified.status == 0 && verified.output.contains("redis/cache verification, data: done"), "\(verified)")
+      let known = try await place.run("dr-status", platform)
+      let line = try #require(known.output.split(separator: "\n").first { $0.hasPrefix("redis/cache ") })
+      #expect(!line.contains("never"), "\(known)")
       for wrong in [["--only", "nosuch"], ["--component", "redis/other"]] {
         let refused = try await place.run("dr-backup", ["run"] + platform + wrong)
         #expect(refused.status == 64, "\(refused)")

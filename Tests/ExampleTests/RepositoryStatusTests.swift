@@ -26,7 +26,9 @@ struct RepositoryStatusTests {
         }
 
         let nothing = try await status()
-        #expect(nothing.status == 1 && nothing.output.contains("absent copy: it holds no backup at all"), "\(nothing)")
+        #expect(
+          nothing.status == 1 && nothing.output.contains("absent copy: it holds no backup of what is looked at"),
+          "\(nothing)")
         try await replicate()
         let whole = try await status()
         #expect(whole.status == 0, "\(whole)")

@@ -42,7 +42,12 @@ public struct CommandAction: RecoveryAction {
       environment: ProcessInfo.processInfo.environment.merging(environment) { $1 }, limit: .seconds(30 * 86_400))
     let lines = (said.status == 0 ? said.output : said.error + said.output).split(separator: "\n")
     // Of one that failed, what it gives as the reason, and not what it says behind it.
-    let reason = said.status == 0 ? nil : lines.last { $0.hasPrefix("error: ") || $0.hasPrefix("failure ") }
+    let reason =
+      said.status == 0
+      ? nil
+      : lines.last { line in
+        ["error: ", "Error: ", "failure "].contains { line.hasPrefix($0) }
+      }
     let last = (reason ?? lines.last { !$0.allSatisfy(\.isWhitespace) }).map { String($0.prefix(300)) } ?? ""
     // As a shell says it: there is no such program, or it cannot be run; or a signal has ended it, which is no answer of its own.
     guard said.status < 128 else { throw InterruptedProgram(name: name, signal: said.status - 128) }

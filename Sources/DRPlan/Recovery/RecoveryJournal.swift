@@ -6,11 +6,14 @@ import Foundation
 ///     {"plan":"redis-failure","digest":"…","begun":"…","since":"…"}
 ///     {"started":"restore","at":"…"}
 ///     {"ended":{"step":"restore","outcome":"done",…}}
+///     {"takingBack":"restore","at":"…"}
 ///
-/// A last line that was cut by a crash counts for nothing.
+/// A step counts as done by its last line, and if what it needs does: what was taken back, or is being taken back, is done anew, and so is
+/// what was done on top of it. A last line that was cut by a crash counts for nothing.
 public final class RecoveryJournal: Sendable {
   enum Line {
     case started(String, Date)
+    case takingBack(String, Date)
     case ended(RecoveryReport.Entry)
   }
 
@@ -23,6 +26,7 @@ public final class RecoveryJournal: Sendable {
 
   private struct Record: Codable {
     var started: String?
+    var takingBack: String?
     var at: String?
     var ended: Entry?
 
@@ -86,13 +90,14 @@ public final class RecoveryJournal: Sendable {
       guard let record = try? decoder.decode(Record.self, from: Data(line)) else {
         throw DRError(.malformedData, "a line of the journal cannot be read", advice: "look at the disk", object: path)
       }
-      if let step = record.started { entries[step] = nil }
+      if let step = record.started ?? record.takingBack ?? record.ended?.step { entries[step] = nil }
       guard let ended = record.ended, ended.outcome.isDone, let begun = Timestamp.parse(ended.started) else { continue }
       var entry = RecoveryReport.Entry(step: ended.step, started: begun)
       (entry.outcome, entry.ended) = (ended.outcome, ended.ended.flatMap { Timestamp.parse($0) })
       (entry.attempts, entry.evidence) = (ended.attempts, ended.evidence)
       entries[ended.step] = entry
     }
+    for step in plan.ordered where !step.needs.allSatisfy({ entries[$0] != nil }) { entries[step.id] = nil }
     try handle.truncate(atOffset: UInt64(whole))
     try handle.seek(toOffset: UInt64(whole))
     file.withLock { $0 = handle }
@@ -102,6 +107,7 @@ public final class RecoveryJournal: Sendable {
   func write(_ line: Line) throws {
     switch line {
     case .started(let step, let moment): try append(Record(started: step, at: Timestamp.format(moment)))
+    case .takingBack(let step, let moment): try append(Record(takingBack: step, at: Timestamp.format(moment)))
     case .ended(let entry):
       try append(
         Record(

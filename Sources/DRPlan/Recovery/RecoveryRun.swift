@@ -10,6 +10,7 @@ public import Logging
 /// | before a step's start is in the journal | begins it |
 /// | between its start and its end | does it again: an action comes to the same end then |
 /// | after its end is in the journal | does not repeat it |
+/// | while it was taken back, or behind that | does it again, and what was done on top of it |
 ///
 /// A step that fails keeps what needs it from being done, and nothing else.
 public struct RecoveryRun: Sendable {
@@ -144,6 +145,7 @@ public struct RecoveryRun: Sendable {
     for step in done {
       guard let compensation = step.compensation, var entry = report.entries[step.id] else { continue }
       do {
+        try journal?.write(.takingBack(step.id, clock.now()))
         entry.evidence = try await clock.limited(step.limit, compensation.perform)
         entry.outcome = .takenBack
       } catch {

@@ -73,17 +73,26 @@ public struct Scheduler: Service {
     try await ScheduleStore(name: name, tier: tier).read()
   }
 
+  private static let patience = Duration.seconds(86_400)
+
   /// Runs until it is shut down or cancelled. A tier that is away is waited for.
   ///
   /// - Throws: ``DRCore/DRError`` with `unsupported` for a tier without conditional put.
   public func run() async throws {
     var backOff = BackOff(shortest: .seconds(1), longest: .seconds(60))
-    var isWaiting = false
     while !Task.isCancelled, !Task.isShuttingDownGracefully {
       do {
-        let settings = Lease.Settings(life: leaseLife.duration, patience: .seconds(5))
+        // One wait, however long: a lease counts as that of a dead host once it was seen not to change for longer than its life,
+        // which whoever holds it has chosen.
+        let settings = Lease.Settings(life: leaseLife.duration, patience: Self.patience)
         try await cancelUnlessHeld { held in
+          let waiting = Task {
+            try await Task.sleep(for: .seconds(5))
+            await onEvent(.waiting)
+          }
+          defer { waiting.cancel() }
           try await Lease.with("scheduler-\(name)", on: tier, settings, logger: logger) { lease in
+            waiting.cancel()
             held()
             await onEvent(.working(token: lease.token))
             try await SchedulerWork(self, ScheduleStore(name: name, tier: tier), lease, logger).run()
@@ -93,12 +102,10 @@ public struct Scheduler: Service {
       } catch is CancellationError {
         return
       } catch let error as DRError where error.code == .leaseHeld {
-        if !isWaiting { await onEvent(.waiting) }
-        isWaiting = true
+        continue
       } catch let error as DRError where error.code == .leaseLost {
         logger.warning("the scheduler's lease was lost", metadata: ["error": "\(error)"])
         await onEvent(.leaseLost)
-        isWaiting = false
       } catch let error as DRError where [.tierUnavailable, .timedOut, .notWritable, .noSpace].contains(error.code) {
         logger.error("the scheduler's tier is away; waiting for it", metadata: ["error": "\(error)"])
         do { try await Task.sleep(for: backOff.next()) } catch { return }

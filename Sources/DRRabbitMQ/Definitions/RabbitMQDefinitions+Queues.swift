@@ -95,7 +95,7 @@ extension RabbitMQDefinitions {
   }
 
   /// A pattern that is none here may be one there: such a policy is kept.
-  private static func matches(_ name: String, _ pattern: String) -> Bool {
+  static func matches(_ name: String, _ pattern: String) -> Bool {
     guard let expression = try? Regex(pattern) else { return true }
     return name.contains(expression.matchingSemantics(.unicodeScalar))
   }

@@ -144,7 +144,8 @@ public struct RabbitMQMessageSource: BackupSource {
 
   /// The queues that are to be dumped, and the others of these vhosts, in the order of their names.
   private func choose(_ api: ManagementAPI) async throws -> ([RabbitMQQueue], [RabbitMQQueue]) {
-    let all = (try await api.get("queues").array ?? []).compactMap(RabbitMQQueue.init).filter {
+    let policies = try await QueuePolicies.read(api)
+    let all = (try await api.get("queues").array ?? []).compactMap(RabbitMQQueue.init).map(policies.applied).filter {
       // What is in a tap is on its way into the change log.
       !$0.name.hasPrefix(RabbitMQTap.queuePrefix) && !$0.name.hasPrefix(ProbeQueue.prefix)
         && (queues.vhosts?.containsExactly($0.vhost) ?? true)
@@ -179,6 +180,7 @@ public struct RabbitMQMessageSource: BackupSource {
     _ queues: [RabbitMQQueue], _ facts: BrokerFacts, _ api: ManagementAPI, _ logger: Logger
   ) async throws -> ([RabbitMQQueue], [Refusal]) {
     let rooms = try await NodeRoom.read(api)
+    let policies = try await QueuePolicies.read(api)
     var connections: [ExactName: AMQPConnection] = [:]
     defer {
       let all = Array(connections.values)
@@ -201,6 +203,7 @@ public struct RabbitMQMessageSource: BackupSource {
       var queue =
         rooms.count > 1 && isWatched
         ? try await settled(listed, api) : try await RabbitMQQueue.find(listed.vhost, listed.name, api)
+      queue = policies.applied(to: queue)
       queue.hasCurrentCounts = isWatched && areCountsCurrent
       let said = try await depth(queue, &connections, logger)
       // The statistics are of some seconds ago.
@@ -296,23 +299,21 @@ public struct RabbitMQMessageSource: BackupSource {
     let order = try await orderAfter(queue, dump, facts, logger)
     // What was read once more goes back too: nothing is on its way when this ends.
     if order != nil { after = try await depthAfter(queue, expected: after, isCertain: true, logger) }
+    var harm: String?
     if queue.kind != .stream, queue.consumers == 0, after < expected {
-      logger.warning(
-        "a queue is less deep after its dump than before",
-        metadata: [
-          "rabbitmq.queue": "\(queue.title)", "rabbitmq.before": "\(expected)", "rabbitmq.after": "\(after)",
-        ])
+      harm = "it is less deep after its dump than before: \(after) messages of \(expected)"
+    } else if order == "differs" {
+      harm = "its first messages are others after its dump than before"
     }
-    if order == "differs" {
-      logger.warning(
-        "the first messages of a queue are others after its dump than before",
-        metadata: ["rabbitmq.queue": "\(queue.title)"])
+    if let harm {
+      logger.error(
+        "a queue is not as it was before its dump", metadata: ["queue": "\(queue.title)", "seen": "\(harm)"])
     }
     var record = RabbitMQQueueRecord(
       vhost: queue.vhost, name: queue.name, type: queue.kind.rawValue, durable: queue.durable, artifact: artifact,
       summary: summary, readyBefore: dump.ready, readyAfter: after, orderAfter: order,
       unacknowledged: queue.unacknowledged, consumers: queue.consumers,
-      fromOffset: queue.kind == .stream ? from : nil, began: began, ended: ended)
+      fromOffset: queue.kind == .stream ? from : nil, began: began, ended: ended, harm: harm)
     if queue.kind == .stream, let next = record.nextOffset, next > 0 {
       record.tail = try await StreamTail.read(of: queue, endingAt: next - 1, broker, logger)
       record.samples = try await StreamTail.samples(

@@ -26,6 +26,8 @@ package struct RabbitMQQueueRecord: Codable, Hashable, Sendable {
   /// When its dump began, and when it had all, in milliseconds since 1970; nil: by an earlier version.
   package var began: Int64?
   package var ended: Int64?
+  /// How the queue was not the same after its dump, though nobody was seen who changed it; nil: it was the same.
+  package var harm: String?
 
   /// Of a stream: whether what came before is in an earlier backup.
   package var isPart: Bool { (fromOffset ?? 0) > 0 }

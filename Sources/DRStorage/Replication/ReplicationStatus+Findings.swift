@@ -40,7 +40,7 @@ extension ReplicationStatus {
         Finding(
           "copy-present", .failure, subject: tier,
           evidence: isCopy
-            ? "absent copy: it holds no backup at all" : "it holds no backup at all",
+            ? "absent copy: it holds no backup of what is looked at" : "it holds no backup of what is looked at",
           advice: isCopy
             ? "see that it is the right place, then run dr-repository replicate"
             : "see that it is the right place; restore from a copy, or take a backup")
