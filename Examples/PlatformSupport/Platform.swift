@@ -85,6 +85,12 @@ public struct Platform: Sendable {
     /// By the region's name.
     public var regions: [String: RegionalSystem]
     public var environment: [String: String]
+
+    /// Everything that is run for it.
+    fileprivate var commands: [[String]] {
+      captures.values.map(\.run) + verifications.values.map(\.run) + [restore, point].compactMap { $0 } + afterRestore
+        + regions.values.flatMap { [$0.restore, $0.capture, $0.copyHome].compactMap { $0 } }
+    }
   }
 
   /// The name under which the hosts of a platform share its scheduler.
@@ -143,6 +149,21 @@ public struct Platform: Sendable {
       if let unknown = system.regions.keys.sorted().first(where: { document.regions[$0] == nil }) {
         throw refuse("has a region '\(unknown.prefix(60))' of \(component) that is not among its regions")
       }
+    }
+    let commands =
+      systems.values.flatMap(\.commands)
+      + regions.values.flatMap {
+        [$0.provision, $0.application, $0.verify, $0.switching, $0.compareHome, $0.switchHome].compactMap { $0 }
+      }
+    let secret =
+      commands.lazy.compactMap { WrittenSecrets.found(in: $0) }.first
+      ?? systems.values.lazy.compactMap { WrittenSecrets.found(in: $0.environment) }.first
+    if let secret {
+      throw DRError(
+        .invalidConfiguration, "the platform's file holds a secret: \(secret)",
+        advice:
+          "take it out, and give it by a file that only its user can read, or by the environment of whoever runs the plan",
+        object: file)
     }
     (repository, s3) = (document.repository, document.s3)
     guard repository.hasPrefix("/") || TierPlace.isBucket(repository) else {

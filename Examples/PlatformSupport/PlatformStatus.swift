@@ -109,13 +109,35 @@ public struct PlatformStatus: Sendable {
           advice: "dr-backup serve runs the plan by its schedules")
       ]
     }
-    return book.jobs.sorted { $0.key < $1.key }.compactMap { name, entry in
-      guard entry.failures > 0 else { return nil }
-      return Finding(
-        "job", .failure, subject: name,
-        evidence: "failing: \(entry.failures) times since it last succeeded: \(entry.lastError ?? "")",
-        advice: "mend the cause; it is tried again by itself")
+    return overdue(platform, book)
+      + book.jobs.sorted { $0.key < $1.key }.compactMap { name, entry in
+        guard entry.failures > 0 else { return nil }
+        return Finding(
+          "job", .failure, subject: name,
+          evidence: "failing: \(entry.failures) times since it last succeeded: \(entry.lastError ?? "")",
+          advice: "mend the cause; it is tried again by itself")
+      }
+  }
+
+  /// Jobs whose time came a while ago, and to which no scheduler has looked.
+  private func overdue(_ platform: Platform, _ book: ScheduleBook) -> [Finding] {
+    guard let zone = TimeZone(identifier: platform.plan.timeZone) else { return [] }
+    let late = platform.tasks.compactMap { task -> (job: String, due: Date)? in
+      guard let job = task.job, case .cron(let cron) = job.schedule, let entry = book.jobs[job.id],
+        entry.running == nil,
+        let due = cron.previous(before: moment.addingTimeInterval(-600 - job.jitter.seconds), in: zone),
+        due > entry.handled
+      else { return nil }
+      return (job.id, due)
     }
+    guard let first = late.min(by: { $0.due < $1.due }) else { return [] }
+    return [
+      Finding(
+        "scheduler", .failure, subject: platform.plan.name,
+        evidence:
+          "nobody has looked at \(late.count) jobs whose time has come: '\(first.job)' was due \(Timestamp.format(first.due))",
+        advice: "see that dr-backup serve runs on one host at least, and reaches the repository")
+    ]
   }
 
   private func platformFinding(_ platform: Platform) -> Finding {

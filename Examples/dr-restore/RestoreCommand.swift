@@ -38,7 +38,7 @@ struct RestoreCommand: AsyncParsableCommand {
   @Option(help: "Restore in this region, as the platform's file says it.")
   var region: String?
 
-  @Flag(help: "Restore into a throw-away server, look at it, and remove it: the plan's verification 'restore'.")
+  @Flag(help: "Restore into a throw-away server now, look at it, and remove it: the plan's verification 'restore'.")
   var test = false
 
   @Flag(help: "Do it.")

@@ -277,6 +277,16 @@ struct RecoveryPlanTests {
     }
   }
 
+  @Test("A disaster that is to come is refused: the time to recover would come out as nothing")
+  func sinceToCome() async throws {
+    let record = Record()
+    var run = RecoveryRun(
+      try RecoveryPlan("later", budget: .hours(1), steps: [Self.step("a", record.action("a"))]))
+    run.since = Date(timeIntervalSinceNow: 3600)
+    let error = await #expect(throws: DRError.self) { [run] in _ = try await run.run(logger: Self.quiet) }
+    #expect(error?.code == .invalidConfiguration && record.all.isEmpty)
+  }
+
   @Test("Under a simulated clock, pauses take no time and are in the report")
   func simulated() async throws {
     let begin = ContinuousClock.now

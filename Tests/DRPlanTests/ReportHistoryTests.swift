@@ -109,6 +109,14 @@ struct ReportHistoryTests {
       standing([try run(20, passes: false), try run(30), try run(35, passes: false), try run(39, passes: false)])
         == .failing(since: SampleReport.at(35 * 86_400)))
     #expect(standing([try run(38, passes: false), try run(39)]).isVerified)
+    // What nothing proved is not verified, though nothing failed.
+    let bare = try SampleReport.changed { sample in
+      sample.kind = .recovery
+      sample.plan = .init("platform", digest: "now")
+      (sample.started, sample.ended) = (SampleReport.at(38 * 86_400), SampleReport.at(39 * 86_400))
+      sample.phases[.verification] = nil
+    }
+    #expect(bare.verdict == .couldNotVerify && standing([bare]) == .unproven(SampleReport.at(39 * 86_400)))
   }
 
   @Test("The document's key figures come from what was recorded, and what was not recorded is no data")

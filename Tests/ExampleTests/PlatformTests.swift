@@ -207,6 +207,18 @@ import Testing
       ("\"regions\": {\"west\": {\"provision\"", "\"regions\": {\"east\": {\"provision\"", "a region 'west' of "),
       ("\"attempts\": 2", "\"atempts\": 2", "the field 'atempts' is not known"),
       ("\"config/app\": {\n", "\"config/apps\": {\n", "has a component 'config/apps' that the plan has not"),
+      (
+        "\"dr-files\", \"restore\", ", "\"dr-files\", \"restore\", \"host=a password=hunter2\", ",
+        "holds a secret: password= in the command of dr-files"
+      ),
+      (
+        "\"dr-files\", \"restore\", ", "\"dr-files\", \"restore\", \"redis://user:hunter2@host\", ",
+        "holds a secret: an address with a password"
+      ),
+      (
+        "\"dr-files\", \"restore\", ", "\"dr-files\", \"restore\", \"--password\", \"hunter2\", ",
+        "holds a secret: --password in the command of dr-files"
+      ),
     ])
   func refused(good: String, bad: String, why: String) async throws {
     try await Self.withPlatform { place, _ in
@@ -215,6 +227,7 @@ import Testing
       try place.write(text.replacing(good, with: bad), to: "wrong.json5")
       let answer = try await place.run("dr-backup", ["check", "--platform", "wrong.json5"])
       #expect(answer.status == 2 && answer.error.contains(why), "\(answer)")
+      #expect(!answer.error.contains("hunter2") && !answer.output.contains("hunter2"))
     }
   }
 

@@ -48,7 +48,10 @@ public struct CommandAction: RecoveryAction {
       : lines.last { line in
         ["error: ", "Error: ", "failure "].contains { line.hasPrefix($0) }
       }
-    let last = (reason ?? lines.last { !$0.allSatisfy(\.isWhitespace) }).map { String($0.prefix(300)) } ?? ""
+    let last =
+      (reason ?? lines.last { !$0.allSatisfy(\.isWhitespace) }).map {
+        $0.count > 1000 ? "\($0.prefix(1000))…" : String($0)
+      } ?? ""
     // As a shell says it: there is no such program, or it cannot be run; or a signal has ended it, which is no answer of its own.
     guard said.status < 128 else { throw InterruptedProgram(name: name, signal: said.status - 128) }
     guard said.status < 126 else {

@@ -28,7 +28,7 @@ public struct RunReport: Hashable, Sendable {
     var required: [Phase.Kind] {
       switch self {
       case .drill: [.recovery, .verification, .negativeControl]
-      case .recovery: [.recovery]
+      case .recovery: [.recovery, .verification]
       case .restoreTest: [.recovery, .verification]
       case .verification: [.verification]
       }

@@ -49,6 +49,12 @@ public struct RecoveryRun: Sendable {
     let begun = clock.now()
     var former: [String: RecoveryReport.Entry] = [:]
     var since = since ?? begun
+    // Clocks of two hosts may differ a little; by more, the time to recover would come out too short.
+    guard since <= begun.addingTimeInterval(60) else {
+      throw DRError(
+        .invalidConfiguration, "the disaster is said to be at \(Timestamp.format(since)), which is to come",
+        advice: "say when it was: the time to recover counts from there", object: plan.name)
+    }
     if let journal, !isDryRun {
       let opened = try journal.open(plan, at: begun, since: since)
       (former, since) = (opened.entries, opened.since)

@@ -61,6 +61,12 @@ extension VerificationRule {
         // Each kind of log has names of its own for what is missing in it.
         default: check == "log-complete"
         }
+      }.map { finding in
+        // A hole that no newer backup needs is one all the same: moments within the retention are lost.
+        guard finding.check == "log-complete", finding.severity == .warning else { return finding }
+        var finding = finding
+        finding.severity = .failure
+        return finding
       }
       return found.contains { $0.severity >= .warning } ? found : found + good(facts)
     }

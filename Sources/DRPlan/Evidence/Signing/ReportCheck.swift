@@ -63,6 +63,10 @@ public struct ReportCheck: Sendable {
             ? "\(name) is what was signed"
             : signed.map { "\(name) has the SHA-256 \(content.sha256), signed was \($0)" } ?? "\(name) was not signed"))
     }
+    let there = Set(contents.map { "\(file.name).\($0.0)" })
+    for name in statement.subject.map(\.name) where !there.contains(name) {
+      findings.append(finding("report-subject", .failure, "\(name) was signed, and is not here"))
+    }
     if statement.predicate != ReportStatement.Predicate(report) {
       findings.append(finding("report-subject", .failure, "what was signed says something else of it than it does"))
     }
