@@ -69,14 +69,19 @@ struct DrillResumeTests {
   }
 
   @Test(
-    "PostgreSQL, killed while its files are restored and while it is verified: the half folder and the server that was left are gone, and it passes"
+    "PostgreSQL, killed before the disaster is noticed, while its files are restored, and while it is verified: half a folder and a server that was left are gone, and it passes"
   )
   func postgres() async throws {
     try await DrillPlace.with { place in
       let drill = try place.start(["--system", "postgres", "--size", "20MB", "--seconds", "0.5", "--connections", "2"])
       let folder = try await place.folder(of: drill)
+      try await place.kill(drill, once: "the disaster") { drill.said.contains("the disaster is on record") }
+      // It is noticed by the next one, from where the server was.
+      #expect(!DrillJournal(of: folder).done.contains("detect"))
       let half = "\(folder)/postgres-at-target"
-      try await place.kill(drill, once: "files to be restored") { access(half + "/base", F_OK) == 0 }
+      let noticing = try place.start(["--resume", folder])
+      try await place.kill(noticing, once: "files to be restored") { access(half + "/base", F_OK) == 0 }
+      #expect(noticing.said.contains("by postgres-answers"), "\(noticing.said)")
       let journal = DrillJournal(of: folder)
       #expect(journal.started.last == "recover-postgres" && !journal.done.contains("recover-postgres"), "\(journal)")
       #expect(FileManager.default.fileExists(atPath: half))
@@ -140,6 +145,34 @@ struct DrillResumeTests {
       }
       let after = try await place.run(["--system", "files", "--seconds", "0.5"])
       #expect(after.status == 0 && place.left == [], "\(after.said)")
+    }
+  }
+
+  @Test(
+    "A drill that failed and was kept can be resumed; one that is told to stop takes everything with it, resumed or not"
+  )
+  func keptAndStopped() async throws {
+    try await DrillPlace.with { place in
+      let (no, yes) = (Pipe(), Pipe())
+      let failed = try place.start(["--system", "files", "--seconds", "0.5", "--ask", "60", "--keep"], input: no)
+      let folder = try await place.folder(of: failed)
+      try no.fileHandleForWriting.write(contentsOf: Data("no\n".utf8))
+      #expect(try await failed.end(within: .seconds(60)).status == 1)
+      let resumed = try place.start(["--resume", folder], input: yes)
+      try yes.fileHandleForWriting.write(contentsOf: Data("yes\n".utf8))
+      let ended = try await resumed.end(within: .seconds(60))
+      #expect(ended.status == 0 && ended.said.contains("detect: done before"), "\(ended.said)")
+      #expect(place.left == [])
+
+      let drill = try place.start(["--system", "files", "--seconds", "0.5", "--ask", "60"], input: Pipe())
+      let next = try await place.folder(of: drill)
+      try await place.kill(drill, once: "the question") { drill.said.contains("bring the platform back?") }
+      let stopped = try place.start(["--resume", next], input: Pipe())
+      try await eventually("the question") { stopped.said.contains("bring the platform back?") }
+      stopped.send(SIGTERM)
+      let told = try await stopped.end(within: .seconds(60))
+      #expect(told.status == 143 && told.said.contains("its servers and folders are gone"), "\(told.said)")
+      #expect(place.left == [] && place.processes.isEmpty, "\(place.left)")
     }
   }
 }
