@@ -198,8 +198,8 @@ let package = Package(
     .executableTarget(
       name: "dr-drill",
       dependencies: [
-        "ExampleSupport", "DRCore", "DRStorage", "DRSandbox", "DRPostgres", "DRRedis", "DRRabbitMQ", "DRFiles",
-        "DRVerify", "DRPlan",
+        "PlatformSupport", "ExampleSupport", "DRCore", "DRStorage", "DRSandbox", "DRPostgres", "DRRedis", "DRRabbitMQ",
+        "DRFiles", "DRVerify", "DRPlan",
         nioCore, crypto, x509, asn1, logging, lifecycle, arguments,
       ],
       path: "Examples/dr-drill", swiftSettings: settings),

@@ -1,5 +1,6 @@
 import ArgumentParser
 import DRCore
+import DRPlan
 import ExampleSupport
 import Foundation
 import Logging
@@ -13,7 +14,9 @@ struct DrillCommand: AsyncParsableCommand {
     discussion: """
       \(ProgramExit.codes(
         done: "everything came back as it should and within the targets", wrong: "it did not", failed: "the drill could not run"))
-      It starts its own servers and touches no other.
+      It starts its own servers and touches no other. One that was killed after its disaster goes on with --resume and the folder that it said at \
+      its start: what was done is not repeated, and the time in which it was dead counts. Such a folder is kept for a day; the next drill after \
+      that removes it.
       """)
 
   @Option(
@@ -58,6 +61,16 @@ struct DrillCommand: AsyncParsableCommand {
       """)
   var tier: String?
 
+  @Option(
+    parsing: .unconditional,
+    help:
+      "Ask on the terminal whether to recover, and wait so many seconds for an answer; by policy, at once, unless given."
+  )
+  var ask: Double?
+
+  @Option(help: "Go on with the drill that was killed and has this folder.", completion: .directory)
+  var resume: String?
+
   @Flag(inversion: .prefixedNo, help: "Encrypt to a key made for this drill.")
   var encrypt = true
 
@@ -85,22 +98,46 @@ struct DrillCommand: AsyncParsableCommand {
     guard partialInterval > 0, rtoTarget ?? 1 > 0, rpoTarget ?? 1 > 0 else {
       throw ValidationError("targets and intervals must be more than 0")
     }
+    guard (1...86_400).contains(ask ?? 1) else { throw ValidationError("--ask must be 1 to 86400 seconds") }
+    let isSettled = try resume == nil || options == DrillCommand.parse([]).options
+    guard isSettled else {
+      throw ValidationError(
+        "--resume goes with --report, --signing-key, --keep and --verbose alone: all else was settled when the drill began"
+      )
+    }
+  }
+
+  private var options: DrillOptions {
+    DrillOptions(
+      systems: DrillSystems.allCases.filter(systems.contains), size: size.bytes, connections: connections,
+      seconds: seconds, seed: seed, rtoTarget: rtoTarget, rpoTarget: rpoTarget, partialInterval: partialInterval,
+      tier: tier, encrypt: encrypt, ask: ask)
   }
 
   func run() async throws {
     try await reporting {
-      let drill = try await Drill(self, logger: ProgramLog.make("dr-drill", verbose: verbose))
+      // Read before anything is done: an unusable key must not be found out afterwards.
+      let key = try signingKey.map { try ReportSigningKey(file: $0) }
+      let logger = ProgramLog.make("dr-drill", verbose: verbose)
+      let drill =
+        if let resume {
+          try await Drill(resuming: resume, keeping: keep, logger: logger)
+        } else {
+          try await Drill(options, keeping: keep, logger: logger)
+        }
       // Ctrl-C ends the drill in good order: its servers and folders go.
       let report = try await endingInGoodOrder(
         saying: keep ? "its servers are gone, its folder is kept" : "its servers and folders are gone"
       ) {
         try await drill.perform()
       }
-      report.print()
+      let evidence = try DrillEvidence.report(of: report)
+      report.print(evidence)
       if let folder = self.report {
-        print("Report: \(try DrillEvidence.write(report, self, to: folder, key: signingKey)).html")
+        print("Report: \(try DrillEvidence.write(evidence, to: folder, signedBy: key)).html")
       }
-      if report.verdict != .passed { throw ExitCode(report.verdict.exitCode) }
+      try drill.leave(report)
+      if evidence.verdict != .passed { throw ExitCode(evidence.verdict.exitCode) }
     }
   }
 }

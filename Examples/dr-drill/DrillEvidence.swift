@@ -1,18 +1,15 @@
 import DRCore
 import DRPlan
 import Foundation
-import NIOCore
 
 /// The drill as evidence: a report that can be read, validated, signed and chained, beside the lines on the terminal.
 enum DrillEvidence {
   /// - Parameters:
   ///   - folder: Where `drill-<time>.json`, `.html` and `.md` are written; with a key also the signature.
-  ///   - key: A private Ed25519 key in PEM, whose file nobody else can read.
   /// - Returns: The files' path, without their endings.
-  static func write(_ drill: DrillReport, _ command: DrillCommand, to folder: String, key: String?) throws -> String {
-    let report = try report(of: drill, command)
-    let name = "drill-\(Timestamp.compact(drill.begun))"
-    let files = try ReportFiles(report, name: name, signedBy: try key.map { try ReportSigningKey(file: $0) })
+  static func write(_ report: RunReport, to folder: String, signedBy key: ReportSigningKey?) throws -> String {
+    let name = "drill-\(Timestamp.compact(report.started))"
+    let files = try ReportFiles(report, name: name, signedBy: key)
     try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
     let stem = "\(folder)/\(name)"
     try files.report.write(to: URL(fileURLWithPath: "\(stem).json"), options: .atomic)
@@ -25,61 +22,45 @@ enum DrillEvidence {
     return stem
   }
 
-  private static func report(of drill: DrillReport, _ command: DrillCommand) throws -> RunReport {
-    var phases: [RunReport.Phase] = [
-      RunReport.Phase(.detection, notExecuted: "the drill strikes by itself, and knows when"),
-      RunReport.Phase(.decision, notExecuted: "the drill goes on at once"),
-    ]
-    for stage in DrillReport.Stage.allCases {
-      guard let kind = stage.phase else { continue }
-      let measured = drill.phases.filter { $0.stage == stage }
-      let steps = measured.enumerated().map { index, phase in
-        RunReport.Step(
-          "\(phase.system ?? "platform")-\(stage.rawValue)-\(index + 1)", phase.name,
-          of: phase.system.flatMap { try? Component(parsing: "\($0)/drill") }, from: phase.started,
-          to: phase.started.addingTimeInterval(phase.duration / .seconds(1)), .done, isCritical: phase.counts)
+  static func report(of drill: DrillReport) throws -> RunReport {
+    let (recovery, memory) = (drill.recovery, drill.memory)
+    let critical = Set(recovery.criticalPath)
+    let measured = recovery.plan.steps.filter {
+      DrillPlan.phase(of: $0) != .detection && DrillPlan.phase(of: $0) != .decision
+    }
+    var phases = RunReport.phases(
+      of: recovery, detected: drill.detected, decided: drill.decided, phase: DrillPlan.phase,
+      parts: Dictionary(
+        uniqueKeysWithValues: measured.map { ($0.id, drill.parts(of: $0, isCritical: critical.contains($0.id))) }))
+    // The detector looks all the while; its step only asks what it saw.
+    for index in phases.indices where [.detection, .decision].contains(phases[index].kind) {
+      for step in phases[index].steps.indices where phases[index].steps[step].outcome == .done {
+        phases[index].steps[step].started = phases[index].started
+        phases[index].steps[step].ended = phases[index].ended
       }
-      phases.append(
-        steps.isEmpty
-          ? RunReport.Phase(kind, notExecuted: "the drill did not get there") : RunReport.Phase(kind, steps: steps))
     }
-    let components = try drill.systems.map { system in
-      let kind = try Component.Kind(system)
-      let promised = DrillTargets.of(kind)
-      let component = try Component(kind, "drill")
-      func span(_ duration: Duration?) -> Span? { duration.map { Span($0) } }
+    if let cleanUp = drill.cleanUp { phases.append(RunReport.Phase(.cleanUp, steps: [cleanUp])) }
+    let components = drill.systems.map { component in
+      let objective = memory.options.objective(of: component.kind)
       return RunReport.Recovered(
-        component,
-        rto: RunReport.Measure(
-          span(drill.recoveryTimes[system]), of: command.rtoTarget.map { .seconds($0) } ?? Span(promised.rto)),
-        rpo: RunReport.Measure(
-          span(drill.losses[system]), of: command.rpoTarget.map { .seconds($0) } ?? Span(promised.rpo)))
+        component, rto: RunReport.Measure(drill.recoveryTime(component), of: Span(objective.rto)),
+        rpo: RunReport.Measure(drill.loss(component), of: Span(objective.rpo)))
     }
+    let times = drill.systems.compactMap { drill.recoveryTime($0) }
+    let losses = drill.systems.compactMap { drill.loss($0) }
+    let isWhole = times.count == drill.systems.count && losses.count == times.count
     let findings = drill.checks.map { check in
       Finding(
         check.name.replacing(" ", with: "-"), check.passed ? .passed : .failure, subject: check.system,
         evidence: check.detail)
     }
-    let all = drill.systems.allSatisfy { drill.recoveryTimes[$0] != nil }
+    let resumed = memory.resumptions.map { Finding("resumed", .notice, subject: DrillPlan.name, evidence: $0.sentence) }
     return try RunReport(
-      .drill,
-      of: RunReport.Plan(
-        "dr-drill", digest: StreamDigest.hex(ByteBuffer(string: "\(command.systems) \(command.size) \(command.seed)"))),
-      by: .current(program: "dr-drill"), from: drill.begun, to: max(drill.begun, drill.ended), disaster: drill.disaster,
-      targetMoment: drill.target, phases: phases, components: components,
-      rto: RunReport.Measure(all ? drill.recoveryTimes.values.max().map { Span($0) } : nil, of: .hours(2)),
-      rpo: RunReport.Measure(drill.losses.values.max().map { Span($0) }, of: .hours(1)), findings: findings)
-  }
-}
-
-extension DrillReport.Stage {
-  /// Nil for what comes before the disaster.
-  fileprivate var phase: RunReport.Phase.Kind? {
-    switch self {
-    case .before: nil
-    case .recovery: .recovery
-    case .verification: .verification
-    case .control: .negativeControl
-    }
+      .drill, of: RunReport.Plan(recovery.plan.name, digest: recovery.plan.fingerprint),
+      by: .current(program: "dr-drill"), from: memory.begun, to: max(memory.begun, drill.ended),
+      disaster: memory.disaster, targetMoment: memory.target, phases: phases, components: components,
+      rto: RunReport.Measure(isWhole ? times.max() : nil, of: Span(DrillTargets.platform.rto)),
+      rpo: RunReport.Measure(isWhole ? losses.max() : nil, of: Span(DrillTargets.platform.rpo)),
+      findings: findings + resumed, versions: drill.versions)
   }
 }

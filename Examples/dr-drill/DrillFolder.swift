@@ -4,13 +4,14 @@ import DRSandbox
 import ExampleSupport
 import Foundation
 
-/// Where a drill keeps everything: the repository, the key, the restored data folders, and a copy of `dr-wal`.
+/// Where a drill keeps everything: the repository, the key, the restored data folders, a copy of `dr-wal`, and its record.
 ///
 /// When root runs the drill, the servers run as an unprivileged user, who must reach `dr-wal`, read the repository and the
 /// key: so these belong to him.
 struct DrillFolder: Sendable {
   let path: String
   let user: ServerUser?
+  private let claim: FolderClaim
 
   var repository: String { path + "/repository" }
   var program: String { path + "/bin/dr-wal" }
@@ -18,13 +19,16 @@ struct DrillFolder: Sendable {
   var identity: String { path + "/identity.txt" }
   /// Of the second tier.
   var credentials: String { path + "/s3-credentials" }
+  /// What a resumed drill goes on with.
+  var record: DrillFolderRecord { DrillFolderRecord(path: path + "/record") }
 
   init() throws {
     user = try ServerUser.needed("postgres")
-    DrillFolder.removeAbandoned()
+    AbandonedDrills.remove()
     path = FileManager.default.temporaryDirectory.path + "/dr-drill-" + UUID().uuidString.prefix(8)
     try DrillFolder.make(path, mode: 0o711)
-    try Data("\(getpid())".utf8).write(to: URL(fileURLWithPath: path + "/" + DrillFolder.owner))
+    claim = try FolderClaim.make(path)
+    try DrillFolder.make(record.path, mode: 0o700)
     try DrillFolder.make(repository, mode: 0o700)
     try give(repository)
     try DrillFolder.make(path + "/bin", mode: 0o755)
@@ -40,6 +44,32 @@ struct DrillFolder: Sendable {
     }
   }
 
+  /// That of a drill that was killed.
+  ///
+  /// - Throws: ``DRError``: `objectNotFound` for a folder that is none of a drill; `destinationInUse` if the drill still runs;
+  ///   `targetUnreachable` if it was killed before its disaster.
+  init(resuming folder: String) throws {
+    user = try ServerUser.needed("postgres")
+    path = URL(fileURLWithPath: folder).standardizedFileURL.path
+    var status = stat()
+    // Nobody else may have laid it out.
+    guard lstat(path, &status) == 0, mode_t(status.st_mode) & S_IFMT == S_IFDIR, status.st_uid == geteuid(),
+      mode_t(status.st_mode) & 0o022 == 0, FileManager.default.fileExists(atPath: path + "/record")
+    else {
+      throw DRError(
+        .objectNotFound, "no drill has its folder there",
+        advice: "a drill says at its start where its folder is; one that ended in good order has none any more",
+        object: path)
+    }
+    claim = try FolderClaim.take(path)
+    guard record.holds(DrillFolderRecord.memory) else {
+      throw DRError(
+        .targetUnreachable,
+        "this drill was killed before its disaster was on record: its servers are gone with it, and there is nothing to bring back",
+        advice: "begin anew: the next drill removes what this one has left", object: path)
+    }
+  }
+
   /// Writes a file that only the server's user can read.
   func write(_ text: String, to file: String) throws {
     guard
@@ -50,25 +80,9 @@ struct DrillFolder: Sendable {
   }
 
   /// Keeps the folder when later drills clean up.
-  func keep() { try? FileManager.default.removeItem(atPath: path + "/" + DrillFolder.owner) }
+  func keep() { try? FileManager.default.removeItem(atPath: path + "/" + FolderClaim.file) }
 
-  /// The file that says which process a folder belongs to; a folder that was kept has none.
-  private static let owner = "owner.pid"
-
-  /// Removes what drills that were killed have left.
-  private static func removeAbandoned() {
-    let parent = FileManager.default.temporaryDirectory.path
-    for name in (try? FileManager.default.contentsOfDirectory(atPath: parent)) ?? [] where name.hasPrefix("dr-drill-") {
-      let folder = parent + "/" + name
-      guard let text = try? String(contentsOfFile: folder + "/" + owner, encoding: .utf8), let pid = Int32(text),
-        pid > 0,
-        kill(pid, 0) != 0, errno == ESRCH
-      else { continue }
-      try? FileManager.default.removeItem(atPath: folder)
-    }
-  }
-
-  func remove() { try? FileManager.default.removeItem(atPath: path) }
+  func remove() throws { try AbandonedDrills.remove(path) }
 
   private func give(_ path: String) throws {
     guard let user else { return }

@@ -8,12 +8,17 @@ import Synchronization
 /// A second tier, in a bucket, to which the drill's repository is copied while it grows. When the disaster takes the first one too, what
 /// was copied by then is what there is.
 final class DrillReplica: Sendable {
-  /// Below the given tier, in a folder of this drill's own.
-  let place: String
+  struct Place: Codable, Sendable {
+    /// Below the given tier, in a folder of this drill's own.
+    var url: String
+    /// How `dr-wal`, and a drill that is resumed, reach it. It names the credentials' file.
+    var s3: S3Settings
+  }
+
+  let place: Place
   let repository: Repository
-  /// How `dr-wal` reaches it.
-  let s3: S3Settings
-  private let replicator: Replicator
+  /// Nil once there is nothing to copy any more.
+  private let replicator: Replicator?
   private let running = Mutex<Task<Void, Never>?>(nil)
   private let state = Mutex((rounds: 0, lastFailure: String?.none))
 
@@ -21,7 +26,7 @@ final class DrillReplica: Sendable {
   private static let interval = Duration.milliseconds(500)
 
   init(_ place: String, of source: Repository, _ folder: DrillFolder) async throws {
-    self.place = "\(place)/dr-drill-\(UUID().uuidString.lowercased().prefix(8))"
+    let url = "\(place)/dr-drill-\(UUID().uuidString.lowercased().prefix(8))"
     let configuration = try S3Configuration(url: place)
     var settings = S3Settings(
       endpoint: configuration.endpoint, region: configuration.region, credentials: "file:\(folder.credentials)",
@@ -33,12 +38,19 @@ final class DrillReplica: Sendable {
         advice: "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE")
     }
     try folder.write(DrillReplica.profile(found), to: folder.credentials)
-    let tier = try await TierPlace.open(self.place, creating: false, s3: settings)
+    let tier = try await TierPlace.open(url, creating: false, s3: settings)
     // Tried out once, not by every dr-wal.
     settings.features = (tier as? S3Tier)?.features
-    s3 = settings
+    self.place = Place(url: url, s3: settings)
     repository = Repository(tier: tier)
     replicator = try Replicator(from: source, to: repository)
+  }
+
+  /// After the disaster.
+  init(resuming place: Place) async throws {
+    self.place = place
+    repository = Repository(tier: try await TierPlace.open(place.url, creating: false, s3: place.s3))
+    replicator = nil
   }
 
   private static func profile(_ credentials: S3Credentials) -> String {
@@ -52,6 +64,7 @@ final class DrillReplica: Sendable {
 
   /// Copies again and again, until ``stop()``.
   func start(_ logger: Logger) {
+    guard let replicator else { return }
     let task = Task {
       while !Task.isCancelled {
         do {
@@ -93,9 +106,12 @@ final class DrillReplica: Sendable {
   }
 
   /// Removes all that the drill has put there.
-  func remove() async throws {
+  ///
+  /// - Returns: How many objects that were.
+  func remove() async throws -> Int {
     let keys = try await repository.tier.listAll(prefix: "").map(\.key)
     let failures = try await repository.tier.deleteAll(keys)
     if let failure = failures.values.first { throw failure }
+    return keys.count
   }
 }

@@ -4,105 +4,56 @@ import DRVerify
 import ExampleSupport
 import Foundation
 import Logging
-import Synchronization
 
-/// What the systems of one drill share: its options, its folder, its repository, and the report that they write.
-final class DrillRun: Sendable {
-  let command: DrillCommand
+/// What the systems of one drill share (its options, its folder, its repository) and the record into which one step of it writes.
+struct DrillRun: Sendable {
+  let options: DrillOptions
   let folder: DrillFolder
-  /// Where the backups are made.
-  private let first: Repository
-  private let replica: DrillReplica?
-  let encoding: Encoding
-  let decoding: Decoding
+  let store: DrillStore
   let logger: Logger
-  private let recipients: [String]?
+  /// When the servers were destroyed.
+  let disaster = MutableBox<Date?>(nil)
+  private var written = MutableBox(DrillRecord())
 
-  private struct State {
-    var report = DrillReport()
-    var disaster: ContinuousClock.Instant?
-    /// The first tier is gone.
-    var isReplicaAllThereIs = false
-    var stage = DrillReport.Stage.before
-  }
-
-  private let state = Mutex(State())
-
-  init(_ command: DrillCommand, logger: Logger) async throws {
-    self.command = command
+  init(_ options: DrillOptions, in folder: DrillFolder, _ store: DrillStore, logger: Logger) {
+    self.options = options
+    self.folder = folder
+    self.store = store
     self.logger = logger
-    folder = try DrillFolder()
-    if command.encrypt {
-      let identity = AgeIdentity.generate()
-      try folder.write((identity.secretText() ?? "") + "\n", to: folder.identity)
-      recipients = identity.recipient.map { ["\($0)"] }
-    } else {
-      recipients = nil
-    }
-    let settings = RepositoryConfiguration(
-      repository: folder.repository, component: try Component(.postgres, "drill"), recipients: recipients,
-      identityFile: recipients == nil ? nil : folder.identity)
-    let first = Repository(tier: try await settings.tier(creating: true))
-    self.first = first
-    if let place = command.tier {
-      replica = try await DrillReplica(place, of: first, folder)
-    } else {
-      replica = nil
-    }
-    encoding = try settings.encoding()
-    decoding = try settings.decoding()
   }
 
-  var isEncrypted: Bool { recipients != nil }
+  /// The same with an empty record: for another step.
+  var anew: DrillRun {
+    var run = self
+    run.written = MutableBox(DrillRecord())
+    return run
+  }
 
-  /// Where the backups are: on the first tier, and after the disaster on the second, if there is one.
-  var repository: Repository { lost?.repository ?? first }
+  var record: DrillRecord { written.value }
 
-  /// The second tier, once it is all that there is.
-  private var lost: DrillReplica? { state.withLock { $0.isReplicaAllThereIs } ? replica : nil }
+  func note(_ change: (inout DrillRecord) -> Void) { written.withLock { change(&$0) } }
+
+  // MARK: What is shared
+
+  var repository: Repository { store.repository }
+  var encoding: Encoding { store.encoding }
+  var decoding: Decoding { store.decoding }
+  var isEncrypted: Bool { store.recipients != nil }
 
   /// How another program reaches the repository.
-  func settings(for component: Component) -> RepositoryConfiguration {
-    RepositoryConfiguration(
-      repository: lost?.place ?? folder.repository, component: component, recipients: recipients,
-      identityFile: isEncrypted ? folder.identity : nil, s3: lost?.s3)
-  }
-
-  // MARK: The second tier
-
-  func startReplication() {
-    guard let replica else { return }
-    say("copying the repository to \(replica.repository.tier.name) as it grows")
-    replica.start(logger)
-  }
-
-  var hasSecondTier: Bool { replica != nil }
-
-  /// Returns once what was stored when it was called is on the second tier too.
-  func catchUp() async throws { try await replica?.catchUp() }
-
-  /// Nothing is copied any more.
-  func endReplication() async { await replica?.stop() }
-
-  /// The first tier goes with the servers.
-  func loseFirstTier() throws {
-    guard let replica else { return }
-    try FileManager.default.removeItem(atPath: folder.repository)
-    state.withLock { $0.isReplicaAllThereIs = true }
-    say("the repository's folder is gone too: restoring from \(replica.repository.tier.name)")
-  }
-
-  func removeCopy() async {
-    guard let replica else { return }
-    await replica.stop()
-    do {
-      try await replica.remove()
-    } catch {
-      say("\(replica.place) could not be removed: \(error)")
-    }
-  }
+  func settings(for component: Component) -> RepositoryConfiguration { store.settings(for: component) }
 
   func say(_ text: String) { print("dr-drill: \(text)") }
+
+  /// A repository that reads one bit of an artifact wrong; which one, the seed says. It is of the second half: in its head, it might be taken
+  /// for another format.
+  func damaged(_ artifact: BackupManifest.Artifact) -> Repository {
+    let half = max(1, artifact.storedSize / 2)
+    let offset = artifact.storedSize - half + Int64(options.seed &* 0x9E37_79B9_7F4A_7C15 % UInt64(half))
+    return Repository(tier: DamagedTier(repository.tier, damaging: artifact.key, at: offset))
+  }
+
+  // MARK: What is recorded
 
   /// - Parameter counts: Whether the phase is a part of the recovery time.
   func measure<Result>(
@@ -111,18 +62,17 @@ final class DrillRun: Sendable {
   ) async throws -> Result {
     let (start, started) = (ContinuousClock.now, Date())
     let result = try await body()
-    let phase = DrillReport.Phase(
-      stage: state.withLock { $0.stage }, started: started,
-      system: system?.component.kind.rawValue, name: name, duration: start.duration(to: .now), counts: counts)
-    state.withLock { $0.report.phases.append(phase) }
+    let phase = DrillRecord.Phase(
+      started: started, system: system?.component.kind.rawValue, name: name, duration: start.duration(to: .now),
+      counts: counts)
+    note { $0.phases.append(phase) }
     return result
   }
 
-  func check(_ system: any DrillSystem, _ name: String, _ passed: Bool, _ detail: String) {
-    let kind = system.component.kind.rawValue
-    state.withLock {
-      $0.report.checks.append(DrillReport.Check(system: kind, name: name, passed: passed, detail: detail))
-    }
+  /// - Parameter system: Nil: the platform.
+  func check(_ system: (any DrillSystem)?, _ name: String, _ passed: Bool, _ detail: String) {
+    let kind = system?.component.kind.rawValue ?? "platform"
+    note { $0.checks.append(DrillRecord.Check(system: kind, name: name, passed: passed, detail: detail)) }
   }
 
   /// One check of several findings: passed if none is a failure and at least one passed.
@@ -135,32 +85,18 @@ final class DrillRun: Sendable {
         ?? (findings.count == 1 ? findings[0].evidence : "\(passed) passed, \(findings.count - passed) notices"))
   }
 
-  // MARK: The clock of the disaster
-
-  func disasterStrikes() {
-    state.withLock {
-      $0.disaster = .now
-      $0.report.disaster = Date()
-    }
+  func version(of system: any DrillSystem, _ version: String) {
+    note { $0.versions[system.component.kind.rawValue] = version }
   }
 
-  func begin(_ stage: DrillReport.Stage) { state.withLock { $0.stage = stage } }
-
-  func aim(at moment: Date) { state.withLock { $0.report.target = moment } }
-
-  func end(_ systems: [any DrillSystem]) {
-    state.withLock {
-      $0.report.systems = systems.map(\.component.kind.rawValue)
-      $0.report.ended = Date()
-    }
-  }
-
-  /// The first right answer of a restored system: checks the time that it took from the disaster.
+  /// The first right answer of a restored system: checks the time that it took from the disaster, by the clock on the wall, which went on
+  /// while a drill that was resumed was dead.
   func answered(_ system: any DrillSystem) {
-    guard let disaster = state.withLock({ $0.disaster }) else { return }
-    let taken = disaster.duration(to: .now)
-    state.withLock { $0.report.recoveryTimes[system.component.kind.rawValue] = taken }
-    let allowed = command.rtoTarget.map { Duration.seconds($0) } ?? DrillTargets.of(system.component.kind).rto
+    guard let disaster = disaster.value else { return }
+    let (now, kind) = (Date(), system.component.kind)
+    let taken = Duration.seconds(now.timeIntervalSince(disaster))
+    note { $0.answered[kind.rawValue] = now }
+    let allowed = options.objective(of: kind).rto
     check(
       system, "recovery time", taken <= allowed,
       "\(Format.duration(taken)) from the kill to the first right answer, \(Format.duration(allowed)) allowed")
@@ -170,32 +106,11 @@ final class DrillRun: Sendable {
   ///
   /// - Parameter what: For people, for example `3 of 5000 commits`.
   func lost(_ time: Duration, _ what: String, _ system: any DrillSystem) {
-    state.withLock { $0.report.losses[system.component.kind.rawValue] = time }
-    let allowed = command.rpoTarget.map { Duration.seconds($0) } ?? DrillTargets.of(system.component.kind).rpo
+    let kind = system.component.kind
+    note { $0.losses[kind.rawValue] = time }
+    let allowed = options.objective(of: kind).rpo
     let shown = time < .seconds(1) ? "\(Int((time / .milliseconds(1)).rounded(.up))) ms" : Format.duration(time)
     check(
       system, "data loss", time <= allowed, "\(shown) and \(what) lost, \(Format.duration(allowed)) allowed")
-  }
-
-  /// A repository that reads one bit of an artifact wrong; which one, the seed says.
-  func damaged(_ artifact: BackupManifest.Artifact) -> Repository {
-    let offset = Int64(command.seed &* 0x9E37_79B9_7F4A_7C15 % UInt64(max(1, artifact.storedSize)))
-    return Repository(tier: DamagedTier(repository.tier, damaging: artifact.key, at: offset))
-  }
-
-  var report: DrillReport { state.withLock { $0.report } }
-
-  func note(_ lines: [String]) { state.withLock { $0.report.notes += lines } }
-}
-
-/// The plan's objectives for the systems that a drill destroys.
-enum DrillTargets {
-  static func of(_ kind: Component.Kind) -> Objective {
-    switch kind {
-    case .redis: Objective(rto: .seconds(30 * 60), rpo: .seconds(15 * 60), priority: .high)
-    case .rabbitmq: Objective(rto: .seconds(45 * 60), rpo: .seconds(3600), priority: .high)
-    case .config: Objective(rto: .seconds(15 * 60), rpo: .seconds(60), priority: .critical)
-    default: Objective(rto: .seconds(3600), rpo: .seconds(3600), priority: .critical)
-    }
   }
 }

@@ -2,7 +2,7 @@ import Foundation
 import Synchronization
 
 /// One commit that the server confirmed.
-struct LedgerEntry: Hashable, Sendable {
+struct LedgerEntry: Hashable, Codable, Sendable {
   var writer: Int
   var sequence: Int
   /// The commit's own time, as the server wrote it into the WAL: microseconds since 1970.

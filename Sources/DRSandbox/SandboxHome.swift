@@ -95,6 +95,18 @@ package final class SandboxHome: Sendable {
 
   deinit { if lock >= 0 { close(lock) } }
 
+  /// Removes it, the claim last: a process that is killed meanwhile leaves what the next one knows for abandoned. May be called again.
+  package func remove() throws { try Self.remove(path) }
+
+  private static func remove(_ home: String) throws {
+    let manager = FileManager.default
+    guard manager.fileExists(atPath: home) else { return }
+    for name in try manager.contentsOfDirectory(atPath: home) where name != "owner.json" {
+      try manager.removeItem(atPath: "\(home)/\(name)")
+    }
+    try manager.removeItem(atPath: home)
+  }
+
   /// Where a home can be: short enough for a socket in it, and to be entered by the server's user.
   package static func parent(_ wanted: String?, user: ServerUser?) throws -> String {
     let choices = wanted.map { [$0] } ?? [ProcessInfo.processInfo.environment["TMPDIR"] ?? "", "/tmp"]
@@ -124,7 +136,7 @@ package final class SandboxHome: Sendable {
       defer { if dataFolder.lock >= 0 { close(dataFolder.lock) } }
       do {
         try kind.endServers(Remains(name: name, runFolder: "\(home)/run", dataFolder: dataFolder.path))
-        try FileManager.default.removeItem(atPath: home)
+        try remove(home)
         logger.info("removed an abandoned sandbox", metadata: ["sandbox.folder": "\(home)"])
         return home
       } catch {

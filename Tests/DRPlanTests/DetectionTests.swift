@@ -113,6 +113,34 @@ struct DetectionTests {
     #expect(error?.message.contains(why) == true, "\(error?.message ?? "")")
   }
 
+  @Test(
+    "Rules that are made in code are those of the file, with any action as a probe, and are refused for the same reasons"
+  )
+  func inCode() throws {
+    typealias Rules = DetectionRules
+    let probes = ["a", "b"].map { Rules.Probe($0, failures: 1, CustomAction("look") { "well" }) }
+    var state = DetectionState(
+      try Rules(probes: probes, incidents: [Rules.Incident("i", when: ["a", "b"], atLeast: 2, plan: "p", go: .auto)]))
+    let one = state.enter("a", .failed("no"), at: Self.at(0))
+    let two = state.enter("b", .failed("no"), at: Self.at(1))
+    #expect(one.isEmpty && two.map(\.incident) == ["i"] && two.first?.severity == "P1")
+    let wrong: [(probes: [Rules.Probe], incidents: [Rules.Incident], why: String)] = [
+      (probes, [Rules.Incident("i", when: ["a"], plan: "p")], "no incident is by the probe 'b'"),
+      (probes, [Rules.Incident("i", when: ["a", "b", "c"], plan: "p")], "is by a probe 'c'"),
+      (probes, [Rules.Incident("I", when: ["a", "b"], plan: "p")], "is no name of an incident"),
+      (probes, [Rules.Incident("i", when: ["a", "b"], atLeast: 3, plan: "p")], "asks for more probes"),
+      (probes + [probes[0]], [Rules.Incident("i", when: ["a", "b"], plan: "p")], "two probes are named 'a'"),
+      (
+        [Rules.Probe("a", failures: 0, CustomAction("look") { "well" })], [Rules.Incident("i", when: ["a"], plan: "p")],
+        "out of range"
+      ),
+    ]
+    for (probes, incidents, why) in wrong {
+      let error = #expect(throws: DRError.self) { try Rules(probes: probes, incidents: incidents) }
+      #expect(error?.message.contains(why) == true, "\(error?.message ?? "")")
+    }
+  }
+
   @Test("A detector looks by itself, each probe on its own interval, and a look that hangs is a failure")
   func detector() async throws {
     try await withTemporaryFolder { folder in

@@ -180,6 +180,15 @@ struct RunReportTests {
         #expect(phases[.detection]?.duration == .seconds(30) && phases[.decision]?.notExecuted != nil)
         #expect(try RunReport(json: report.json()) == report)
       }
+      var parted = RecoveryRun(try plan(), journal: RecoveryJournal(at: "\(folder)/journal"))
+      parted.clock = clock
+      let part = RunReport.Step("restore-1", "Read it", from: SampleReport.at(60), to: SampleReport.at(70), .done)
+      let phases = RunReport.phases(
+        of: try await parted.run(logger: logger), decided: SampleReport.at(40),
+        phase: { $0.id == "probe" ? .verification : .recovery }, parts: ["restore": [part]])
+      #expect(phases.map(\.kind) == [.detection, .decision, .recovery, .verification])
+      #expect(phases[2].steps.map(\.id).prefix(2) == ["restore", "restore-1"])
+      #expect(phases[0].notExecuted != nil && phases[1].notExecuted != nil)
       var dry = RecoveryRun(try plan())
       dry.clock = clock
       dry.isDryRun = true

@@ -100,7 +100,22 @@ import Testing
       // Its type is not among what was chosen: it is there already.
       try await server.query("CREATE DATABASE part")
       try await server.query("CREATE TYPE mood AS ENUM ('calm', 'restless')", database: "part")
+      // What killed ones have left of their data goes with the next one; what is in use stays.
+      let left = FileManager.default.temporaryDirectory.path + "/dr-dump-test-\(UUID().uuidString)"
+      let locks = ["\(left)-killed", "\(left)-in-use"].map { "\($0)/lock" }
+      for lock in locks {
+        let folder = (lock as NSString).deletingLastPathComponent
+        try FileManager.default.createDirectory(atPath: folder + "/dump", withIntermediateDirectories: true)
+        #expect(FileManager.default.createFile(atPath: lock, contents: nil))
+        #expect(FileManager.default.createFile(atPath: folder + "/dump/1.dat", contents: Data("rows".utf8)))
+      }
+      let held = open(locks[1], O_RDWR)
+      #expect(flock(held, LOCK_EX | LOCK_NB) == 0)
       _ = try await part.restore(from: reader, to: .latest, logger: BackupFixture.logger)
+      #expect(!FileManager.default.fileExists(atPath: left + "-killed"))
+      #expect(FileManager.default.fileExists(atPath: left + "-in-use/dump/1.dat"))
+      close(held)
+      try FileManager.default.removeItem(atPath: left + "-in-use")
       #expect(try await server.query("SELECT count(*) FROM agents", database: "part").single == "0")
       #expect(try await PostgresDumpRestorer.list(reader).contains("TABLE DATA public runs"))
 

@@ -239,6 +239,7 @@ struct RefusalTests {
       ("dr-verify baseline", "name a server"),
       ("dr-verify backups --repository /nowhere --sample 0%", "is no part of the data"),
       ("dr-drill --connections -1", "--connections must be 1 to 64"),
+      ("dr-drill --ask 0", "--ask must be 1 to 86400"),
     ])
   func senselessNumbers(call: String, said: String) async throws {
     let words = call.split(separator: " ").map(String.init)

@@ -6,8 +6,14 @@ final class RunningProgram {
   private let process = Process()
   private let log: String
 
-  /// - Parameter folder: Where its output is kept while it runs.
-  init(_ arguments: [String], of program: String = ProgramPlace.program, in folder: String) throws {
+  /// - Parameters:
+  ///   - folder: Where its output is kept while it runs.
+  ///   - environment: Over this process's own.
+  ///   - input: Nil: there is none.
+  init(
+    _ arguments: [String], of program: String = ProgramPlace.program, in folder: String,
+    environment: [String: String] = [:], input: Pipe? = nil
+  ) throws {
     log = "\(folder)/program-\(UUID().uuidString).log"
     _ = FileManager.default.createFile(atPath: log, contents: nil)
     process.executableURL = URL(filePath: program)
@@ -15,7 +21,8 @@ final class RunningProgram {
     let handle = FileHandle(forWritingAtPath: log)
     process.standardOutput = handle
     process.standardError = handle
-    process.standardInput = FileHandle.nullDevice
+    process.standardInput = input ?? FileHandle.nullDevice
+    process.environment = ProcessInfo.processInfo.environment.merging(environment) { $1 }
     try process.run()
   }
 

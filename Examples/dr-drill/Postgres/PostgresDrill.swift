@@ -4,21 +4,43 @@ import DRStorage
 import DRVerify
 import ExampleSupport
 import Foundation
+import Logging
 
 /// PostgreSQL in the drill: a base backup with WAL streaming beside it, and point-in-time recovery.
 actor PostgresDrill: DrillSystem {
   nonisolated let component: Component
-  private var server: PostgresSandbox?
-  private var restored: PostgresSandbox?
-  private var receiver: Task<Void, any Error>?
-  private var writers: PostgresLedger?
-  private var archive: WALArchive?
+  var server: PostgresSandbox?
+  var restored: PostgresSandbox?
+  var receiver: Task<Void, any Error>?
+  var writers: PostgresLedger?
+  var archive: WALArchive?
   /// Of the tables that the ledger's writers do not touch.
-  private var rowCounts: PostgresRowCounts?
-  private var known: [LedgerEntry] = []
+  var rowCounts: PostgresRowCounts?
+  var known: [LedgerEntry] = []
+  /// Where the server was that was destroyed, and what came back.
+  var address = Address(host: "", port: 0)
+  var back: Back?
+
+  struct Address: Codable {
+    var host: String
+    var port: UInt16
+  }
+
+  struct Back {
+    var server: PostgresSandbox
+    var place: String
+    var manifest: BackupManifest
+    var rows: [LedgerEntry]
+  }
+
+  struct Memory: Codable {
+    var address: Address
+    var known: [LedgerEntry]
+    var rowCounts: PostgresRowCounts?
+  }
 
   /// The commits' own times are the drill's proof, before and after.
-  private static let options = PostgresSandbox.Options(
+  static let options = PostgresSandbox.Options(
     settings: ["track_commit_timestamp": "on", "max_wal_size": "2GB"])
 
   init() throws { component = try Component(.postgres, "drill") }
@@ -28,14 +50,16 @@ actor PostgresDrill: DrillSystem {
   func start(_ run: DrillRun) async throws {
     try writeConfiguration(run)
     run.say(
-      "starting a PostgreSQL server of the drill's own, and filling it with \(Format.bytes(run.command.size.bytes))")
+      "starting a PostgreSQL server of the drill's own, and filling it with \(Format.bytes(run.options.size))")
     let server = try await run.measure(self, "start a server") {
       try await PostgresSandbox.create(PostgresDrill.options, logger: run.logger)
     }
     self.server = server
+    address = Address(host: server.settings.host ?? "", port: server.settings.port ?? 0)
+    run.version(of: self, try await server.query("SHOW server_version").single ?? "unknown")
     try await run.measure(self, "fill it") {
       try await PostgresSampleData.fill(
-        server.settings, bytes: run.command.size.bytes, seed: run.command.seed, logger: run.logger)
+        server.settings, bytes: run.options.size, seed: run.options.seed, logger: run.logger)
     }
     var rowCounts = try await PostgresRowCounts.count(server.settings, logger: run.logger)
     rowCounts.databases["postgres"]?["public.ledger"] = nil
@@ -47,17 +71,17 @@ actor PostgresDrill: DrillSystem {
       logger: run.logger)
     self.archive = archive
     var receiving = WALReceiver.Options(slot: "dr_drill")
-    receiving.partialInterval = .seconds(run.command.partialInterval)
+    receiving.partialInterval = .seconds(run.options.partialInterval)
     let receiver = try WALReceiver(archive: archive, server: server.settings, options: receiving, logger: run.logger)
     try await receiver.prepare(logger: run.logger)
     let logger = run.logger
     self.receiver = Task { try await receiver.follow(logger: logger) { _ in } }
-    run.say("writing a ledger into PostgreSQL from \(run.command.connections) connections")
-    writers = PostgresLedger(server.settings, connections: run.command.connections, logger: run.logger)
+    run.say("writing a ledger into PostgreSQL from \(run.options.connections) connections")
+    writers = PostgresLedger(server.settings, connections: run.options.connections, logger: run.logger)
   }
 
   /// For `dr-wal`.
-  private func writeConfiguration(_ run: DrillRun) throws {
+  func writeConfiguration(_ run: DrillRun) throws {
     let settings = run.settings(for: component)
     try run.folder.write(String(decoding: JSONEncoder().encode(settings), as: UTF8.self), to: run.folder.configuration)
   }
@@ -91,121 +115,11 @@ actor PostgresDrill: DrillSystem {
     run.say("PostgreSQL had confirmed \(known.count) commits")
   }
 
-  // MARK: After it
-
-  func recover(to moment: Date, _ run: DrillRun) async throws {
-    let place = run.folder.path + "/restored-to-target"
-    let found = try await run.measure(self, "find the backup", counts: true) {
-      try await run.settings(for: component).backup(in: run.repository, for: .time(moment))
-    }
-    // The repository may be elsewhere by now.
-    try writeConfiguration(run)
-    archive = try run.settings(for: component).archive(of: found, in: run.repository.tier)
-    try await restore(found, to: .time(moment), place, counts: true, run)
-    let restored = try await run.measure(self, "start, replay WAL, promote", counts: true) {
-      try await PostgresSandbox.start(
-        dataFolder: place, PostgresDrill.options, until: .promoted, limit: .seconds(3600), logger: run.logger)
-    }
-    self.restored = restored
-    let rows = try await run.measure(self, "first right answer", counts: true) {
-      try await PostgresLedger.read(restored.settings, logger: run.logger)
-    }
-    run.answered(self)
-    let target = Int64((moment.timeIntervalSince1970 * 1_000_000).rounded())
-    let comparison = LedgerComparison(known: known, found: rows, target: target)
-    run.check(
-      self, "every commit up to the target is there", comparison.missing.isEmpty && comparison.matching > 0,
-      "\(comparison.matching) there, \(comparison.missing.count) missing")
-    let after = known.filter { $0.committed > target }.count
-    run.check(
-      self, "no commit after the target is there", comparison.unexpected.isEmpty && after > 0,
-      "\(comparison.unexpected.count) there of the \(after) that were made")
-    run.check(self, "the restored server is harmless", try await restored.harmlessness(logger: run.logger))
-    let probes = PostgresProbes.all(restored.settings, rowCounts: rowCounts ?? PostgresRowCounts(databases: [:]))
-    let seen = try await run.measure(self, "probes: rows, keys, constraints, amcheck, a full dump") {
-      try await probes.verify(logger: run.logger)
-    }
-    run.check(self, "probes of the restored server", seen)
-    try await dropAndRecoverTable(
-      restored.settings, from: found, to: moment, fetch: fetchCommand(run), archive, run)
-    try await restoreDump(into: restored.settings, rowCounts, run)
-    try await removeRestored(place)
+  func memory() throws -> Data {
+    try JSONEncoder().encode(Memory(address: address, known: known, rowCounts: rowCounts))
   }
 
-  func recoverLatest(_ run: DrillRun) async throws {
-    let place = run.folder.path + "/restored-to-latest"
-    let found = try await run.settings(for: component).backup(in: run.repository, for: .latest)
-    try await restore(found, to: .latest, place, counts: false, run)
-    let restored = try await run.measure(self, "start, replay all WAL, promote") {
-      try await PostgresSandbox.start(
-        dataFolder: place, PostgresDrill.options, until: .promoted, limit: .seconds(3600), logger: run.logger)
-    }
-    self.restored = restored
-    let rows = try await PostgresLedger.read(restored.settings, logger: run.logger)
-    let comparison = LedgerComparison(known: known, found: rows, target: nil)
-    let newest = known.map(\.committed).max() ?? 0
-    let recovered = rows.map(\.committed).max() ?? 0
-    run.lost(
-      .microseconds(max(0, newest - recovered)), "\(comparison.missing.count) of \(known.count) commits", self)
-    // Whatever was lost must be the end of it: a hole before what came back would be worse than a loss.
-    let holes = comparison.missing.filter { $0.committed < recovered - 1_000_000 }.count
-    run.check(
-      self, "nothing is missing before what came back", holes == 0 && comparison.matching > 0,
-      "\(holes) holes in \(comparison.matching) commits")
-    try await removeRestored(place)
-  }
-
-  private func restore(
-    _ manifest: BackupManifest, to target: RecoveryTarget, _ place: String, counts: Bool, _ run: DrillRun
-  ) async throws {
-    let restorer = PostgresRestorer(
-      dataFolder: place, recovery: RecoverySettings(restoreCommand: fetchCommand(run)), archive: archive,
-      owner: run.folder.user?.name, progress: ProgressBar("restore").handler)
-    let reader = run.repository.reader(for: manifest, decoding: run.decoding)
-    _ = try await run.measure(self, "read, decrypt, check, write", counts: counts) {
-      try await restorer.restore(from: reader, to: target, logger: run.logger)
-    }
-  }
-
-  private func fetchCommand(_ run: DrillRun) -> String {
-    "\(run.folder.program) fetch --config \(run.folder.configuration) %f %p"
-  }
-
-  private func removeRestored(_ place: String) async throws {
-    try await restored?.remove()
-    restored = nil
-    try? FileManager.default.removeItem(atPath: place)
-  }
-
-  /// A verifier that was never seen to fail proves nothing: it must notice a copy with one flipped bit.
-  func refuseDamage(_ run: DrillRun) async throws {
-    let manifest = try await run.settings(for: component).backup(in: run.repository, for: .latest)
-    let sound = await VerificationReport.run(
-      manifest.id, BackupVerifier(manifest, in: run.repository, decoding: run.decoding), logger: run.logger)
-    run.check(
-      self, "the backup's bytes", sound.verdict == .passed,
-      sound.obstacle ?? "\(sound.findings.filter { $0.severity == .passed }.count) findings passed")
-    if let archive {
-      let wal = try await WALCheck(archive: archive, backups: [manifest]).report(logger: run.logger)
-      run.check(self, "the WAL archive", wal.findings)
-    }
-    let damaged = run.damaged(try manifest.artifact("base.tar"))
-    let verdict = await VerificationReport.run(
-      manifest.id, BackupVerifier(manifest, in: damaged, decoding: run.decoding), logger: run.logger)
-    let finding = verdict.findings.first { $0.severity == .failure }
-    run.check(
-      self, "the verifier notices a flipped bit", verdict.verdict == .failed, finding?.evidence ?? "it noticed nothing")
-    let place = run.folder.path + "/restored-damaged"
-    do {
-      _ = try await PostgresRestorer(
-        dataFolder: place, recovery: RecoverySettings(restoreCommand: "false"), owner: run.folder.user?.name
-      ).restore(from: damaged.reader(for: manifest, decoding: run.decoding), to: .latest, logger: run.logger)
-      run.check(self, "the restore refuses it", false, "it restored a damaged backup")
-    } catch let error as DRError {
-      let left = FileManager.default.fileExists(atPath: place)
-      run.check(self, "the restore refuses it", !left && error.code == .corruptData, error.message)
-    }
-  }
+  // MARK: At the end
 
   func openingCommands(_ run: DrillRun) async throws -> [String] {
     let manifest = try await run.settings(for: component).backup(in: run.repository, for: .latest)
@@ -220,9 +134,11 @@ actor PostgresDrill: DrillSystem {
     ]
   }
 
-  func close() async {
+  func endAbandoned(_ logger: Logger) async throws { try await PostgresSandbox.removeAbandoned(logger: logger) }
+
+  func close() async throws {
     receiver?.cancel()
     await writers?.stop()
-    for sandbox in [server, restored].compactMap({ $0 }) { try? await sandbox.remove() }
+    for sandbox in [server, restored].compactMap({ $0 }) { try await sandbox.remove() }
   }
 }

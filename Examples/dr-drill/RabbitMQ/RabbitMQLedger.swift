@@ -5,7 +5,7 @@ import Logging
 import NIOCore
 
 /// What was published: the broker confirmed each of these.
-struct PublishedMessage: Hashable, Sendable {
+struct PublishedMessage: Hashable, Codable, Sendable {
   var queue: String
   var sequence: Int
   /// Milliseconds since 1970, on the publisher's clock.

@@ -34,8 +34,8 @@ public struct HealthCheck: RecoveryAction {
     self.patience = patience
   }
 
-  /// One look, whose answer counts.
-  var once: HealthCheck {
+  /// One look, whose answer counts: for a probe.
+  public var once: HealthCheck {
     var once = self
     once.looksAgain = false
     return once

@@ -41,6 +41,25 @@ public struct DetectionRules: Sendable, Decodable {
     public var patience: Span
     /// So many failures in a row are a symptom.
     public var failures: Int
+
+    /// One that is well if an action is done.
+    public init(
+      _ id: String, every: Span = .seconds(30), patience: Span = .seconds(10), failures: Int = 3,
+      _ action: any RecoveryAction
+    ) {
+      self.id = id
+      look = .succeeds(action)
+      self.every = every
+      self.patience = patience
+      self.failures = failures
+    }
+
+    /// Why it cannot be; nil: it can.
+    fileprivate var obstacle: String? {
+      id.wholeMatch(of: /[a-z0-9][a-z0-9-]{0,62}/) != nil && (1...1000).contains(failures) && every.seconds > 0
+        && patience.seconds > 0
+        ? nil : "the probe '\(id.prefix(64))' has a name, an interval or a count out of range"
+    }
   }
 
   /// What is taken for a disaster, and the plan against it.
@@ -65,6 +84,26 @@ public struct DetectionRules: Sendable, Decodable {
     /// The plan's variables.
     public var set: [String: String]
     public var go: Go
+
+    public init(
+      _ name: String, severity: String = "P1", of component: Component? = nil, when probes: [String], atLeast: Int = 1,
+      plan: String, set: [String: String] = [:], go: Go = .ask
+    ) {
+      self.name = name
+      self.severity = severity
+      self.component = component
+      when = probes
+      self.atLeast = atLeast
+      self.plan = plan
+      self.set = set
+      self.go = go
+    }
+
+    /// Why it cannot be; nil: it can.
+    fileprivate var obstacle: String? {
+      ["P1", "P2", "P3"].contains(severity) && name.wholeMatch(of: /[a-z0-9][a-z0-9-]{0,62}/) != nil
+        ? nil : "'\(name.prefix(64))' is no name of an incident, or its severity is none of P1, P2, P3"
+    }
   }
 
   public var probes: [Probe]
@@ -76,29 +115,36 @@ public struct DetectionRules: Sendable, Decodable {
     let fields = try decoder.known(CodingKeys.self)
     probes = try fields.decode([Probe].self, forKey: .probes)
     incidents = try fields.decode([Incident].self, forKey: .incidents)
-    var names: Set<String> = []
-    for probe in probes where !names.insert(probe.id).inserted {
-      throw DecodingError.dataCorruptedError(
-        forKey: .probes, in: fields, debugDescription: "two probes are named '\(probe.id)'")
+    if let obstacle = Self.obstacle(probes, incidents) {
+      throw DecodingError.dataCorruptedError(forKey: .incidents, in: fields, debugDescription: obstacle)
     }
+  }
+
+  /// - Throws: ``DRCore/DRError`` with `invalidConfiguration` for names that are taken, not allowed or not there, and counts out of range.
+  public init(probes: [Probe], incidents: [Incident]) throws {
+    let alone = probes.compactMap(\.obstacle) + incidents.compactMap(\.obstacle)
+    if let obstacle = alone.first ?? Self.obstacle(probes, incidents) {
+      throw DRError(.invalidConfiguration, "the rules of detection are not right: \(obstacle)")
+    }
+    self.probes = probes
+    self.incidents = incidents
+  }
+
+  /// Why they do not go together; nil: they do.
+  private static func obstacle(_ probes: [Probe], _ incidents: [Incident]) -> String? {
+    var names: Set<String> = []
+    for probe in probes where !names.insert(probe.id).inserted { return "two probes are named '\(probe.id)'" }
     var known: Set<String> = []
     for incident in incidents {
-      let unknown = incident.when.first { !names.contains($0) }
-      guard known.insert(incident.name).inserted, unknown == nil,
-        (1...max(1, incident.when.count)).contains(incident.atLeast),
-        !incident.when.isEmpty
-      else {
-        throw DecodingError.dataCorruptedError(
-          forKey: .incidents, in: fields,
-          debugDescription: unknown.map { "the incident '\(incident.name)' is by a probe '\($0)', which is not there" }
-            ?? "the incident '\(incident.name)' is there twice, or asks for more probes than it names")
+      if let unknown = incident.when.first(where: { !names.contains($0) }) {
+        return "the incident '\(incident.name)' is by a probe '\(unknown)', which is not there"
       }
+      guard known.insert(incident.name).inserted, (1...max(1, incident.when.count)).contains(incident.atLeast),
+        !incident.when.isEmpty
+      else { return "the incident '\(incident.name)' is there twice, or asks for more probes than it names" }
     }
     let used = Set(incidents.flatMap(\.when))
-    if let idle = probes.first(where: { !used.contains($0.id) }) {
-      throw DecodingError.dataCorruptedError(
-        forKey: .probes, in: fields, debugDescription: "no incident is by the probe '\(idle.id)'")
-    }
+    return probes.first { !used.contains($0.id) }.map { "no incident is by the probe '\($0.id)'" }
   }
 
   /// - Throws: ``DRCore/DRError`` with `invalidConfiguration`.
@@ -128,10 +174,8 @@ extension DetectionRules.Incident: Decodable {
     plan = try fields.decode(String.self, forKey: .plan)
     set = try fields.decodeIfPresent([String: String].self, forKey: .set) ?? [:]
     go = try fields.decodeIfPresent(Go.self, forKey: .go) ?? .ask
-    guard ["P1", "P2", "P3"].contains(severity), name.wholeMatch(of: /[a-z0-9][a-z0-9-]{0,62}/) != nil else {
-      throw DecodingError.dataCorruptedError(
-        forKey: .name, in: fields,
-        debugDescription: "'\(name.prefix(64))' is no name of an incident, or its severity is none of P1, P2, P3")
+    if let obstacle {
+      throw DecodingError.dataCorruptedError(forKey: .name, in: fields, debugDescription: obstacle)
     }
   }
 }
@@ -181,8 +225,8 @@ extension DetectionRules.Probe: Decodable {
     } else {
       guard above != nil || below != nil else { throw wrong("has no limit: above or below") }
     }
-    guard id.wholeMatch(of: /[a-z0-9][a-z0-9-]{0,62}/) != nil, (1...1000).contains(failures), every.seconds > 0,
-      patience.seconds > 0
-    else { throw wrong("has a name, an interval or a count out of range") }
+    if let obstacle {
+      throw DecodingError.dataCorruptedError(forKey: .id, in: fields, debugDescription: obstacle)
+    }
   }
 }

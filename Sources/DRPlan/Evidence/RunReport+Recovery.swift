@@ -20,36 +20,7 @@ extension RunReport {
     findings: [Finding] = [], suppressions: [Suppression] = [], versions: [String: String] = [:]
   ) throws {
     let plan = recovery.plan
-    let critical = Set(recovery.criticalPath)
-    let reasons = Dictionary(uniqueKeysWithValues: recovery.notExecuted.map { ($0.step, $0.because) })
-    func step(_ step: RecoveryPlan.Step) -> Step {
-      guard let entry = recovery.entries[step.id], let outcome = entry.outcome.executed else {
-        return Step(
-          step.id, step.title, of: step.component, budget: step.budget, .notExecuted,
-          evidence: reasons[step.id] ?? "it was a dry run")
-      }
-      return Step(
-        step.id, step.title, of: step.component, from: entry.started, to: entry.ended, budget: step.budget, outcome,
-        isCritical: critical.contains(step.id), evidence: entry.evidence)
-    }
-    let byPhase = Dictionary(grouping: plan.ordered, by: phase)
-    var phases: [Phase] = []
-    for kind in Phase.Kind.allCases {
-      let steps = (byPhase[kind] ?? []).map(step)
-      let known: (from: Date, to: Date)? =
-        switch kind {
-        case .detection: detected.map { (recovery.since, $0) }
-        case .decision: detected.flatMap { from in decided.map { (from, $0) } }
-        default: nil
-        }
-      if let known {
-        phases.append(Phase(kind, from: known.from, to: known.to, steps: steps))
-      } else if !steps.isEmpty {
-        phases.append(Phase(kind, steps: steps))
-      } else if kind == .detection || kind == .decision {
-        phases.append(Phase(kind, notExecuted: "the run was not told when"))
-      }
-    }
+    let phases = RunReport.phases(of: recovery, detected: detected, decided: decided, phase: phase)
     let parts = Dictionary(grouping: plan.steps.filter { $0.component != nil }, by: \.component)
     let components = Set(plan.steps.compactMap(\.component)).union(objectives.keys).sorted { "\($0)" < "\($1)" }
     let measured = components.map { component in
@@ -75,6 +46,51 @@ extension RunReport {
       rto: Measure(isDone ? recovery.elapsed : nil, of: platform.map { Span($0.rto) } ?? plan.budget),
       rpo: Measure(components.isEmpty ? nil : lost.values.max(), of: platform.map { Span($0.rpo) }),
       findings: findings, suppressions: suppressions, versions: versions)
+  }
+
+  /// The phases of a recovery that ran.
+  ///
+  /// - Parameters:
+  ///   - detected: When the disaster was noticed, and `decided`, when the recovery was decided on. The phases that end with them are
+  ///     "not executed" where it is not known.
+  ///   - phase: To which phase a step belongs.
+  ///   - parts: What was done within a step, by the step's name; it stands after it.
+  public static func phases(
+    of recovery: RecoveryReport, detected: Date? = nil, decided: Date? = nil,
+    phase: (RecoveryPlan.Step) -> Phase.Kind = { _ in .recovery }, parts: [String: [Step]] = [:]
+  ) -> [Phase] {
+    let plan = recovery.plan
+    let critical = Set(recovery.criticalPath)
+    let reasons = Dictionary(uniqueKeysWithValues: recovery.notExecuted.map { ($0.step, $0.because) })
+    func step(_ step: RecoveryPlan.Step) -> Step {
+      guard let entry = recovery.entries[step.id], let outcome = entry.outcome.executed else {
+        return Step(
+          step.id, step.title, of: step.component, budget: step.budget, .notExecuted,
+          evidence: reasons[step.id] ?? "it was a dry run")
+      }
+      return Step(
+        step.id, step.title, of: step.component, from: entry.started, to: entry.ended, budget: step.budget, outcome,
+        isCritical: critical.contains(step.id), evidence: entry.evidence)
+    }
+    let byPhase = Dictionary(grouping: plan.ordered, by: phase)
+    var phases: [Phase] = []
+    for kind in Phase.Kind.allCases {
+      let steps = (byPhase[kind] ?? []).flatMap { [step($0)] + (parts[$0.id] ?? []) }
+      let known: (from: Date, to: Date)? =
+        switch kind {
+        case .detection: detected.map { (recovery.since, $0) }
+        case .decision: detected.flatMap { from in decided.map { (from, $0) } }
+        default: nil
+        }
+      if let known {
+        phases.append(Phase(kind, from: known.from, to: known.to, steps: steps))
+      } else if !steps.isEmpty {
+        phases.append(Phase(kind, steps: steps))
+      } else if kind == .detection || kind == .decision {
+        phases.append(Phase(kind, notExecuted: "the run was not told when"))
+      }
+    }
+    return phases
   }
 }
 

@@ -2,16 +2,50 @@ import DRCore
 import Foundation
 import NIOCore
 
-/// A temporary folder that holds a dump in the directory format; gone when its work has ended.
+/// A temporary folder that holds a dump in the directory format; gone when its work has ended, and if its process was killed, when the next one
+/// is made: it is locked for as long as its process lives.
 struct DumpFolder: Sendable {
   let path: String
 
+  private static let prefix = "dr-dump-"
+  private static let lock = "lock"
+
   static func with<Result: Sendable>(_ body: @Sendable (DumpFolder) async throws -> Result) async throws -> Result {
-    let home = FileManager.default.temporaryDirectory.appending(path: "dr-dump-\(UUID().uuidString)").path
+    removeAbandoned()
+    let home = FileManager.default.temporaryDirectory.appending(path: prefix + UUID().uuidString).path
     try FileManager.default.createDirectory(
       atPath: home, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
-    defer { try? FileManager.default.removeItem(atPath: home) }
+    defer { try? remove(home) }
+    let claim = open("\(home)/\(lock)", O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0o600)
+    guard claim >= 0 else { throw FileError.make("create", "\(home)/\(lock)") }
+    defer { close(claim) }
+    guard flock(claim, LOCK_EX | LOCK_NB) == 0 else { throw FileError.make("lock", "\(home)/\(lock)") }
     return try await body(DumpFolder(path: home + "/dump"))
+  }
+
+  /// The data of dumps whose processes were killed. Only what is this process's own user's is looked at.
+  private static func removeAbandoned() {
+    let parent = FileManager.default.temporaryDirectory.path
+    for name in (try? FileManager.default.contentsOfDirectory(atPath: parent)) ?? [] where name.hasPrefix(prefix) {
+      let home = "\(parent)/\(name)"
+      var status = stat()
+      guard lstat(home, &status) == 0, mode_t(status.st_mode) & S_IFMT == S_IFDIR, status.st_uid == geteuid() else {
+        continue
+      }
+      // One that was just made has no lock yet.
+      let claim = open("\(home)/\(lock)", O_RDWR | O_CLOEXEC | O_NOFOLLOW)
+      guard claim >= 0 else { continue }
+      if flock(claim, LOCK_EX | LOCK_NB) == 0 { try? remove(home) }
+      close(claim)
+    }
+  }
+
+  /// The lock last.
+  private static func remove(_ home: String) throws {
+    for name in try FileManager.default.contentsOfDirectory(atPath: home) where name != lock {
+      try FileManager.default.removeItem(atPath: "\(home)/\(name)")
+    }
+    try FileManager.default.removeItem(atPath: home)
   }
 
   /// Its files as a tar.

@@ -81,8 +81,7 @@ extension PostgresSandbox {
   /// - Throws: ``DRError`` if a process or a file cannot be removed.
   public func remove() async throws {
     try await kill()
-    guard FileManager.default.fileExists(atPath: home.path) else { return }
-    try FileManager.default.removeItem(atPath: home.path)
+    try home.remove()
   }
 
   /// The last lines of the server's log.

@@ -287,8 +287,7 @@ public actor RabbitMQSandbox {
   /// Ends the broker and removes everything that is the sandbox's. May be called again.
   public func remove() async throws {
     try await kill()
-    guard FileManager.default.fileExists(atPath: home.path) else { return }
-    try FileManager.default.removeItem(atPath: home.path)
+    try home.remove()
   }
 
   /// The numbers of the nodes' processes.

@@ -120,7 +120,7 @@ public actor RedisSandbox {
       if options.tls { try await sandbox.makeCertificates() }
       return sandbox
     } catch {
-      try? FileManager.default.removeItem(atPath: home.path)
+      try? home.remove()
       throw error
     }
   }
@@ -249,8 +249,7 @@ public actor RedisSandbox {
   /// - Throws: ``DRError`` if a process or a file cannot be removed.
   public func remove() async throws {
     try await kill()
-    guard FileManager.default.fileExists(atPath: home.path) else { return }
-    try FileManager.default.removeItem(atPath: home.path)
+    try home.remove()
   }
 
   /// The last lines of the log of the server.
