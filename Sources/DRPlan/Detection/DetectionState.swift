@@ -28,14 +28,27 @@ public struct DetectionState: Sendable {
     var evidence = ""
     /// The last counters.
     var counters: [Double]?
+    /// What was not looked at yet is not known to be well.
+    var isWell: Bool { failures == 0 && lastWell != nil }
   }
 
   private let rules: DetectionRules
   private var seen: [String: Seen] = [:]
   /// Open until every probe of it was well again.
-  public private(set) var open: Set<String> = []
+  public private(set) var open: Set<String>
+  private var closed: [String] = []
 
-  public init(_ rules: DetectionRules) { self.rules = rules }
+  /// - Parameter open: Incidents that were open before: they are not opened anew while what they are by goes on.
+  public init(_ rules: DetectionRules, open: Set<String> = []) {
+    self.rules = rules
+    self.open = open.intersection(rules.incidents.map(\.name))
+  }
+
+  /// What was open, and of which every probe is well by now. Each is said once.
+  public mutating func takeClosed() -> [String] {
+    defer { closed = [] }
+    return closed
+  }
 
   /// What a look saw.
   public enum Answer: Sendable {
@@ -124,8 +137,9 @@ public struct DetectionState: Sendable {
             symptoms: Dictionary(
               symptoms.map { ($0.id, seen[$0.id]?.evidence ?? "") }, uniquingKeysWith: { first, _ in first }),
             plan: incident.plan))
-      } else if probes.allSatisfy({ (seen[$0.id]?.failures ?? 0) == 0 }) {
+      } else if open.contains(incident.name), probes.allSatisfy({ seen[$0.id]?.isWell ?? false }) {
         open.remove(incident.name)
+        closed.append(incident.name)
       }
     }
     return opened

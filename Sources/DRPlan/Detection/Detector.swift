@@ -8,6 +8,10 @@ public struct Detector: Service {
   public let rules: DetectionRules
   private let onLook: @Sendable (_ probe: String, _ failed: Bool, _ evidence: String) async -> Void
   private let onIncident: @Sendable (DetectionState.Opened) async -> Void
+  /// Incidents that are open when it begins: see ``DetectionState/init(_:open:)``.
+  public var open: Set<String> = []
+  /// Told each incident of which everything is well again.
+  public var onClosed: @Sendable (_ incident: String) async -> Void = { _ in }
   private let logger: Logger
 
   /// - Parameters:
@@ -27,7 +31,7 @@ public struct Detector: Service {
 
   /// Looks until it is shut down or cancelled.
   public func run() async throws {
-    let state = MutableBox(DetectionState(rules))
+    let state = MutableBox(DetectionState(rules, open: open))
     await cancelWhenGracefulShutdown {
       await withTaskGroup(of: Void.self) { group in
         for probe in rules.probes {
@@ -35,12 +39,16 @@ public struct Detector: Service {
             while !Task.isCancelled {
               let answer = await Self.look(probe)
               guard !Task.isCancelled else { return }
-              let opened = state.withLock { $0.enter(probe.id, answer, at: Date()) }
+              let (opened, closed) = state.withLock { state in
+                let opened = state.enter(probe.id, answer, at: Date())
+                return (opened, state.takeClosed())
+              }
               switch answer {
               case .well(let text): await onLook(probe.id, false, text)
               case .failed(let text): await onLook(probe.id, true, text)
               case .said(let text): await onLook(probe.id, false, text)
               }
+              for incident in closed { await onClosed(incident) }
               for incident in opened {
                 logger.error("an incident was opened", metadata: ["incident": "\(incident.incident)"])
                 await onIncident(incident)
