@@ -150,7 +150,8 @@ let package = Package(
     .executableTarget(
       name: "dr-backup",
       dependencies: [
-        "PlatformSupport", "ExampleSupport", "DRCore", "DRStorage", "DRPlan", logging, lifecycle, arguments,
+        "PlatformSupport", "ExampleSupport", "DRCore", "DRStorage", "DRSandbox", "DRPlan", logging, lifecycle,
+        arguments,
       ],
       path: "Examples/dr-backup", swiftSettings: settings),
     .executableTarget(

@@ -1,10 +1,30 @@
 import ArgumentParser
 import DRCore
 import DRPlan
+import DRSandbox
 import ExampleSupport
 import Foundation
 import PlatformSupport
 import ServiceLifecycle
+
+/// Ends what services that were killed have left running on this host, again and again.
+private struct Leftovers: Service {
+  private let programs: StartedPrograms
+
+  init(of programs: StartedPrograms) { self.programs = programs }
+
+  func run() async throws {
+    await cancelWhenGracefulShutdown {
+      while (try? await Task.sleep(for: .seconds(5))) != nil { await end() }
+    }
+  }
+
+  func end() async {
+    let left = await programs.endAbandoned()
+    guard !left.isEmpty else { return }
+    Serve.say("ended what one that was killed had left running: \(left.map(String.init).joined(separator: ", "))")
+  }
+}
 
 /// Runs the plan by its schedules.
 struct Serve: AsyncParsableCommand {
@@ -12,7 +32,8 @@ struct Serve: AsyncParsableCommand {
     abstract: "Runs the plan by its schedules until SIGTERM or SIGINT; several hosts may, and one works.",
     discussion: """
       Logs and taps run all the time, and are begun again when they end. What it remembers, and the lease by which one host works, are in the \
-      platform's repository. SIGTERM begins nothing more, and lets what runs come to its end within --grace.
+      platform's repository. SIGTERM begins nothing more, and lets what runs come to its end within --grace. Programs that one which was killed \
+      (kill -9) has left on this host are ended first.
       """)
 
   @OptionGroup var arguments: PlatformArguments
@@ -22,6 +43,10 @@ struct Serve: AsyncParsableCommand {
 
   @Option(help: "How long the lease of a host that died lives on.")
   var lease = "60s"
+
+  @Option(
+    help: "Where it notes which programs it runs; of this user alone. In the folder for temporary files unless said.")
+  var runFolder: String?
 
   @Flag(name: .shortAndLong, help: "Log what happens inside.")
   var verbose = false
@@ -44,14 +69,17 @@ struct Serve: AsyncParsableCommand {
       scheduler.grace = try Span(grace)
       scheduler.leaseLife = try Span(lease)
       scheduler.onEvent = { Serve.say($0) }
-      try await ServiceGroup(
-        services: [scheduler], gracefulShutdownSignals: [.sigterm, .sigint], logger: logger
-      ).run()
+      let programs = try StartedPrograms(folder: runFolder ?? "\(NSTemporaryDirectory())/dr-backup-\(geteuid())")
+      await Leftovers(of: programs).end()
+      // Also of another one on this host, in whose place this one comes.
+      let services = ServiceGroup(
+        services: [Leftovers(of: programs), scheduler], gracefulShutdownSignals: [.sigterm, .sigint], logger: logger)
+      try await StartedPrograms.$current.withValue(programs) { try await services.run() }
       Serve.say("ended in good order")
     }
   }
 
-  private static func say(_ line: String) {
+  fileprivate static func say(_ line: String) {
     print("\(Timestamp.format(Date())) \(line)")
     // Somebody may wait for this line in a file.
     fflush(nil)

@@ -1,12 +1,10 @@
 import ArgumentParser
 import DRCore
 import DRPlan
-import DRStorage
 import ExampleSupport
 import Foundation
-import Logging
 
-/// What becomes of what was seen: a signed report in a repository, and messages to people.
+/// What becomes of what a recovery did: a signed report in a repository, and messages to people.
 struct EvidenceArguments: ParsableArguments {
   @Option(help: "Keep the report in this tier's history: a folder or s3://bucket/prefix.")
   var history: String?
@@ -28,16 +26,19 @@ struct EvidenceArguments: ParsableArguments {
     guard Incident.Severity(rawValue: severity) != nil else { throw ValidationError("--severity is P1, P2 or P3") }
   }
 
-  /// Read before anything is done: an unusable key must not be found out afterwards.
-  func key() throws -> ReportSigningKey? {
-    try signKey.map { text in
+  /// Read before anything is done: an unusable key, or channels that are not right, must not be found out afterwards.
+  ///
+  /// - Parameter incident: What is known of it; nil: what the options say, from now on.
+  func evidence(of incident: Incident? = nil) throws -> Evidence {
+    let known = incident ?? Incident([], severity: Incident.Severity(rawValue: severity) ?? .critical, began: Date())
+    let key = try signKey.map { text in
       text.hasPrefix("env:")
         ? try ReportSigningKey(environment: String(text.dropFirst(4))) : try ReportSigningKey(file: text)
     }
+    return Evidence(of: known, in: history, signedBy: key, telling: try notifier())
   }
 
-  /// - Returns: Nil: nobody is to be told.
-  func notifier() throws -> Notifier? {
+  private func notifier() throws -> Notifier? {
     guard let notify else { return nil }
     do {
       return try Notifier(json: Data(contentsOf: URL(fileURLWithPath: notify)), object: notify)
@@ -48,55 +49,9 @@ struct EvidenceArguments: ParsableArguments {
     }
   }
 
-  /// Runs a recovery, and tells people of it meanwhile.
-  func telling(
-    _ run: RecoveryRun, since: Date, _ body: (RecoveryRun) async throws -> RecoveryReport
-  ) async throws -> RecoveryReport {
-    guard let notifier = try notifier(), !run.isDryRun else { return try await body(run) }
-    let systems = Set(run.plan.steps.compactMap(\.component)).map { "\($0)" }.sorted()
-    let known = MutableBox(
-      Incident(
-        systems.isEmpty ? [run.plan.name] : systems, severity: Incident.Severity(rawValue: severity) ?? .critical,
-        began: since))
-    var run = run
-    let (say, titles) = (run.onEvent, Dictionary(uniqueKeysWithValues: run.plan.steps.map { ($0.id, $0.title) }))
-    run.onEvent = { event in
-      say(event)
-      known.withLock { incident in
-        switch event {
-        case .started(let step, _): incident.action = titles[step]
-        case .ended(let entry) where entry.outcome == .done:
-          incident.actionsTaken.append(titles[entry.step] ?? entry.step)
-        case .failed, .ended: break
-        }
-      }
-    }
-    let tell: @Sendable (Notifier.Delivery) -> Void = { FileHandle.standardError.write(Data("\($0)\n".utf8)) }
-    let current: @Sendable () -> Incident = { known.value }
-    return try await notifier.accompany(.document, onDelivery: tell, incident: current) {
-      let report = try await body(run)
-      known.withLock { $0.follow(report, now: Date()) }
-      return report
-    }
-  }
-
-  /// A step named `verify`, or `verify-…`, is the verification.
-  private static func phase(of step: RecoveryPlan.Step) -> RunReport.Phase.Kind {
-    step.id == "verify" || step.id.hasPrefix("verify-") ? .verification : .recovery
-  }
-
-  /// Keeps the report. One that cannot be kept is said, and fails no recovery.
-  func keep(_ recovery: RecoveryReport, _ key: ReportSigningKey?) async {
-    guard let history else { return }
-    do {
-      let report = try RunReport(of: recovery, by: .current(program: "dr-plan"), phase: EvidenceArguments.phase)
-      let tier = try await TierPlace.open(history, creating: false)
-      let kept = try await ReportHistory(on: tier).append(report, signedBy: key)
-      print(
-        "report number \(kept.number ?? 0) is in \(tier.place)\(key == nil ? ", not signed" : ", signed"): \(kept.sentence)"
-      )
-    } catch {
-      FileHandle.standardError.write(Data("warning: the report was not kept: \(DRError.text(of: error))\n".utf8))
-    }
+  /// For a command that is to keep the same.
+  var words: [String] {
+    (history.map { ["--history", $0] } ?? []) + (signKey.map { ["--sign-key", $0] } ?? [])
+      + (notify.map { ["--notify", $0] } ?? [])
   }
 }

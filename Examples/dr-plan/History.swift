@@ -20,6 +20,19 @@ struct History: AsyncParsableCommand {
   @Option(help: "The tier of the repository.")
   var history: String
 
+  @Option(
+    name: .customLong("copy"),
+    help: "A copy of the repository, of which the figures say what arrived there; once for each.")
+  var copies: [String] = []
+
+  @Option(help: "How long a copy may lack what the repository has: 2h.")
+  var lag = "2h"
+
+  @Option(
+    help: "The retention, as of dr-repository prune, against which what is kept is held.",
+    completion: .file(extensions: ["json"]))
+  var policy: String?
+
   @Option(help: "For how long a run that passed counts: 35d.")
   var age = "35d"
 
@@ -43,17 +56,22 @@ struct History: AsyncParsableCommand {
 
   func run() async throws {
     try await reporting {
-      let (age, period) = try usage { (try Span(self.age), try Span(self.period)) }
+      let (age, period, lag) = try usage { (try Span(self.age), try Span(self.period), try Span(self.lag)) }
+      try TierPlace.refuseSame([history] + copies)
       let tier = try await TierPlace.open(history, creating: false, probing: .reading)
       let entries = try await ReportHistory(on: tier).entries()
       let reports = entries.compactMap(\.report)
-      let catalog = try await Repository(tier: tier).catalog()
+      let repository = Repository(tier: tier)
       let now = Date()
-      let figures = KeyFigures(
-        reports: reports, backups: catalog.backups, operations: try await AuditTrail.read(on: tier).records,
-        period: period,
-        now: now
-      ).all
+      var known = KeyFigures(
+        reports: reports, backups: try await repository.catalog().backups,
+        operations: try await AuditTrail.read(on: tier).records, period: period, now: now)
+      known.copies = try await compared(repository, lag, now)
+      if let policy {
+        known.retained = try await .retained(
+          in: repository, by: try RetentionPolicy(file: policy), operations: known.operations, now: now)
+      }
+      let figures = known.all
       let standings = try plans.map { file in
         let plan = try RecoveryPlan(json: Data(contentsOf: URL(fileURLWithPath: file))) { _ in false }
         let standing = PlanStanding.of(.init(plan.name, digest: plan.fingerprint), in: reports, for: age, now: now)
@@ -80,5 +98,20 @@ struct History: AsyncParsableCommand {
       let isBad = standings.contains { !$0.standing.isVerified } || figures.contains { $0.state == .missed }
       if isBad || reports.count < entries.count { throw ExitCode(1) }
     }
+  }
+
+  /// A copy that cannot be reached has nothing.
+  private func compared(_ repository: Repository, _ lag: Span, _ now: Date) async throws -> KeyFigures.Share? {
+    guard !copies.isEmpty else { return nil }
+    var there: [Repository] = []
+    for copy in copies {
+      do {
+        there.append(Repository(tier: try await TierPlace.open(copy, creating: false, probing: .reading)))
+      } catch let error as DRError {
+        FileHandle.standardError.write(Data("warning: a copy was not looked at: \(DRError.text(of: error))\n".utf8))
+      }
+    }
+    return .copies(
+      await ReplicationStatus.of([repository] + there), unreachable: copies.count - there.count, lag: lag, now: now)
   }
 }

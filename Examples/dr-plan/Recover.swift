@@ -12,8 +12,8 @@ struct Recover: AsyncParsableCommand {
       "Carries out a recovery plan: its steps as wide as they allow, with a journal, so that a killed run goes on.",
     discussion: """
       Without --execute it says what it would do, in which order, and how long it may take. The journal is needed to execute: run the same \
-      command again after a crash, and what was done is not repeated. SIGTERM or SIGINT stop it and take back what has an 'undo'. Exit code 1 \
-      if a step failed, or a budget was exceeded.
+      command again after a crash, and what was done is not repeated. SIGTERM or SIGINT stop it and take back what has an 'undo'; the report is kept \
+      (--history) however it ends. Exit code 1 if a step failed, or a budget was exceeded.
       """)
 
   @Argument(help: "The recovery plan, as JSON.", completion: .file(extensions: ["json"]))
@@ -27,6 +27,9 @@ struct Recover: AsyncParsableCommand {
 
   @Option(help: "When the disaster was, from which the time to recover counts; the beginning of the run unless said.")
   var since: String?
+
+  @Option(help: "When it was noticed, for the report: dr-plan watch says it.")
+  var detected: String?
 
   @Option(help: "A variable of the plan: NAME=VALUE. May be given several times.")
   var set: [String] = []
@@ -58,17 +61,20 @@ struct Recover: AsyncParsableCommand {
         guard let equals = pair.firstIndex(of: "=") else { throw ValidationError("--set is NAME=VALUE") }
         variables[String(pair[..<equals])] = String(pair[pair.index(after: equals)...])
       }
-      let plan = try RecoveryPlan(json: data, variables: variables) { [yes] question in
+      let evidence = try evidence.evidence()
+      let plan = try RecoveryPlan(json: data, variables: variables, messages: evidence.messages) { [yes] question in
         yes ? true : try await TerminalQuestion.ask(question)
       }
-      let key = try evidence.key()
-      let since = try since.map { try MomentArgument.parse($0) }
+      let (since, detected) = (try since.map(MomentArgument.parse), try detected.map(MomentArgument.parse))
+      guard detected.map({ $0 >= since ?? .distantFuture }) ?? true else {
+        throw ValidationError("--detected is a moment after --since, which it needs")
+      }
       let session = RecoverySession(plan, journal: execute ? journal : nil, width: width, since: since)
-      let report = try await session.run("dr-plan") { [evidence] run, body in
-        try await evidence.telling(run, since: since ?? Date(), body)
+      let logger = ProgramLog.make("dr-plan", verbose: false)
+      let report = try await session.run("dr-plan") { run, body in
+        try await evidence.recording(run, since: since ?? Date(), detected: detected, logger, body)
       }
       guard !report.isDryRun else { return }
-      await evidence.keep(report, key)
       if report.verdict != .passed { throw ExitCode(1) }
     }
   }

@@ -14,7 +14,8 @@ struct Watch: AsyncParsableCommand {
     discussion: """
       The rules are a JSON file, which may have comments: probes with limits, and which of them make an incident. An incident is a file in \
       --incidents, with what was seen, the time to detect, and the command that recovers. A rule that says "go": "auto" is carried out at once, \
-      its journal beside; the others wait for somebody to run that command.
+      its journal beside, and kept as by 'recover' (--history, --sign-key, --notify) with the time to detect; the others wait for somebody to run that \
+      command.
       """)
 
   @Argument(help: "The rules, as JSON.", completion: .file())
@@ -29,8 +30,10 @@ struct Watch: AsyncParsableCommand {
   @Flag(name: .shortAndLong, help: "Say every look.")
   var verbose = false
 
+  @OptionGroup var evidence: EvidenceArguments
+
   /// What an incident's file holds.
-  private struct Incident: Codable {
+  private struct Noted: Codable {
     var opened: DetectionState.Opened
     var secondsToDetect: Double
     var go: DetectionRules.Incident.Go
@@ -50,6 +53,7 @@ struct Watch: AsyncParsableCommand {
       } catch {
         throw DRError(.invalidConfiguration, "the rules cannot be read", object: rules, cause: error)
       }
+      _ = try evidence.evidence()
       let folder = URL(fileURLWithPath: rules).deletingLastPathComponent()
       var plans: [String: Data] = [:]
       for rule in read.incidents {
@@ -88,8 +92,9 @@ struct Watch: AsyncParsableCommand {
     let path = URL(fileURLWithPath: rule.plan, relativeTo: folder).path
     let command =
       ["dr-plan", "recover", path] + rule.set.sorted { $0.key < $1.key }.flatMap { ["--set", "\($0.key)=\($0.value)"] }
-      + ["--execute", "--journal", "\(stem).journal", "--since", Timestamp.postgres(opened.firstSeen)]
-    var incident = Incident(
+      + ["--execute", "--journal", "\(stem).journal", "--since", Timestamp.postgres(opened.began)]
+      + ["--detected", Timestamp.postgres(opened.opened)] + evidence.words
+    var incident = Noted(
       opened: opened, secondsToDetect: opened.timeToDetect.seconds, go: askAlways ? .ask : rule.go, command: command,
       journal: "\(stem).journal")
     write(incident, to: "\(stem).json")
@@ -101,10 +106,16 @@ struct Watch: AsyncParsableCommand {
       return
     }
     do {
-      let plan = try RecoveryPlan(json: plan, variables: rule.set) { _ in false }
+      let severity = Incident.Severity(rawValue: opened.severity) ?? .critical
+      let evidence = try evidence.evidence(
+        of: Incident(opened.component.map { ["\($0)"] } ?? [], severity: severity, began: opened.began))
+      let plan = try RecoveryPlan(json: plan, variables: rule.set, messages: evidence.messages) { _ in false }
+      let logger = ProgramLog.make("dr-plan", verbose: false)
       var run = RecoveryRun(plan, journal: RecoveryJournal(at: incident.journal))
-      run.since = opened.firstSeen
-      let report = try await run.run(logger: ProgramLog.make("dr-plan", verbose: false))
+      run.since = opened.began
+      let report = try await evidence.recording(run, since: opened.began, detected: opened.opened, logger) {
+        try await $0.run(logger: logger)
+      }
       for finding in report.findings { Watch.say("\(finding)") }
       incident.outcome = "\(report.verdict.rawValue) after \(report.elapsed)"
     } catch {
@@ -118,7 +129,7 @@ struct Watch: AsyncParsableCommand {
     character.isLetter || character.isNumber || "-_./=:,@+".contains(character)
   }
 
-  private func write(_ incident: Incident, to path: String) {
+  private func write(_ incident: Noted, to path: String) {
     let encoder = JSONEncoder()
     encoder.dateEncodingStrategy = .iso8601
     encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]

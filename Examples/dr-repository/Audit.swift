@@ -22,7 +22,7 @@ struct Audit: AsyncParsableCommand {
   @Option(help: "Only lines from this moment on: '2026-11-23 12:00:00+00'.")
   var since: String?
 
-  @Option(help: "Only this operation: backup, restore, verify, prune, replicate, clean.")
+  @Option(help: "Only this operation: backup, restore, verify, recover, prune, replicate, clean.")
   var operation: String?
 
   @Flag(help: "As JSON, a line each.")

@@ -159,17 +159,7 @@ struct Prune: AsyncParsableCommand {
   }
 
   private func chosen() throws -> RetentionPolicy {
-    if let policy {
-      do {
-        return try JSONDecoder().decode(RetentionPolicy.self, from: Data(contentsOf: URL(fileURLWithPath: policy)))
-      } catch {
-        throw DRError(
-          .invalidConfiguration,
-          "the policy cannot be read: \((error as? DecodingError)?.reason ?? DRError.text(of: error))",
-          advice: "as in the README: {\"rules\": [{\"days\": 7}, {\"newest\": 12, \"each\": \"month\"}]}",
-          object: policy)
-      }
-    }
+    if let policy { return try RetentionPolicy(file: policy) }
     var rules: [RetentionPolicy.Rule] = []
     if let keepDays { rules.append(.within(days: keepDays)) }
     if let keepLast { rules.append(.newest(keepLast)) }

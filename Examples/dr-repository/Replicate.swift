@@ -9,7 +9,8 @@ struct Replicate: AsyncParsableCommand {
     abstract: "Copies what is missing to another tier, unchanged, and verifies it there.",
     discussion: """
       Run it again after an interruption: what it had sent is read back, the rest is sent. Of copies that were verified before, what is \
-      missing or has another size is sent again; --read-back-all looks at every byte of them, but of none that is archived.
+      missing or has another size is sent again; --read-back-all looks at every byte of them, but of none that is archived. The audit trail and \
+      the reports of runs go along, and what is there of them is never removed or written over: what differs is said (exit code 1).
       """)
 
   @OptionGroup var common: CommonArguments
@@ -59,12 +60,16 @@ struct Replicate: AsyncParsableCommand {
         _ in
         try await replicator.run(of: only, logger: common.logger)
       }
-      if outcome.backups.isEmpty, outcome.segments == 0, outcome.failures.isEmpty, outcome.leftOut.isEmpty {
+      if outcome.backups.isEmpty, outcome.segments == 0, outcome.failures.isEmpty, outcome.leftOut.isEmpty,
+        outcome.records == 0
+      {
         let catalog = try await source.catalog(of: try common.only())
         try await common.refuseEmpty(source, isEmpty: catalog.backups.isEmpty && catalog.unreadable.isEmpty)
       }
       print(
         "copied \(outcome.backups.count) backups and \(outcome.segments) segments, \(Format.bytes(outcome.bytes)) sent")
+      if outcome.records > 0 { print("copied \(outcome.records) lines of the audit trail and files of reports") }
+      for finding in outcome.recordFindings { print(finding) }
       if readBackAll {
         print("read back \(outcome.readBack) objects that were there: \(outcome.damaged.count) were damaged")
         for key in outcome.damaged { print("damaged: \(key)\(outcome.mended.contains(key) ? ", sent again" : "")") }
@@ -74,7 +79,8 @@ struct Replicate: AsyncParsableCommand {
       }
       if !outcome.leftOut.isEmpty { print("not brought back after its pruning: \(outcome.leftOut.count) backups") }
       for (key, error) in outcome.failures.sorted(by: { $0.key < $1.key }) { print("failed: \(key): \(error)") }
-      if !outcome.failures.isEmpty { throw ExitCode(1) }
+      let isOther = outcome.recordFindings.contains { $0.severity == .failure }
+      if !outcome.failures.isEmpty || isOther { throw ExitCode(1) }
     }
   }
 }

@@ -23,8 +23,15 @@ package func runProgram(
   let configuration = programConfiguration(path, arguments, as: user, environment: environment)
   do {
     return try await withTimeLimit(limit, "the program \(path)") {
+      let started = StartedPrograms.current
+      let note = MutableBox<String?>(nil)
+      defer { if let note = note.value { started?.remove(note) } }
       let result = try await Subprocess.run(
-        configuration, output: .string(limit: 16 << 20), error: .string(limit: 16 << 20))
+        configuration, input: .none, output: .string(limit: 16 << 20), error: .string(limit: 16 << 20)
+      ) { execution in
+        let path = started?.note(execution.processIdentifier.value)
+        note.withLock { $0 = path }
+      }
       return ProgramResult(
         status: result.terminationStatus.shellStatus, output: result.standardOutput,
         error: result.standardError)

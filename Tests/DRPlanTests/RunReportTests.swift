@@ -14,7 +14,7 @@ struct RunReportTests {
       sample.phases[.detection] = RunReport.Phase(.detection, notExecuted: "the disaster was announced")
       sample.phases[.cleanUp] = nil
       sample.components[0].rto.actual = .hours(2)
-      sample.suppressions = [.init("recovery-time", because: "the disk was slow that day: ticket 12")]
+      sample.suppressions = [try .init(check: "recovery-time", reason: "the disk was slow that day: ticket 12")]
     }
     let bare = try RunReport(
       .verification, of: .init("nightly", digest: "00"), by: .current(program: "dr-verify"), from: SampleReport.at(0),
@@ -75,7 +75,7 @@ struct RunReportTests {
     #expect(try SampleReport().make().verdict == .passed)
     let late = SampleReport.step("database", 70, 800, budget: .minutes(10))
     // Each closure apart from the macro: the compiler confuses those of one type within it.
-    var cases: [(expected: Verdict, change: @Sendable (inout SampleReport) -> Void)] = [
+    var cases: [(expected: Verdict, change: @Sendable (inout SampleReport) throws -> Void)] = [
       (.failed, { $0.phases[.recovery]?.steps[1] = late }),
       (.failed, { $0.phases[.recovery]?.steps[1].outcome = .failed }),
       (.failed, { $0.phases[.recovery]?.steps[1].outcome = .cancelled }),
@@ -101,7 +101,9 @@ struct RunReportTests {
         .failed,
         { sample in
           sample.components[1].rpo.actual = .minutes(16)
-          sample.suppressions = [.init("recovery-point", at: "postgres/agent_orchestrator", because: "another")]
+          sample.suppressions = [
+            try .init(check: "recovery-point", subject: "postgres/*", reason: "it is of another one")
+          ]
         }
       ))
     for (index, (expected, change)) in cases.enumerated() {
@@ -118,18 +120,18 @@ struct RunReportTests {
     let suppressed = try SampleReport.changed { sample in
       sample.components[1].rpo.actual = .minutes(16)
       sample.suppressions = [
-        .init("recovery-point", at: "redis/cache", because: "the cache may be colder"),
-        .init("recovery-time", at: "redis/other", because: "never used"),
+        try .init(check: "recovery-point", subject: "redis/*", reason: "the cache may be colder"),
+        try .init(check: "recovery-time", subject: "redis/other", reason: "this is never used"),
       ]
     }
     #expect(suppressed.verdict == .passed && suppressed.sentence.contains("1 failures do not count"))
     for text in [suppressed.html, suppressed.markdown] {
       #expect(text.contains("the cache may be colder") && text.contains("does not count"))
-      #expect(text.contains("never used (nothing fell under it)"))
+      #expect(text.contains("this is never used (nothing fell under it)"))
     }
-    for reason in ["", " \n"] {
+    for reason in ["", " \n", "too short"] {
       #expect(throws: DRError.self) {
-        try SampleReport.changed { $0.suppressions = [.init("recovery-point", because: reason)] }
+        try SampleReport.changed { $0.suppressions = [try .init(check: "recovery-point", reason: reason)] }
       }
     }
   }
@@ -206,7 +208,7 @@ struct RunReportTests {
     let report = try SampleReport.changed { sample in
       sample.plan = .init(evil, digest: evil)
       sample.findings.append(Finding(evil, .failure, subject: evil, evidence: evil, advice: evil))
-      sample.suppressions = [.init(evil, at: evil, because: evil)]
+      sample.suppressions = [try .init(check: evil.replacing("*", with: "_"), subject: evil, reason: evil)]
       sample.phases[.recovery]?.steps[0].title = evil
       sample.phases[.recovery]?.steps[0].evidence = evil
       sample.phases[.detection] = .init(.detection, notExecuted: evil)

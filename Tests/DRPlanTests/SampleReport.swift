@@ -58,7 +58,7 @@ struct SampleReport {
     Finding("row-counts", .passed, subject: "postgres/agent_orchestrator", evidence: "1,000 of 1,000"),
     Finding("collation-version", .warning, subject: "de-x-icu", evidence: "153.80 was 153.14", advice: "reindex"),
   ]
-  var suppressions: [RunReport.Suppression] = []
+  var suppressions: [Suppression] = []
   var obstacle: String?
 
   func make() throws -> RunReport {
@@ -71,9 +71,9 @@ struct SampleReport {
   }
 
   /// With some of it changed.
-  static func changed(_ change: (inout SampleReport) -> Void) throws -> RunReport {
+  static func changed(_ change: (inout SampleReport) throws -> Void) throws -> RunReport {
     var sample = SampleReport()
-    change(&sample)
+    try change(&sample)
     return try sample.make()
   }
 

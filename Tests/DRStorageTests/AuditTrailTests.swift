@@ -101,6 +101,21 @@ struct AuditTrailTests {
     #expect(try await failures(tier).count == 2)
   }
 
+  @Test("A clock that goes back over the turn of a month, and comes right again, breaks no chain")
+  func clock() async throws {
+    let tier = InMemoryTier()
+    let months = [
+      "2026-11", "2026-11", "2026-11", "2026-10", "2026-10", "2026-10", "2026-11", "2027-05", "2027-05", "2026-12",
+    ]
+    for (index, month) in months.enumerated() {
+      let trail = AuditTrail(on: tier, by: Self.someone) { Timestamp.parse("\(month)-15T00:00:00Z") ?? .distantPast }
+      let record = try await trail.note("backup", .done)
+      #expect(record.sequence == index + 1, "\(month)")
+    }
+    let (records, findings) = try await AuditTrail.read(on: tier)
+    #expect(records.count == months.count && findings.map(\.severity) == [.passed], "\(findings)")
+  }
+
   @Test("A tier that refuses or stands still fails nothing, and holds nothing up for long")
   func away() async throws {
     let warnings = MutableBox<[String]>([])

@@ -1,3 +1,5 @@
+import Foundation
+
 /// Tells people. It is done whatever becomes of the message: a channel that fails is in the report, and fails no recovery.
 public struct NotifyAction: RecoveryAction {
   public var notifier: Notifier
@@ -11,7 +13,22 @@ public struct NotifyAction: RecoveryAction {
     self.announcement = announcement
   }
 
+  /// One of the communication plan's messages, with what is known when it is sent.
+  ///
+  /// - Parameters:
+  ///   - audience: Nil: as the communication plan has it.
+  ///   - limit: What a channel may take at most: one that stands still costs the recovery no more than this.
+  public init(_ message: IncidentMessage, to audience: [String]?, by messages: PlanMessages, within limit: Duration) {
+    let audience = messages.audience(of: message, audience)
+    var notifier = messages.notifier
+    notifier.patience = min(notifier.patience, limit)
+    self.init("\(message.rawValue) to \(audience.joined(separator: ", "))", over: notifier) {
+      messages.announcement(message, to: audience, now: Date())
+    }
+  }
+
   public func perform() async throws -> String {
+    guard !notifier.channels.isEmpty else { return "NOBODY WAS TOLD: no channel is named" }
     let deliveries = await notifier.send(announcement())
     try Task.checkCancellation()
     let failed = deliveries.filter { $0.error != nil }

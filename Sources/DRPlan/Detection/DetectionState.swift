@@ -17,8 +17,11 @@ public struct DetectionState: Sendable {
     public var symptoms: [String: String]
     public var plan: String
 
+    /// The earliest moment at which it can have begun: from it times count, so that none is better than it was.
+    public var began: Date { lastWell ?? firstSeen }
+
     /// At most so long it went unnoticed; from the first failed look on, if it never was well.
-    public var timeToDetect: Span { .seconds(opened.timeIntervalSince(lastWell ?? firstSeen)) }
+    public var timeToDetect: Span { .seconds(opened.timeIntervalSince(began)) }
   }
 
   private struct Seen {

@@ -1,4 +1,5 @@
 public import DRCore
+public import DRVerify
 
 public import struct Foundation.Date
 

@@ -29,9 +29,9 @@ extension RunReport {
       advice: measure.isExceeded ? "find what took the time, or promise what can be kept" : nil)
   }
 
-  /// The suppression that a finding falls under. What is no failure needs none.
+  /// The suppression that a finding falls under. What is no failure and no warning needs none.
   public func suppression(of finding: Finding) -> Suppression? {
-    finding.severity < .warning ? nil : suppressions.first { $0.covers(finding) }
+    suppressions.first { $0.covers(finding) }
   }
 
   /// What fails it.

@@ -1,4 +1,5 @@
 public import DRCore
+public import DRVerify
 
 public import struct Foundation.Date
 
@@ -164,25 +165,6 @@ public struct RunReport: Hashable, Sendable {
     }
   }
 
-  /// A finding that is known and does not count, because.
-  public struct Suppression: Hashable, Sendable, Codable {
-    /// The ``DRCore/Finding/check``.
-    public var check: String
-    /// Nil: whatever it was seen at.
-    public var subject: String?
-    public var reason: String
-
-    public init(_ check: String, at subject: String? = nil, because reason: String) {
-      self.check = check
-      self.subject = subject
-      self.reason = reason
-    }
-
-    func covers(_ finding: Finding) -> Bool {
-      check == finding.check && (subject == nil || subject == finding.subject)
-    }
-  }
-
   public let kind: Kind
   public let plan: Plan
   public let by: Operator
@@ -213,8 +195,7 @@ public struct RunReport: Hashable, Sendable {
   ///   - findings: What was seen. What follows from steps and targets is added.
   ///   - versions: Of servers and programs, by name.
   ///   - obstacle: Why it could not look, if it could not.
-  /// - Throws: ``DRCore/DRError`` with `invalidConfiguration` for a suppression without a reason, two phases of a kind, and an end before
-  ///   the beginning.
+  /// - Throws: ``DRCore/DRError`` with `invalidConfiguration` for two phases of a kind, and an end before the beginning.
   public init(
     _ kind: Kind, of plan: Plan, by: Operator, from started: Date, to ended: Date, disaster: Date? = nil,
     targetMoment: Date? = nil, phases: [Phase], components: [Recovered] = [], rto: Measure = Measure(),
@@ -272,9 +253,6 @@ public struct RunReport: Hashable, Sendable {
   private func check() throws {
     func refuse(_ what: String) -> DRError {
       DRError(.invalidConfiguration, "the report of '\(plan.name.prefix(80))' is not right: \(what)")
-    }
-    if let bare = suppressions.first(where: { $0.reason.allSatisfy(\.isWhitespace) }) {
-      throw refuse("'\(bare.check.prefix(80))' is suppressed without a reason")
     }
     guard Set(phases.map(\.kind)).count == phases.count else { throw refuse("it has a phase twice") }
     guard started <= ended else { throw refuse("it ends before it begins") }

@@ -13,8 +13,8 @@ extension RecoveryPlan {
   ///       ]
   ///     }
   ///
-  /// What a step does is one of `run` (a program), `http` (a URL, with `status`, 200), `tcp` (`host:port`) and `ask` (a question). `onlyIf` and
-  /// `undo` are programs. `environment` is for all of its programs. A field that is not known is an error. There may be comments (JSON5).
+  /// What a step does is one of `run` (a program), `http` (a URL, with `status`, 200), `tcp` (`host:port`), `ask` (a question) and `notify` (one of
+  /// the communication plan's messages, ``IncidentMessage``, with `to` for others than it names). `onlyIf` and `undo` are programs. `environment` is for all of its programs. A field that is not known is an error. There may be comments (JSON5).
   ///
   /// `"variables": {"port": "5432", "data": null}` says what the plan is written with: `${port}` in any text stands for the value, which is the
   /// one given here, or that of `variables`; null must be given. A word of a program in which one is empty is left out, so that
@@ -22,10 +22,12 @@ extension RecoveryPlan {
   ///
   /// - Parameters:
   ///   - variables: Values, by name.
+  ///   - messages: What `notify` tells people with. A channel that fails, or none, fails no step: its evidence says so.
   ///   - ask: Puts the questions of `ask`.
   /// - Throws: ``DRCore/DRError`` with `invalidConfiguration`, naming the step and the field, or the variable.
   public init(
-    json: Data, variables: [String: String] = [:], ask: @escaping @Sendable (String) async throws -> Bool
+    json: Data, variables: [String: String] = [:], messages: PlanMessages = .none,
+    ask: @escaping @Sendable (String) async throws -> Bool
   ) throws {
     let document: Document
     do {
@@ -37,7 +39,7 @@ extension RecoveryPlan {
     }
     let values = try PlanVariables(declared: document.variables, given: variables)
     try self.init(
-      document.name, budget: document.budget, steps: try document.steps.map { try $0.step(values, ask) })
+      document.name, budget: document.budget, steps: try document.steps.map { try $0.step(values, messages, ask) })
   }
 
   private struct Document: Decodable {
@@ -72,14 +74,15 @@ extension RecoveryPlan {
     var status: Int?
     var tcp: String?
     var ask: String?
+    var notify: String?
+    var to: [String]?
     var onlyIf: [String]?
     var undo: [String]?
     var environment: [String: String]?
 
     private enum CodingKeys: String, CodingKey, CaseIterable {
-      case id, title, component, after, priority, budget, limit, attempts, pause, run, http, status, tcp, ask, onlyIf,
-        undo,
-        environment
+      case id, title, component, after, priority, budget, limit, attempts, pause, run, http, status, tcp, ask, notify,
+        to, onlyIf, undo, environment
     }
 
     init(from decoder: any Decoder) throws {
@@ -98,19 +101,23 @@ extension RecoveryPlan {
       status = try fields.decodeIfPresent(Int.self, forKey: .status)
       tcp = try fields.decodeIfPresent(String.self, forKey: .tcp)
       ask = try fields.decodeIfPresent(String.self, forKey: .ask)
+      notify = try fields.decodeIfPresent(String.self, forKey: .notify)
+      to = try fields.decodeIfPresent([String].self, forKey: .to)
       onlyIf = try fields.decodeIfPresent([String].self, forKey: .onlyIf)
       undo = try fields.decodeIfPresent([String].self, forKey: .undo)
       environment = try fields.decodeIfPresent([String: String].self, forKey: .environment)
     }
 
-    func step(_ values: PlanVariables, _ ask: @escaping @Sendable (String) async throws -> Bool) throws -> Step {
+    func step(
+      _ values: PlanVariables, _ messages: PlanMessages, _ ask: @escaping @Sendable (String) async throws -> Bool
+    ) throws -> Step {
       let environment = try (environment ?? [:]).mapValues { try values.filled($0) }
       func command(_ words: [String]) throws -> CommandAction {
         CommandAction(try words.compactMap { try values.word($0) }, environment: environment)
       }
       return Step(
         id, try values.filled(title ?? id), of: component, after: after ?? [], priority: try level(), budget: budget,
-        limit: limit, attempts: attempts ?? 1, pause: pause ?? .seconds(5), try action(values, command, ask),
+        limit: limit, attempts: attempts ?? 1, pause: pause ?? .seconds(5), try action(values, messages, command, ask),
         onlyIf: try onlyIf.map(command), undo: try undo.map(command))
     }
 
@@ -124,19 +131,30 @@ extension RecoveryPlan {
     }
 
     private func action(
-      _ values: PlanVariables, _ command: ([String]) throws -> CommandAction,
+      _ values: PlanVariables, _ messages: PlanMessages, _ command: ([String]) throws -> CommandAction,
       _ ask: @escaping @Sendable (String) async throws -> Bool
     ) throws -> any RecoveryAction {
       let actions: [(any RecoveryAction)?] = [
         try run.map(command), try http.map { HealthCheck(.http(url: try values.filled($0), status: status ?? 200)) },
         try tcp.map { HealthCheck(try probe(try values.filled($0))) },
         try self.ask.map { AskAction(try values.filled($0), by: ask) },
+        try notify.map { try message($0, to: try to?.map { try values.filled($0) }, messages) },
       ]
       let given = actions.compactMap { $0 }
-      guard given.count == 1, let action = given.first, status == nil || http != nil else {
-        throw refuse("does one thing: run, http, tcp or ask (and status goes with http)")
+      guard given.count == 1, let action = given.first, status == nil || http != nil, to == nil || notify != nil else {
+        throw refuse("does one thing: run, http, tcp, ask or notify (status goes with http, and to with notify)")
       }
       return action
+    }
+
+    private func message(_ name: String, to audience: [String]?, _ messages: PlanMessages) throws -> NotifyAction {
+      guard let message = IncidentMessage(rawValue: name) else {
+        let known = IncidentMessage.allCases.map(\.rawValue).joined(separator: ", ")
+        throw refuse("has the message '\(name.prefix(40))', which is none: \(known)")
+      }
+      // Half of the time that the step has: what it tells nobody must not be what exceeds a budget.
+      let time = min(budget.seconds, limit?.seconds ?? budget.seconds) / 2
+      return NotifyAction(message, to: audience, by: messages, within: .seconds(time))
     }
 
     private func probe(_ place: String) throws -> HealthCheck.Probe {

@@ -59,6 +59,9 @@ public struct RecoveryReport: Sendable {
   /// From the disaster to the end of the last step.
   public var elapsed: Span { .seconds((entries.values.compactMap(\.ended).max() ?? ended).timeIntervalSince(since)) }
 
+  /// When its first step began, in whichever run of its journal: by then it was decided on. Nil: none was begun.
+  public var firstStep: Date? { entries.values.map(\.started).min() }
+
   /// The steps that decided how long it took.
   public var criticalPath: [String] {
     plan.criticalPath { step in

@@ -26,14 +26,19 @@ package struct RedisInfo: Sendable {
   }
 
   /// The keys of each database that has any, by the section `keyspace`.
-  package var keysByDatabase: [Int: Int64] {
-    var keys: [Int: Int64] = [:]
+  package var keysByDatabase: [Int: Int64] { byDatabase("keys") }
+
+  /// Of these, those that have a time to live.
+  package var expiringByDatabase: [Int: Int64] { byDatabase("expires") }
+
+  private func byDatabase(_ part: String) -> [Int: Int64] {
+    var counts: [Int: Int64] = [:]
     for name in values.keys where name.hasPrefix("db") {
-      guard let number = Int(name.dropFirst(2)), let count = parts(String(name))["keys"].flatMap({ Int64($0) }) else {
+      guard let number = Int(name.dropFirst(2)), let count = parts(String(name))[part].flatMap({ Int64($0) }) else {
         continue
       }
-      keys[number] = count
+      counts[number] = count
     }
-    return keys
+    return counts
   }
 }

@@ -9,7 +9,8 @@ import NIOCore
 ///
 /// The lines of a host are a chain: each holds the SHA-256 of the one before it, so that one that was removed or changed is found
 /// (``read(on:)``). Nobody can see from the trail alone that the last lines of a chain, or all of it, were removed: where that matters, lock the
-/// objects of `audit/` (Object Lock), or note the newest digests elsewhere.
+/// objects of `audit/` (Object Lock), note the newest digests elsewhere, or copy it: ``Replicator`` takes it along to other tiers, beside what was
+/// written there (`db1~3f2a91c07be4d518.00000042.json`), and misses lines that went.
 ///
 /// | a crash after | leaves |
 /// | --- | --- |
@@ -63,9 +64,10 @@ public struct AuditTrail: Sendable {
   ) async throws -> AuditRecord {
     let tier = try await tier()
     for attempt in 1...50 {
-      let last = try await AuditTrail.last(of: writer, on: tier)
+      let moment = now()
+      let last = try await AuditTrail.last(of: writer, on: tier, at: moment)
       let record = AuditRecord(
-        when: now(), by: by, operation: operation, component: component, object: object, outcome: outcome,
+        when: moment, by: by, operation: operation, component: component, object: object, outcome: outcome,
         detail: detail.map { String($0.prefix(1000)) }, duration: duration, writer: writer,
         sequence: last.sequence + 1, previous: last.digests)
       let month = Timestamp.format(record.when).prefix(7).replacing("-", with: "/")
@@ -142,27 +144,26 @@ public struct AuditTrail: Sendable {
       "\(prefix)\(month)/\(writer).\(String(repeating: "0", count: max(0, 8 - digits.count)))\(digits).json")
   }
 
-  /// The writer and the number that a key holds.
-  private static func parts(of key: ObjectKey) -> (writer: String, sequence: Int)? {
-    let parts = key.lastComponent.split(separator: ".")
-    guard parts.count == 3, parts[2] == "json", let sequence = Int(parts[1]) else { return nil }
-    return (String(parts[0]), sequence)
-  }
-
   /// The newest line of a writer; by digest, since two may have been written at the turn of a month.
-  private static func last(of writer: String, on tier: any StorageTier) async throws -> (
+  private static func last(of writer: String, on tier: any StorageTier, at now: Date) async throws -> (
     sequence: Int, digests: [String]
   ) {
+    // While a clock was wrong the chain went on in an earlier month, or in a later one.
+    let settled = String(Timestamp.format(now.addingTimeInterval(-62 * 86_400)).prefix(7)).replacing("-", with: "/")
     var newest: (sequence: Int, keys: [ObjectKey]) = (0, [])
     search: for year in try await tier.folders(below: prefix).sorted(by: >) {
       for month in try await tier.folders(below: "\(prefix)\(year)/").sorted(by: >) {
         let objects = try await tier.listAll(prefix: "\(prefix)\(year)/\(month)/\(writer).")
         for object in objects {
-          guard let sequence = parts(of: object.key)?.sequence, sequence >= newest.sequence else { continue }
+          guard let sequence = AuditChain.parts(of: object.key)?.sequence, sequence >= newest.sequence else { continue }
           newest = sequence > newest.sequence ? (sequence, [object.key]) : (sequence, newest.keys + [object.key])
         }
         // One more month: the line before the first of a month may have a twin in the month before.
-        if let first = objects.first.flatMap({ parts(of: $0.key)?.sequence }), first < newest.sequence { break search }
+        if let first = objects.first.flatMap({ AuditChain.parts(of: $0.key)?.sequence }), first < newest.sequence,
+          "\(year)/\(month)" <= settled
+        {
+          break search
+        }
       }
     }
     var digests: [String] = []
@@ -178,8 +179,10 @@ public struct AuditTrail: Sendable {
     var records: [AuditRecord] = []
     var findings: [Finding] = []
     var chains: [String: [Int: [(key: ObjectKey, record: AuditRecord?, digest: String)]]] = [:]
+    // A line that is there as its host wrote it, and as a copy, is one.
+    var known: Set<String> = []
     for object in try await tier.listAll(prefix: prefix) {
-      guard let (writer, sequence) = parts(of: object.key) else {
+      guard let (name, sequence) = AuditChain.parts(of: object.key) else {
         findings.append(
           Finding(
             "audit-line", .notice, subject: object.key.rawValue, evidence: "this is no line of the trail",
@@ -188,9 +191,10 @@ public struct AuditTrail: Sendable {
       }
       let content = try await tier.read(object.key, limit: 1 << 20)
       var record = try? JSONDecoder().decode(AuditRecord.self, from: Data(content.readableBytesView))
-      if record?.writer != writer || record?.sequence != sequence { record = nil }
+      if record?.writer != AuditChain.writer(of: name) || record?.sequence != sequence { record = nil }
+      let digest = StreamDigest.hex(content)
       if let record {
-        records.append(record)
+        if known.insert(digest).inserted { records.append(record) }
       } else {
         findings.append(
           Finding(
@@ -198,16 +202,16 @@ public struct AuditTrail: Sendable {
             evidence: "the line is not one that was written there",
             advice: "see who could write to the repository"))
       }
-      chains[writer, default: [:]][sequence, default: []].append((object.key, record, StreamDigest.hex(content)))
+      chains[name, default: [:]][sequence, default: []].append((object.key, record, digest))
     }
-    for (writer, lines) in chains.sorted(by: { $0.key < $1.key }) {
-      let broken = breaks(writer, lines)
+    for (name, lines) in chains.sorted(by: { $0.key < $1.key }) {
+      let broken = breaks(name, lines)
       findings += broken
       if broken.isEmpty {
         let last = lines.keys.max() ?? 0
         findings.append(
           Finding(
-            "audit-chain", .passed, subject: writer,
+            "audit-chain", .passed, subject: name,
             evidence:
               "\(last) lines without a gap; the last is \((lines[last] ?? []).map(\.digest).joined(separator: ", "))"
           ))
@@ -221,6 +225,16 @@ public struct AuditTrail: Sendable {
   ) -> [Finding] {
     let last = lines.keys.max() ?? 0
     var findings: [Finding] = []
+    // A copy is named for its first line.
+    if let id = AuditChain(name: writer, lines: []).originID, let first = lines[1]?.first,
+      AuditChain.id(ofFirstLine: first.digest) != id
+    {
+      findings.append(
+        Finding(
+          "audit-chain", .failure, subject: first.key.rawValue,
+          evidence: "this is not the first line of the chain that was copied",
+          advice: "see who could write to the repository"))
+    }
     for sequence in 1...max(1, last) {
       guard let here = lines[sequence] else {
         findings.append(

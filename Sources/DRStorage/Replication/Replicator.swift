@@ -4,7 +4,8 @@ import NIOCore
 
 import struct Foundation.Date
 
-/// Copies committed backups and change logs from one repository to another, byte for byte.
+/// Copies committed backups and change logs from one repository to another, byte for byte; and the audit trail and the reports of runs, of which
+/// nothing on the other tier is ever removed or written over (``ReplicationOutcome/recordFindings``).
 ///
 /// What is copied is compared with the manifest's SHA-256 while it is sent: an object that is damaged at its source is never
 /// stored. Then it is read back from where it was copied to. The manifest comes last, so a backup is on the other tier if
@@ -18,6 +19,7 @@ import struct Foundation.Date
 /// | some artifacts are there | the marker and whole artifacts | reads those back, sends the others |
 /// | the manifest is put (the commit) | a whole backup, and its marker | adds the record, removes the marker |
 /// | the record is put | the same, and when it was verified | removes the marker |
+/// | some lines of the audit trail, or reports, are copied | those, the oldest first | copies the others |
 ///
 /// Without a next run, `cleanInterrupted` removes what was not committed. Two replications at the same time send the same bytes
 /// under the same names. What the other tier's pruning has removed is not brought back.
@@ -28,7 +30,7 @@ public struct Replicator: Sendable {
     /// Of artifacts and segments on the other tier; manifests stay in its default class, so that a catalog never waits for
     /// an archive.
     public var storageClass: StorageClass?
-    /// Of artifacts, segments and manifests on the other tier, in days from the copy.
+    /// Of everything that is copied, in days from the copy.
     public var lock: RetentionPolicy.Lock?
     /// Which logs go along; segments that no backup on either side needs do not.
     public var changeLogs: [ChangeLogRule] = ChangeLogRule.all
@@ -61,7 +63,7 @@ public struct Replicator: Sendable {
   ///
   /// One backup or segment that cannot be copied keeps no other from it; its error is in the outcome.
   ///
-  /// - Parameter component: Only this one; nil: all.
+  /// - Parameter component: Only this one; nil: all. The audit trail and the reports, which are everybody's, go along with any.
   /// - Throws: ``DRCore/DRError`` with `tierUnavailable` when a tier cannot be reached at all; `CancellationError`.
   public func run(of component: Component? = nil, logger: Logger) async throws -> ReplicationOutcome {
     // The catalog before the logs: so every segment that a listed backup needs is listed.
@@ -119,6 +121,7 @@ public struct Replicator: Sendable {
         }
       }
     }
+    try await copyRecords(&outcome)
     return outcome
   }
 
@@ -173,7 +176,7 @@ public struct Replicator: Sendable {
     PutOptions(expectedLength: length, storageClass: settings.storageClass, lock: lock)
   }
 
-  private var lock: RetentionLock? {
+  var lock: RetentionLock? {
     settings.lock.map { RetentionLock($0.mode, until: target.now().addingTimeInterval($0.days * 86_400)) }
   }
 
@@ -380,6 +383,10 @@ public struct ReplicationOutcome: Sendable {
   public var mended: [ObjectKey] = []
   /// Objects there that are archived: they were not read back, and not sent again.
   public var archived = 0
-  /// What could not be copied, by its manifest or segment.
+  /// Lines of the audit trail and files of reports that are on the other tier now and were not before.
+  public var records = 0
+  /// Where the audit trails, or the reports, of the two tiers are not the same: failures, and warnings.
+  public var recordFindings: [Finding] = []
+  /// What could not be copied, by its manifest, segment, line or report.
   public var failures: [ObjectKey: DRError] = [:]
 }

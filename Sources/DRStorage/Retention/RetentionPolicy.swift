@@ -90,7 +90,7 @@ public struct RetentionPolicy: Hashable, Sendable {
     self.forgetOldSystemsAfterDays = forgetOldSystemsAfterDays
   }
 
-  func rules(for component: Component) -> [Rule] { components[component.description] ?? rules }
+  package func rules(for component: Component) -> [Rule] { components[component.description] ?? rules }
 
   /// Which rules keep which of the backups of one component and system, by identity.
   ///

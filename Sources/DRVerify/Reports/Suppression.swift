@@ -51,7 +51,8 @@ public struct Suppression: Hashable, Sendable {
       advice: "write check=NAME,subject=PATTERN,reason=TEXT")
   }
 
-  func covers(_ finding: Finding) -> Bool {
+  /// Whether a finding falls under it.
+  package func covers(_ finding: Finding) -> Bool {
     guard finding.severity == .failure || finding.severity == .warning, finding.check == check else { return false }
     let pattern = Glob(subject.utf8, .starsOnly)
     return Array(finding.subject.utf8).withUnsafeBytes { pattern.matches($0) }

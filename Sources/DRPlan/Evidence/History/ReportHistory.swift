@@ -1,4 +1,5 @@
 public import DRCore
+import DRStorage
 import Foundation
 import NIOCore
 
@@ -14,7 +15,7 @@ public struct ReportHistory: Sendable {
 
   public init(on tier: any StorageTier) { self.tier = tier }
 
-  static let prefix = "reports/"
+  static let prefix = RepositoryLayout.reports
 
   /// One report as it was found.
   public struct Entry: Sendable {

@@ -1,4 +1,5 @@
 import DRCore
+import DRVerify
 
 extension RunReport {
   /// As Markdown, for a ticket or a wiki. Whatever its titles hold, nothing in them is markup.
@@ -77,7 +78,7 @@ extension RunReport {
 
   /// Whether anything falls under a suppression.
   func isUsed(_ suppression: Suppression) -> Bool {
-    findings.contains { $0.severity >= .warning && suppression.covers($0) }
+    findings.contains { suppression.covers($0) }
   }
 }
 
@@ -86,6 +87,7 @@ extension RunReport.Kind {
   var title: String { rawValue.prefix(1).uppercased() + rawValue.dropFirst() }
 }
 
-extension RunReport.Suppression {
-  var title: String { check + (subject.map { " of \($0)" } ?? "") }
+extension Suppression {
+  /// In reports.
+  var title: String { check + (subject == "*" ? "" : " of \(subject)") }
 }
