@@ -37,8 +37,10 @@ struct DrillRecord: Codable, Sendable {
   /// What it comes to, in a line.
   var summary: String {
     let failed = checks.filter { !$0.passed }
-    guard let first = failed.first else { return "\(checks.count) checks passed" }
-    return "\(failed.count) of \(checks.count) checks failed, the first: \(first.name)"
+    guard let first = failed.first else {
+      return checks.count == 1 ? "\(checks[0].name): \(checks[0].detail)" : "\(checks.count) checks passed"
+    }
+    return "\(failed.count) of \(checks.count) checks failed, the first: \(first.name): \(first.detail)"
   }
 }
 

@@ -142,6 +142,14 @@ struct DrillResumeTests {
       try await place.kill(drill, once: "the question") { drill.said.contains("bring the platform back?") }
       let before = try await place.run(["--system", "files", "--seconds", "0.5"])
       #expect(before.status == 0 && place.left == [(folder as NSString).lastPathComponent], "\(before.said)")
+      // What cannot go on now is not lost.
+      let journal = try Data(contentsOf: URL(filePath: folder + "/record/journal"))
+      try Data("nonsense\n".utf8).write(to: URL(filePath: folder + "/record/journal"))
+      let broken = try await place.run(["--resume", folder])
+      #expect(broken.status == 2 && broken.said.contains("is no journal of a recovery"), "\(broken.said)")
+      #expect(broken.said.contains("what it knows is kept: dr-drill --resume \(folder)"), "\(broken.said)")
+      #expect(place.left == [(folder as NSString).lastPathComponent] && place.processes.isEmpty)
+      try journal.write(to: URL(filePath: folder + "/record/journal"))
       for name in try FileManager.default.contentsOfDirectory(atPath: folder + "/record") {
         try FileManager.default.setAttributes(
           [.modificationDate: Date(timeIntervalSinceNow: -90_000)], ofItemAtPath: "\(folder)/record/\(name)")
