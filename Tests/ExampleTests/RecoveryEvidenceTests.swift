@@ -189,4 +189,52 @@ struct RecoveryEvidenceTests {
       #expect(try await Self.trail(folder).map(\.outcome) == [.begun, .cancelled])
     }
   }
+
+  @Test(
+    "A watch that is killed while it recovers goes on when it is begun again; beside another one it waits; what is well again is closed"
+  )
+  func watchKilled() async throws {
+    try await Self.with { folder, evidence in
+      let plan = """
+        {"name": "lost", "budget": "10m", "steps": [
+          {"id": "first", "budget": "1m", "run": ["sh", "-c", "echo first >> '\(folder)/log'"]},
+          {"id": "second", "after": ["first"], "budget": "5m",
+           "run": ["sh", "-c", "echo second >> '\(folder)/log'; test -e '\(folder)/go' || exec sleep 298; touch '\(folder)/data'"]},
+          {"id": "verify", "after": ["second"], "budget": "1m", "run": ["test", "-e", "\(folder)/data"]}
+        ]}
+        """
+      try plan.write(toFile: "\(folder)/plan.json", atomically: true, encoding: .utf8)
+      try Self.rules(folder, go: "auto").write(toFile: "\(folder)/rules.json", atomically: true, encoding: .utf8)
+      let arguments = ["watch", "\(folder)/rules.json", "--incidents", "\(folder)/incidents"] + evidence
+      func begin() throws -> RunningProgram {
+        try RunningProgram(arguments, of: ReceiverProcess.built("dr-plan"), in: folder)
+      }
+      func log() -> [Substring] {
+        ((try? String(contentsOfFile: "\(folder)/log", encoding: .utf8)) ?? "").split(separator: "\n")
+      }
+      func files() throws -> [String] {
+        try FileManager.default.contentsOfDirectory(atPath: "\(folder)/incidents").filter { $0.hasSuffix(".json") }
+      }
+      let first = try begin()
+      try await eventually("the second step to begin") { log() == ["first", "second"] }
+      let beside = try begin()
+      try await eventually("the other to wait") { beside.said.contains("waiting: another watch works in") }
+      first.send(SIGKILL)
+      _ = try await first.end(within: .seconds(60))
+      try "".write(toFile: "\(folder)/go", atomically: true, encoding: .utf8)
+      try await eventually("the other to go on with it") { beside.said.contains("lost: passed after") }
+      #expect(beside.said.contains("INCIDENT lost is open since") && log() == ["first", "second", "second"])
+      try await eventually("it to be well again") { beside.said.contains("everything that it is by is well again") }
+      #expect(try files().count == 1, "\(beside.said)")
+      beside.send(SIGTERM)
+      _ = try await beside.end(within: .seconds(60))
+      // Closed, so that the next disaster is another incident.
+      try FileManager.default.removeItem(atPath: "\(folder)/data")
+      let third = try begin()
+      try await eventually("another incident") { third.said.contains("lost: passed after") }
+      #expect(try files().count == 2 && !third.said.contains("is open since"), "\(third.said)")
+      third.send(SIGTERM)
+      _ = try await third.end(within: .seconds(60))
+    }
+  }
 }
