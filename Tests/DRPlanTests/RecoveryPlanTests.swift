@@ -263,6 +263,14 @@ struct RecoveryPlanTests {
         _ = try await RecoveryRun(try plan(0, extra: true), journal: RecoveryJournal(at: path)).run(logger: Self.quiet)
       }
       #expect(other?.code == .invalidConfiguration && other?.message.contains("another plan") == true)
+      let strange = "\(folder)/strange"
+      try String(contentsOfFile: path, encoding: .utf8)
+        .replacing("\"started\":\"c\"", with: "\"started\":\"q\"").write(
+          toFile: strange, atomically: true, encoding: .utf8)
+      let changed = await #expect(throws: DRError.self) {
+        _ = try await RecoveryRun(try plan(0), journal: RecoveryJournal(at: strange)).run(logger: Self.quiet)
+      }
+      #expect(changed?.code == .malformedData)
       let text = "\(folder)/text"
       try "hello\n".write(toFile: text, atomically: true, encoding: .utf8)
       let none = await #expect(throws: DRError.self) {

@@ -90,7 +90,14 @@ public final class RecoveryJournal: Sendable {
       guard let record = try? decoder.decode(Record.self, from: Data(line)) else {
         throw DRError(.malformedData, "a line of the journal cannot be read", advice: "look at the disk", object: path)
       }
-      if let step = record.started ?? record.takingBack ?? record.ended?.step { entries[step] = nil }
+      if let step = record.started ?? record.takingBack ?? record.ended?.step {
+        guard plan.steps.contains(where: { $0.id == step }) else {
+          throw DRError(
+            .malformedData, "the journal names a step '\(step.prefix(64))' that its plan has not",
+            advice: "look at the disk, and at who could write it", object: path)
+        }
+        entries[step] = nil
+      }
       guard let ended = record.ended, ended.outcome.isDone, let begun = Timestamp.parse(ended.started) else { continue }
       var entry = RecoveryReport.Entry(step: ended.step, started: begun)
       (entry.outcome, entry.ended) = (ended.outcome, ended.ended.flatMap { Timestamp.parse($0) })

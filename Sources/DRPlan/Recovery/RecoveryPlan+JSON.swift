@@ -113,7 +113,9 @@ extension RecoveryPlan {
     ) throws -> Step {
       let environment = try (environment ?? [:]).mapValues { try values.filled($0) }
       func command(_ words: [String]) throws -> CommandAction {
-        CommandAction(try words.compactMap { try values.word($0) }, environment: environment)
+        let filled = try words.compactMap { try values.word($0) }
+        guard let program = filled.first, !program.isEmpty else { throw refuse("has a command without a program") }
+        return CommandAction(filled, environment: environment)
       }
       return Step(
         id, try values.filled(title ?? id), of: component, after: after ?? [], priority: try level(), budget: budget,
