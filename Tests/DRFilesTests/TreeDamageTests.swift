@@ -50,7 +50,8 @@ struct TreeDamage: Sendable, CustomTestStringConvertible {
     TreeDamage(name: "another mode", harm: "chmod o+r big.bin", path: "big.bin", change: .attributes, detail: "mode"),
     TreeDamage(
       name: "another mode of a folder", harm: "chmod g-s conf/d", path: "conf/d", change: .attributes, detail: "mode"),
-    TreeDamage(name: "a bit of set user that is lost", harm: "chmod u-s nothing", path: "nothing", change: .attributes),
+    TreeDamage(
+      name: "a right that is lost", harm: "chmod u-x nothing", path: "nothing", change: .attributes, detail: "mode"),
     TreeDamage(
       name: "another owner", harm: "chown 99 big.bin; chmod 0640 big.bin", path: "big.bin", change: .attributes,
       detail: "owner"),

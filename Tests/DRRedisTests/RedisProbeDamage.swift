@@ -195,7 +195,8 @@ struct RedisAnswer: Sendable, Hashable {
       }
       guard view.count >= end - view.startIndex + 2 + length + 2 else { return ByteBuffer() }
       let start = end + 2
-      var text = String(decoding: view[start..<(start + length)], as: UTF8.self)
+      // For Swift, "\r\n" is one character, in which no "\n" is found.
+      var text = String(decoding: view[start..<(start + length)].filter { $0 != 13 }, as: UTF8.self)
       guard text.contains("redis_version:") || text.contains("# Replication") else {
         return SocketRelay.unchanged(&pending)
       }
