@@ -84,7 +84,7 @@ extension RabbitMQTests {
   func lessThanConfirmed(reason: String) async throws {
     try await TestBroker.with { broker in
       try await broker.declare("source")
-      try await broker.declare("copy")
+      try await broker.declare("copy", "classic", reason == "message-ttl" ? ["x-message-ttl": .int32(1)] : [:])
       let count = 60_000
       try await broker.publish(TestBroker.numbered(0..<count, size: 200), to: "source", window: 2000)
       try await TestBroker.withRepository { repository, folder in
@@ -95,14 +95,15 @@ extension RabbitMQTests {
         restorer.journalFolder = folder
         let restore = try JournaledRestore(manifest, of: repository, by: restorer)
         let running = Task { try await restore.run() }
-        try await TestBroker.eventually("some have arrived") { try await broker.depth("copy") > 500 }
+        if reason != "message-ttl" {
+          try await TestBroker.eventually("some have arrived") { try await broker.depth("copy") > 500 }
+        }
         if reason == "purge" {
           try await broker.api.delete("queues/\(broker.vhost)/copy/contents")
-        } else {
-          let value: JSONValue = reason == "max-length" ? 100 : 1
+        } else if reason == "max-length" {
           try await broker.api.put(
             "policies/\(broker.vhost)/young",
-            ["pattern": "^copy$", "apply-to": "queues", "definition": .object([reason: value])])
+            ["pattern": "^copy$", "apply-to": "queues", "definition": ["max-length": 100]])
         }
         let result = await running.result
         let finding = try #require(restore.outcomes.first?.findings.first { $0.check == "restored-depth" })
@@ -204,6 +205,42 @@ extension RabbitMQTests {
         #expect((failures > 0) == refuses, "\(name)")
       }
     }
+  }
+
+  @Test("Of an argument and a policy the smaller limit holds; what may refuse and may not is taken to drop")
+  func limitsTogether() throws {
+    func queue(_ type: String, _ arguments: [String: JSONValue], _ policy: [String: JSONValue]) throws -> RabbitMQQueue
+    {
+      try #require(
+        RabbitMQQueue([
+          "vhost": "v", "name": "q", "type": .string(type), "arguments": .object(arguments),
+          "effective_policy_definition": .object(policy),
+        ]))
+    }
+    let limits = try [(7, 3), (3, 7), (-1, 5), (5, -1)].map { argument, policy in
+      try queue("quorum", ["x-delivery-limit": .integer(argument)], ["delivery-limit": .integer(policy)])
+        .limit("delivery-limit")
+    }
+    #expect(limits == [3, 3, 5, 5])
+    func policy(_ overflow: String?, _ pattern: String = "q") -> QueuePolicies.Policy {
+      QueuePolicies.Policy(
+        vhost: "v", pattern: pattern, appliesTo: "queues", priority: 0,
+        settings: overflow.map { ["overflow": .string($0)] } ?? ["max-length": 1])
+    }
+    let refusing = "reject-publish"
+    let plain = try queue("classic", [:], [:])
+    let sets: [(policies: [QueuePolicies.Policy], operators: [QueuePolicies.Policy], refuses: Bool)] = [
+      ([policy(refusing)], [], true), ([policy(refusing), policy(nil)], [], false),
+      ([policy(refusing)], [policy("drop-head")], false), ([policy("drop-head")], [policy(refusing)], true),
+    ]
+    for set in sets {
+      let policies = QueuePolicies(policies: set.policies, operators: set.operators)
+      #expect(policies.applied(to: plain).refusesWhenFull == set.refuses, "\(set)")
+    }
+    // What it was said to do some seconds ago.
+    let former = try queue("classic", [:], ["overflow": .string(refusing), "max-length": 9])
+    let now = QueuePolicies(policies: [policy(nil)], operators: []).applied(to: former)
+    #expect(!now.refusesWhenFull && now.limit("max-length") == 1)
   }
 
   @Test("What policies let a tap's own queue lose is said")

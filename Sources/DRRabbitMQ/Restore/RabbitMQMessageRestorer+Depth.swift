@@ -17,9 +17,11 @@ extension RabbitMQMessageRestorer {
     let queue = destination.queue
     let brought = Int64(clamping: destination.first) + Int64(published)
     let expected = destination.before + brought
+    // What expires does not come back.
+    let mayExpire = queue.limit("message-ttl") != nil || (counts.expiring > 0 && timeToLive != .none)
     let (ready, consumers) = try await AMQPConnection.withConnection(broker, vhost: queue.vhost, logger: logger) {
       connection in
-      let deadline = ContinuousClock.now + .seconds(10)
+      let deadline = ContinuousClock.now + (mayExpire ? .seconds(2) : .seconds(10))
       var consumers = 0
       while true {
         let depth = try await connection.depth(of: queue.name, queue.kind)
