@@ -9,7 +9,13 @@ import NIOCore
 /// Writes the messages of a queue as JSON lines.
 struct Export: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
-    abstract: "Writes the messages of a queue in a backup as JSON lines, on standard output.")
+    abstract: "Writes the messages of a queue in a backup as JSON lines, on standard output.",
+    discussion: """
+      The first line tells of the queue, the last one how many messages there are. A body that is no UTF-8 is bodyBase64; any other text \
+      that is none (a property, the routing key, a header) is {"base64": "…"}. Headers name their types. A table in which a name is there \
+      twice, or is no UTF-8, is a list of pairs: [["a", {"int32": 1}], ["a", {"int32": 2}]]. Properties with headers that are nested more \
+      than 64 deep are propertiesBase64: as AMQP encodes them.
+      """)
 
   @OptionGroup var repository: RepositoryArguments
 

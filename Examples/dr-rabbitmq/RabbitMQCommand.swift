@@ -75,6 +75,11 @@ struct BrokerArguments: ParsableArguments {
         "a broker is a host, or host:port, and no URL: give the user by --user or RABBITMQ_USER, and the password by --password-file or "
           + "RABBITMQ_PASSWORD")
     }
+    guard !user.contains(":") else {
+      throw ValidationError(
+        "a user's name has no colon: give the password by --password-file or RABBITMQ_PASSWORD, for an argument list is public"
+      )
+    }
     let port = parts.count == 2 ? UInt16(parts[1]) : nil
     guard let host = parts.first, !host.isEmpty, parts.count <= 2, parts.count == 1 || port != nil else {
       throw ValidationError("this is no broker: give a host, or host:port")

@@ -113,9 +113,11 @@ package struct ManagementAPI: Sendable {
       throw DRError(
         .sourceFailed, "the management API at \(host):\(settings.managementPort) could not be asked",
         advice: ManagementAPI.isOfTLS(error)
-          ? "TLS: name who signed the broker's certificate (--ca-file), the host as the certificate has it, and this client's own one "
+          ? "TLS: see that the port is the broker's port for TLS, name who signed its certificate (--ca-file), the host as the certificate has it, and this client's own one "
             + "if the broker asks for it (--client-certificate, --client-key)"
-          : "see whether the broker runs with rabbitmq_management enabled, and which port it listens on",
+          : "see whether the broker runs with rabbitmq_management enabled, and which port it listens on"
+            + (settings.managementTLS == nil
+              ? "; a port for TLS needs to know who signed the broker's certificate (--ca-file)" : ""),
         object: path, cause: RabbitMQError(code: 0, text: DRError.text(of: error)))
     }
   }

@@ -7,6 +7,13 @@ public struct RabbitMQError: Error, Sendable, Hashable, CustomStringConvertible 
   public var code: Int
   /// The broker's text.
   public var text: String
+  /// The library's number for what failed, where it has one.
+  var status: Int32?
+
+  public init(code: Int, text: String) {
+    self.code = code
+    self.text = text
+  }
 
   public var description: String { code == 0 ? text : "\(code): \(text)" }
 }
@@ -23,6 +30,7 @@ extension DRError {
     case 405: advice = "another connection owns it"
     case 406 where error.text.contains("delivery acknowledgement"):
       advice = "the broker's consumer_timeout is shorter than what this takes: raise it, or tap the queue"
+    case 0 where error.status != nil: advice = error.adviceOfConnection(with: settings)
     default: break
     }
     self.init(.sourceFailed, "\(what) failed at \(settings)", advice: advice, object: object, cause: error)
@@ -44,6 +52,26 @@ extension RabbitMQError {
 
   init(status: Int32) {
     self.init(code: 0, text: amqp_error_string2(status).map { String(cString: $0) } ?? "status \(status)")
+    self.status = status
+  }
+
+  /// What to look at when a connection cannot be made, or ends without the broker's word.
+  fileprivate func adviceOfConnection(with settings: RabbitMQSettings) -> String? {
+    guard let status else { return nil }
+    switch status {
+    case AMQP_STATUS_HOSTNAME_RESOLUTION_FAILED.rawValue: return "see the host's name (--broker)"
+    case AMQP_STATUS_SSL_ERROR.rawValue, AMQP_STATUS_SSL_HOSTNAME_VERIFY_FAILED.rawValue,
+      AMQP_STATUS_SSL_PEER_VERIFY_FAILED.rawValue, AMQP_STATUS_SSL_CONNECTION_FAILED.rawValue:
+      return
+        "TLS: see that the port is the broker's port for TLS, name who signed its certificate (--ca-file), the host as the "
+        + "certificate has it, and this client's own one if the broker asks for it (--client-certificate, --client-key)"
+    case AMQP_STATUS_SOCKET_ERROR.rawValue, AMQP_STATUS_TCP_ERROR.rawValue, AMQP_STATUS_CONNECTION_CLOSED.rawValue,
+      AMQP_STATUS_SOCKET_CLOSED.rawValue, AMQP_STATUS_BAD_AMQP_DATA.rawValue,
+      AMQP_STATUS_INCOMPATIBLE_AMQP_VERSION.rawValue:
+      return "see whether the broker runs and listens for AMQP on this port"
+        + (settings.tls == nil ? "; a port for TLS needs to know who signed the broker's certificate (--ca-file)" : "")
+    default: return nil
+    }
   }
 
   /// What a frame says that closes the channel or the connection; nil for any other.

@@ -82,7 +82,7 @@ public struct RabbitMQDefinitionsRestorer: Restorer {
           .destinationInUse,
           "the broker cannot take these definitions: "
             + blocking.prefix(5).map { "\($0.subject): \($0.evidence)" }.joined(separator: "; "),
-          advice: blocking.first?.advice ?? "remove what is in the way, or restore to another broker")
+          advice: Self.advice(blocking))
       }
       let api = ManagementAPI(broker)
       if mode == .exact { try await remove(work.diff.entries(.extra), work.present, api, logger) }
@@ -94,6 +94,13 @@ public struct RabbitMQDefinitionsRestorer: Restorer {
         diff: work.diff, findings: work.findings.filter { $0.severity != .passed } + compared(left),
         duration: start.duration(to: .now))
     }
+  }
+
+  /// What each of them advises, once.
+  private static func advice(_ findings: [Finding]) -> String {
+    var seen: Set<String> = []
+    let all = findings.compactMap(\.advice).filter { seen.insert($0).inserted }
+    return all.isEmpty ? "remove what is in the way, or restore to another broker" : all.joined(separator: "; ")
   }
 
   // MARK: Before
@@ -221,19 +228,7 @@ public struct RabbitMQDefinitionsRestorer: Restorer {
             .joined(separator: ", ")))
     }
     findings += pluginObstacles(wanted, target)
-    let flags = Set(target.featureFlags)
-    for (type, flag) in [("quorum", "quorum_queue"), ("stream", "stream_queue")] {
-      let queues = wanted[.queues].filter { $0["arguments"]?.object?["x-queue-type"]?.string == type }
-      // From 3.13 and 4.0 on these flags are a part of the broker and may not be listed.
-      guard let first = queues.first, !flags.contains(flag), facts.featureFlags.contains(flag) else { continue }
-      guard try await api.get("feature-flags").array?.contains(where: { $0.object?["name"]?.string == flag }) == true
-      else { continue }
-      findings.append(
-        Finding(
-          "definitions-feature-flags", .failure, subject: "queues \(first.name)",
-          evidence: "the broker's feature flag \(flag) is off, and \(queues.count) queues need it",
-          advice: "rabbitmqctl enable_feature_flag \(flag)"))
-    }
+    findings += try await flagObstacles(wanted, facts, target, api)
     let missing = Set(facts.nodes.flatMap(\.enabledPlugins)).subtracting(target.nodes.flatMap(\.enabledPlugins))
     if !missing.isEmpty {
       findings.append(
@@ -249,6 +244,45 @@ public struct RabbitMQDefinitionsRestorer: Restorer {
           "definitions-cluster-size", .warning, subject: "cluster",
           evidence: "\(has) nodes run here and \(had) ran when the backup was taken: quorum queues get fewer members",
           advice: "let the other nodes join first, or grow the queues afterwards: rabbitmq-queues grow"))
+    }
+    return findings
+  }
+
+  /// What the broker would leave out without a word, or refuse half way, for a feature flag that is off.
+  ///
+  /// Flags that became a part of the broker are not listed any more by later versions.
+  private func flagObstacles(
+    _ wanted: RabbitMQDefinitions, _ facts: BrokerFacts, _ target: BrokerFacts, _ api: ManagementAPI
+  ) async throws -> [Finding] {
+    let listed = (try await api.get("feature-flags").array ?? []).compactMap { $0.object?["name"]?.string }
+    let off = Set(listed).subtracting(target.featureFlags)
+    var findings: [Finding] = []
+    func need(_ flag: String, _ what: String, _ names: [String]) {
+      guard off.contains(flag), let first = names.first else { return }
+      findings.append(
+        Finding(
+          "definitions-feature-flags", .failure, subject: "\(what) \(first)",
+          evidence: "the broker's feature flag \(flag) is off, and \(names.count) of the \(what) need it",
+          advice: "rabbitmqctl enable_feature_flag \(flag)"))
+    }
+    for (type, flag) in [("quorum", "quorum_queue"), ("stream", "stream_queue")] {
+      let queues = wanted[.queues].filter { $0["arguments"]?.object?["x-queue-type"]?.string == type }
+      need(flag, "queues", queues.map(\.name))
+    }
+    need(
+      "user_limits", "users", wanted[.users].filter { $0["limits"]?.object?.isEmpty == false }.map(\.name))
+    let described = facts.vhosts.filter { vhost in
+      !Self.description(of: vhost).isEmpty && wanted[.vhosts].contains { $0.vhost?.exact == vhost.name.exact }
+    }
+    need("virtual_host_metadata", "vhosts", described.map(\.name))
+    let others = off.intersection(facts.featureFlags).subtracting(
+      findings.compactMap { $0.advice?.split(separator: " ").last.map(String.init) })
+    if !others.isEmpty {
+      findings.append(
+        Finding(
+          "definitions-feature-flags", .warning, subject: "feature flags",
+          evidence: "enabled when the backup was taken, and not here: \(others.sorted().joined(separator: ", "))",
+          advice: others.sorted().map { "rabbitmqctl enable_feature_flag \($0)" }.joined(separator: "; ")))
     }
     return findings
   }
@@ -311,13 +345,18 @@ public struct RabbitMQDefinitionsRestorer: Restorer {
     _ wanted: RabbitMQDefinitions, _ facts: BrokerFacts, _ api: ManagementAPI
   ) async throws {
     for vhost in facts.vhosts where wanted[.vhosts].contains(where: { $0.vhost?.exact == vhost.name.exact }) {
-      var body: [String: JSONValue] = [:]
-      if let text = vhost.description, !text.isEmpty { body["description"] = .string(text) }
-      if let tags = vhost.tags, !tags.isEmpty { body["tags"] = .string(tags.joined(separator: ",")) }
-      if let type = vhost.defaultQueueType { body["default_queue_type"] = .string(type) }
+      let body = Self.description(of: vhost)
       guard !body.isEmpty else { continue }
       try await api.put("vhosts/\(ManagementAPI.escape(vhost.name))", .object(body))
     }
+  }
+
+  private static func description(of vhost: BrokerFacts.VHost) -> [String: JSONValue] {
+    var body: [String: JSONValue] = [:]
+    if let text = vhost.description, !text.isEmpty { body["description"] = .string(text) }
+    if let tags = vhost.tags, !tags.isEmpty { body["tags"] = .string(tags.joined(separator: ",")) }
+    if let type = vhost.defaultQueueType { body["default_queue_type"] = .string(type) }
+    return body
   }
 
   private func compared(_ left: RabbitMQDefinitionsDiff) -> [Finding] {

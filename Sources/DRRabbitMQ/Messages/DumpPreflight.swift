@@ -223,9 +223,7 @@ package enum DumpPreflight {
   }
 
   private static func length(_ queue: RabbitMQQueue, _ ready: Int64, _ add: (DumpRefusal, String, String) -> Void) {
-    guard queue.setting("overflow") != "reject-publish", queue.setting("overflow") != "reject-publish-dlx" else {
-      return
-    }
+    guard !queue.refusesWhenFull else { return }
     if let most = queue.limit("max-length"), ready > most / 2 {
       add(
         .maxLength, "\(ready) of at most \(most) messages are there, and what publishers add would push the oldest out",

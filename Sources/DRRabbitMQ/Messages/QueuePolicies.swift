@@ -6,8 +6,8 @@ package import DRCore
 /// is younger has none there: a dump that does not know of a delivery-limit returns messages until the broker drops them. Policies are said as they are.
 ///
 /// Of the policies that match a queue the one with the highest priority holds, and of the operator policies likewise; of two numbers
-/// the smaller one. Source: `rabbit_policy.erl`, `match/2` and `merge_operator_definitions/2`. Where two have the same priority, either may
-/// hold: each setting of both is taken for one that does.
+/// the smaller one, of two texts the operator's. Source: `rabbit_policy.erl`, `match/2` and `merge_operator_definitions/2`. Where two
+/// have the same priority, either may hold: each setting of both is taken for one that does.
 package struct QueuePolicies: Sendable {
   package struct Policy: Sendable {
     package var vhost: String
@@ -64,16 +64,22 @@ package struct QueuePolicies: Sendable {
   /// The queue with what these policies give it now beside what the broker said of it.
   package func applied(to queue: RabbitMQQueue) -> RabbitMQQueue {
     var queue = queue
-    let now = Self.smaller(settings(of: policies, for: queue), settings(of: operators, for: queue))
+    let now = Self.smaller(settings(of: operators, for: queue), settings(of: policies, for: queue))
     // What it said may hold still: a change takes a moment to reach the queue.
     queue.policy = Self.smaller(now, queue.policy)
+    // A queue that is taken for one that refuses, and drops, loses messages: so that must be said now.
+    queue.policy["overflow"] = now["overflow"]
     return queue
   }
 
   private func settings(of policies: [Policy], for queue: RabbitMQQueue) -> [String: JSONValue] {
     let matching = policies.filter { $0.applies(to: queue) }
     let highest = matching.map(\.priority).max()
-    return matching.filter { $0.priority == highest }.reduce(into: [:]) { $0 = Self.smaller($0, $1.settings) }
+    let holding = matching.filter { $0.priority == highest }
+    var settings = holding.reduce(into: [:]) { $0 = Self.smaller($0, $1.settings) }
+    // Where one of them refuses what is too much and another does not, either may hold.
+    if holding.contains(where: { $0.settings["overflow"] != settings["overflow"] }) { settings["overflow"] = nil }
+    return settings
   }
 
   /// Both; of two numbers the smaller, else the first.

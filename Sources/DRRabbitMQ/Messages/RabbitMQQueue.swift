@@ -69,12 +69,28 @@ package struct RabbitMQQueue: Hashable, Sendable {
     node = members["node"]?.string
   }
 
-  /// A setting that is an argument (`x-max-length`) or a policy's (`max-length`): the smaller of two numbers holds.
+  /// A setting that is an argument (`x-max-length`) or a policy's (`max-length`): the smaller of two numbers holds, and of a number and
+  /// a negative one, which is no limit, the number.
   package func limit(_ name: String) -> Int64? {
-    [arguments["x-\(name)"]?.integer, policy[name]?.integer].compactMap { $0 }.min()
+    let limits = [arguments["x-\(name)"]?.integer, policy[name]?.integer].compactMap { $0 }
+    return limits.filter { $0 >= 0 }.min() ?? limits.max()
   }
 
   package func setting(_ name: String) -> String? { arguments["x-\(name)"]?.string ?? policy[name]?.string }
+
+  /// Whether it refuses what it has no room for, and so drops nothing.
+  ///
+  /// Of a classic queue the argument goes before the policy. Of a quorum queue the policy does, and it knows no
+  /// `reject-publish-dlx`: then it drops its oldest messages. Source: `rabbit_amqqueue_process.erl`, `res_arg/2`;
+  /// `rabbit_quorum_queue.erl`, `ra_machine_config/1` and `overflow/3`.
+  package var refusesWhenFull: Bool {
+    let (argument, policy) = (arguments["x-overflow"]?.string, policy["overflow"]?.string)
+    return switch kind {
+    case .classic: ["reject-publish", "reject-publish-dlx"].contains(argument ?? policy)
+    case .quorum: (policy ?? argument) == "reject-publish"
+    case .stream: false
+    }
+  }
 
   package var isSingleActiveConsumer: Bool { arguments["x-single-active-consumer"] == .bool(true) }
 

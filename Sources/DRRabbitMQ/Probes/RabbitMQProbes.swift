@@ -265,7 +265,8 @@ public struct RabbitMQProbes: Verifier {
   }
 
   private func deadLetters() async throws -> [Finding] {
-    let queues = (try await api.get("queues").array ?? []).compactMap(RabbitMQQueue.init)
+    let policies = try await QueuePolicies.read(api)
+    let queues = (try await api.get("queues").array ?? []).compactMap(RabbitMQQueue.init).map(policies.applied)
     let giving = queues.compactMap { queue in
       queue.setting("dead-letter-exchange").map { (queue: queue, exchange: $0) }
     }

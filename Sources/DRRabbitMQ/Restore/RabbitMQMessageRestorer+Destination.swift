@@ -24,20 +24,24 @@ extension RabbitMQMessageRestorer {
     /// Where a tap follows.
     var seam: TapSeam?
     var findings: [Finding] = []
+    /// Consumers were seen at it, by this restore or by the killed one: how deep it is does not tell what it was brought.
+    var hadConsumers = false
   }
 
   /// Looks at a destination before anything is published: whether it is fit, and where a killed restore of it stopped.
   func prepare(
-    _ newest: RabbitMQQueueRecord, _ chain: [any BackupReader], _ limit: Int64?, _ logger: Logger
+    _ newest: RabbitMQQueueRecord, _ chain: [any BackupReader], _ policies: QueuePolicies, _ limit: Int64?,
+    _ logger: Logger
   ) async throws -> Destination {
     let parts = try ArchivePart.all(of: newest, in: chain)
     var record = newest
     record.summary.messages = parts.reduce(0) { $0 + $1.record.summary.messages }
     record.summary.bodyBytes = parts.reduce(0) { $0 + $1.record.summary.bodyBytes }
     let name = renames[exactly: record.title] ?? record.name
-    let queue: RabbitMQQueue
+    var queue: RabbitMQQueue
     do {
-      queue = try await RabbitMQQueue.find(record.vhost, name, ManagementAPI(broker))
+      // Of a policy that is younger than some seconds, and of a queue that is, the broker's lists tell nothing.
+      queue = policies.applied(to: try await RabbitMQQueue.find(record.vhost, name, ManagementAPI(broker)))
     } catch var error as DRError where error.rabbitMQCode == 404 {
       error.message = "the queue \(record.vhost)/\(name) is not there"
       error.advice = "restore the definitions first"
@@ -46,6 +50,7 @@ extension RabbitMQMessageRestorer {
     var depth = try await AMQPConnection.withConnection(broker, vhost: record.vhost, logger: logger) {
       try await $0.depth(of: name, queue.kind)
     }
+    if !overrides.contains(.notEmpty), depth.ready == 0, depth.consumers == 0 { try await waitOut(&queue) }
     let captured = try await look(at: newest, in: chain, limit)
     let journal = try journalFolder.map { folder in
       try RestoreJournal(
@@ -70,7 +75,7 @@ extension RabbitMQMessageRestorer {
       isFinished
       ? []
       : RestorePreflight.obstacles(
-        queue, ready: Int64(depth.ready), consumers: Int64(depth.consumers), record: record, isResumed: isResumed)
+        queue, ready: Int64(depth.ready), consumers: Int64(depth.consumers), type: record.type, isResumed: isResumed)
     if let journal, isResumed, quiet != nil || queue.kind != .stream,
       let obstacle = RestorePreflight.mismatch(
         ready: Int64(depth.ready), consumers: Int64(depth.consumers), confirmed: journal.resumedFrom,
@@ -78,13 +83,23 @@ extension RabbitMQMessageRestorer {
     {
       obstacles.append(obstacle)
     }
+    var destination = Destination(
+      record: record, parts: parts, queue: queue, mark: mark, journal: journal, isFinished: isFinished, first: 0,
+      mayBeRepeated: 0, before: isResumed ? 0 : Int64(depth.ready), ended: captured.ended, seam: captured.seam,
+      findings: captured.findings)
     obstacles.removeAll { overrides.contains($0.refusal) }
+    if obstacles.isEmpty, !isFinished, !overrides.contains(.maxLength),
+      let obstacle = try await lengthObstacle(destination, captured, limit)
+    {
+      obstacles.append(obstacle)
+    }
     if let obstacle = obstacles.first {
       throw DRError(
         .destinationInUse, "the queue is not fit for a restore: \(obstacle.refusal): \(obstacle.evidence)",
         advice: "mend that, or override '\(obstacle.refusal)'", object: "\(record.vhost)/\(name)")
     }
     if depth.consumers > 0 { try journal?.noteConsumers() }
+    destination.hadConsumers = depth.consumers > 0 || journal?.hadConsumers ?? false
     var first = journal?.resumedFrom ?? 0
     var repeated: UInt64 = 0
     if let journal, isResumed, !isFinished {
@@ -103,10 +118,35 @@ extension RabbitMQMessageRestorer {
         repeated = limit - first
       }
     }
-    return Destination(
-      record: record, parts: parts, queue: queue, mark: mark, journal: journal, isFinished: isFinished, first: first,
-      mayBeRepeated: repeated, before: isResumed ? 0 : Int64(depth.ready), ended: captured.ended, seam: captured.seam,
-      findings: captured.findings)
+    (destination.first, destination.mayBeRepeated) = (first, repeated)
+    return destination
+  }
+
+  /// What the statistics tell of held messages may be ten seconds old: a dump has held them, say, and they were purged.
+  private func waitOut(_ queue: inout RabbitMQQueue) async throws {
+    let end = ContinuousClock.now + .seconds(12)
+    while queue.unacknowledged > 0, ContinuousClock.now < end {
+      try await Task.sleep(for: .seconds(1))
+      queue.unacknowledged =
+        try await RabbitMQQueue.find(queue.vhost, queue.name, ManagementAPI(broker)).unacknowledged
+    }
+  }
+
+  /// Whether the queue would drop of what is to be published: of the dump, and of what the tap brings after it.
+  private func lengthObstacle(
+    _ destination: Destination, _ captured: Captured, _ limit: Int64?
+  ) async throws -> RestorePreflight.Obstacle? {
+    let summary = destination.record.summary
+    let most = RestorePreflight.Load(
+      messages: summary.messages + captured.messages, bytes: summary.bodyBytes + captured.bytes,
+      fromTap: captured.messages)
+    let obstacle = RestorePreflight.tooLong(destination.queue, ready: destination.before, load: most)
+    guard obstacle != nil, captured.messages > 0 || leavesOutDuplicates else { return obstacle }
+    // Some may be left out, for they are in the dump, or come twice: which, only reading all of it tells.
+    let counts = try await read(destination, limit) { _ in }
+    return RestorePreflight.tooLong(
+      destination.queue, ready: destination.before,
+      load: RestorePreflight.Load(messages: counts.messages, bytes: counts.bytes, fromTap: counts.fromTap))
   }
 
   /// What of an archive and what follows it is published, and by which decisions: a journal's numbers count just these messages.
@@ -128,8 +168,9 @@ extension RabbitMQMessageRestorer {
     var seam: TapSeam?
     /// When the dump had all, in milliseconds since 1970.
     var ended: Int64
-    /// Messages that may be published, at most.
+    /// Messages that may be published, at most, and the bytes of their bodies.
     var messages: Int64 = 0
+    var bytes: Int64 = 0
     /// Which segments are gone on without.
     var missing: [String] = []
     var findings: [Finding] = []
@@ -143,7 +184,7 @@ extension RabbitMQMessageRestorer {
     let began = record.began ?? manifest?.recoveryPoint.time.milliseconds ?? 0
     let ended = max(began, record.ended ?? manifest?.ended.milliseconds ?? began)
     guard let tap else { return Captured(ended: ended) }
-    var messages: Int64 = 0
+    var (messages, bytes): (Int64, Int64) = (0, 0)
     var seam = TapSeam(began: began, ended: ended, margin: seamMargin)
     let reading = try await tap.read(
       vhost: record.vhost, queue: record.name, since: seam.start, after: began, through: limit,
@@ -152,6 +193,7 @@ extension RabbitMQMessageRestorer {
       let side = seam.side(arrival)
       guard side != .before, limit.map({ arrival.lowerBound <= $0 }) ?? true else { return }
       messages += 1
+      bytes += Int64(message.body.readableBytes)
       if side == .at { try seam.expect(message) }
     }
     let beginning = reading.beginnings.last { $0.bound <= began }
@@ -191,7 +233,8 @@ extension RabbitMQMessageRestorer {
     }
     findings += reach(of: reading, record, ended: ended, limit)
     let missing = reading.findings.filter { ["tap-segments", "tap-conflict"].contains($0.check) }.map(\.evidence)
-    return Captured(seam: seam, ended: ended, messages: messages, missing: missing, findings: findings)
+    return Captured(
+      seam: seam, ended: ended, messages: messages, bytes: bytes, missing: missing, findings: findings)
   }
 
   /// What was overridden by its name is no failure any more.

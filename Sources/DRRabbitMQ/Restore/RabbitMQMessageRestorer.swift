@@ -8,8 +8,9 @@ import NIOCore
 /// What was published to the queue by its name, through the default exchange, goes that way again. All other messages go
 /// through a fanout exchange that is bound to the one queue for the time of the restore: so each keeps its routing key,
 /// reaches no other queue, and `CC` headers route nothing. (The exchange that such a message was first published to cannot
-/// be said again; it stays in the archive.) A message that the broker refuses or gives back ends the restore with its
-/// number. The queues must be there: restore the definitions first.
+/// be said again; it stays in the archive.) A message that the broker refuses or gives back ends the restore of its queue with its
+/// number; the others are restored, and then the restore fails. It also fails if a queue holds less than what it has confirmed and
+/// nothing explains it: neither consumers nor a time to live. The queues must be there: restore the definitions first.
 ///
 /// To a moment: with a ``tap`` the messages of the backup are followed by those that the tap captured since, up to the
 /// moment. What counts is when a message came to the tap, by the clock of the host that taps, to the millisecond; never what
@@ -53,7 +54,11 @@ public struct RabbitMQMessageRestorer: Restorer {
   public var progress: ProgressHandler?
   /// The check of a finding that says how far a tap goes: a failure where that is not to the target.
   public static let reachCheck = "tap-reach"
+  /// The check of a finding that says that a queue holds less than what it has confirmed: a failure where nothing explains it.
+  public static let depthCheck = "restored-depth"
   public var onQueue: (@Sendable (QueueOutcome) -> Void)?
+  /// Called with a queue (its vhost and name) that could not be restored, while the restore goes on with the others.
+  public var onFailure: (@Sendable (String, DRError) -> Void)?
 
   public init(
     broker: RabbitMQSettings, queues: RabbitMQQueueSelection = RabbitMQQueueSelection(includesTransient: true)
@@ -62,6 +67,8 @@ public struct RabbitMQMessageRestorer: Restorer {
     self.queues = queues
   }
 
+  /// - Throws: ``DRError``: `destinationInUse` and others before anything is published; `sourceFailed` when queues are not restored as
+  ///   they should be, after all others are; what the reader or the broker says.
   public func restore(
     from reader: any BackupReader, to target: RecoveryTarget, logger: Logger
   ) async throws -> RestoreOutcome {
@@ -83,19 +90,9 @@ public struct RabbitMQMessageRestorer: Restorer {
       // Everything is looked at before anything is published.
       var destinations: [Destination] = []
       let chain = try await reader.chain()
-      for record in records { destinations.append(try await prepare(record, chain, limit, logger)) }
-      let meter = progress.map {
-        ProgressMeter("messages", total: destinations.reduce(0) { $0 + $1.record.summary.bodyBytes }, handler: $0)
-      }
-      var (bytes, items): (Int64, Int) = (0, 0)
-      for destination in destinations {
-        meter?.begin(destination.record.title)
-        let outcome = try await restore(destination, limit, meter, logger)
-        onQueue?(outcome)
-        bytes += destination.record.summary.bodyBytes
-        items += Int(outcome.published)
-      }
-      meter?.finish()
+      let policies = try await QueuePolicies.read(ManagementAPI(broker))
+      for record in records { destinations.append(try await prepare(record, chain, policies, limit, logger)) }
+      let (bytes, items) = try await restoreEach(destinations, limit, logger)
       for destination in destinations { destination.journal?.remove() }
       return RestoreOutcome(bytes: bytes, items: items, duration: start.duration(to: .now))
     }
@@ -155,7 +152,7 @@ public struct RabbitMQMessageRestorer: Restorer {
 
   // MARK: One queue
 
-  private func restore(
+  func restore(
     _ destination: Destination, _ limit: Int64?, _ meter: ProgressMeter?, _ logger: Logger
   ) async throws -> QueueOutcome {
     let queue = destination.queue
@@ -185,17 +182,25 @@ public struct RabbitMQMessageRestorer: Restorer {
       await removeExchange(exchange, queue.vhost, logger)
       throw error
     }
-    let depth = queue.kind == .stream ? nil : try await depthAfter(destination, Int64(window.published), logger)
-    try destination.journal?.finish()
+    let depth = queue.kind == .stream ? nil : try await depthAfter(destination, window.published, counts, logger)
+    // What is not there is not finished: one that goes on sees that.
+    if depth?.finding?.severity != .failure { try destination.journal?.finish() }
     return QueueOutcome(
       vhost: queue.vhost, queue: queue.name, published: Int64(window.published),
       resumedFrom: Int64(clamping: destination.first), mayBeRepeated: Int64(clamping: destination.mayBeRepeated),
       fromTap: counts.fromTap, afterTarget: counts.afterTarget, duplicates: counts.duplicates,
-      usersLeftOut: Int64(window.usersLeftOut), depth: depth, mayBeInDump: counts.mayBeInDump,
-      aroundDump: counts.aroundDump, mayBeAfterTarget: counts.mayBeAfterTarget, findings: destination.findings)
+      usersLeftOut: Int64(window.usersLeftOut), depth: depth?.ready, mayBeInDump: counts.mayBeInDump,
+      aroundDump: counts.aroundDump, mayBeAfterTarget: counts.mayBeAfterTarget,
+      findings: destination.findings + [depth?.finding].compactMap { $0 })
   }
 
-  private struct Counts {
+  /// What a restore publishes of a queue.
+  struct Counts {
+    /// All that have a number, with those that a killed restore had brought, and the bytes of their bodies.
+    var messages: Int64 = 0
+    var bytes: Int64 = 0
+    /// Of these, those that have a time to live of their own.
+    var expiring: Int64 = 0
     var fromTap: Int64 = 0
     var afterTarget: Int64 = 0
     var duplicates: Int64 = 0
@@ -246,12 +251,7 @@ public struct RabbitMQMessageRestorer: Restorer {
     let note: @Sendable (UInt64) throws -> Void = { try journal?.note($0) }
     var batch: [ArchivedMessage] = []
     var batchBytes = 0
-    // Where duplicates are left out.
-    var seen: Set<ExactName> = []
-    // What is left out has no number: so a journal's numbers and the depth of the queue count the same.
-    var next: UInt64 = 0
     var current = window
-    var found = Counts()
     func send() async throws {
       guard !batch.isEmpty else { return }
       try await connection.publish(batch, as: republishing, window: &current, onProgress: note)
@@ -263,20 +263,45 @@ public struct RabbitMQMessageRestorer: Restorer {
         throw failed(current, destination)
       }
     }
+    counts = try await read(destination, limit) { message in
+      if destination.queue.kind == .stream { try refuseForStream(message, destination) }
+      batch.append(message)
+      batchBytes += message.body.readableBytes
+      if batchBytes >= 1 << 20 || batch.count >= 2000 { try await send() }
+    }
+    try await send()
+    try await connection.settle(&current, onProgress: note)
+    window = current
+    guard current.failures.isEmpty else { throw failed(current, destination) }
+  }
+
+  /// Hands on what is to be published of a queue, in its order and with its number.
+  ///
+  /// What is left out of a restore has no number: so a journal's numbers and the depth of the queue count the same.
+  func read(
+    _ destination: Destination, _ limit: Int64?, _ body: (ArchivedMessage) async throws -> Void
+  ) async throws -> Counts {
+    // Where duplicates are left out.
+    var seen: Set<[UInt8]> = []
+    var next: UInt64 = 0
+    var found = Counts()
     func offer(_ message: ArchivedMessage, fromTap: Bool) async throws -> Bool {
-      if leavesOutDuplicates, let id = try message.decodedProperties().messageID, !seen.insert(id.exact).inserted {
+      // A copy: the message's bytes keep the memory of all that they were read with.
+      if leavesOutDuplicates, let id = try message.rawProperties().texts[.messageID],
+        !seen.insert(Array(id.readableBytesView)).inserted
+      {
         found.duplicates += 1
         return false
       }
       var message = message
       defer { next += 1 }
+      found.messages += 1
+      found.bytes += Int64(message.body.readableBytes)
+      if message.expires { found.expiring += 1 }
       guard next >= destination.first else { return false }
-      if destination.queue.kind == .stream { try refuseForStream(message, destination) }
       if fromTap { found.fromTap += 1 }
       message.number = next
-      batch.append(message)
-      batchBytes += message.body.readableBytes
-      if batchBytes >= 1 << 20 || batch.count >= 2000 { try await send() }
+      try await body(message)
       return true
     }
     var seam = destination.seam
@@ -298,44 +323,38 @@ public struct RabbitMQMessageRestorer: Restorer {
     // A dump takes as many messages as there were when it began: later ones only where consumers took of these.
     let isShared = destination.record.consumers > 0 || destination.record.unacknowledged > 0
     if let limit, destination.ended > limit, isShared { found.mayBeAfterTarget += destination.record.summary.messages }
-    if let tap, var seam {
-      let record = destination.record
-      try await tap.read(
-        vhost: record.vhost, queue: record.name, since: seam.start, after: record.began ?? .max, through: limit,
-        allowsGaps: overrides.contains(.tapGap)
-      ) { message, arrival in
-        let side = seam.side(arrival)
-        guard side != .before else { return }
-        if let limit, arrival.lowerBound > limit {
-          found.afterTarget += 1
-          return
-        }
-        let verdict = side == .at ? try seam.verdict(message) : .new
-        guard verdict != .inDump, try await offer(message, fromTap: true) else { return }
-        if verdict == .mayBeInDump { found.mayBeInDump += 1 } else if seam.mayPrecede(arrival) { found.aroundDump += 1 }
-        if let limit, arrival.upperBound > limit { found.mayBeAfterTarget += 1 }
+    guard let tap, var seam else { return found }
+    let record = destination.record
+    try await tap.read(
+      vhost: record.vhost, queue: record.name, since: seam.start, after: record.began ?? .max, through: limit,
+      allowsGaps: overrides.contains(.tapGap)
+    ) { message, arrival in
+      let side = seam.side(arrival)
+      guard side != .before else { return }
+      if let limit, arrival.lowerBound > limit {
+        found.afterTarget += 1
+        return
       }
+      let verdict = side == .at ? try seam.verdict(message) : .new
+      guard verdict != .inDump, try await offer(message, fromTap: true) else { return }
+      if verdict == .mayBeInDump { found.mayBeInDump += 1 } else if seam.mayPrecede(arrival) { found.aroundDump += 1 }
+      if let limit, arrival.upperBound > limit { found.mayBeAfterTarget += 1 }
     }
-    try await send()
-    try await connection.settle(&current, onProgress: note)
-    window = current
-    counts = found
-    guard current.failures.isEmpty else { throw failed(current, destination) }
+    return found
   }
 
   /// A stream drops arrays and tables from headers without a word, and a decimal ends the channel.
   private func refuseForStream(_ message: ArchivedMessage, _ destination: Destination) throws {
     guard !overrides.contains(.streamHeaders), destination.record.type != "stream" else { return }
-    for entry in try message.decodedProperties().headers?.entries ?? [] {
-      switch entry.value {
-      case .array, .table, .decimal:
-        throw DRError(
-          .destinationInUse, "message \(message.number) has the header '\(entry.name)', which a stream does not keep",
-          advice: "restore into a classic or a quorum queue, or override '\(RestoreRefusal.streamHeaders)'",
-          object: destination.queue.title)
-      default: continue
-      }
+    let lost = try message.rawProperties().headers?.first {
+      [UInt8(ascii: "A"), UInt8(ascii: "F"), UInt8(ascii: "D")].contains($0.type)
     }
+    guard let lost else { return }
+    throw DRError(
+      .destinationInUse,
+      "message \(message.number) has the header '\(String(buffer: lost.name))', which a stream does not keep",
+      advice: "restore into a classic or a quorum queue, or override '\(RestoreRefusal.streamHeaders)'",
+      object: destination.queue.title)
   }
 
   private func failed(_ window: PublishWindow, _ destination: Destination) -> DRError {
@@ -362,28 +381,5 @@ public struct RabbitMQMessageRestorer: Restorer {
           metadata: ["rabbitmq.exchange": "\(exchange)", "error": "\(error)"])
       }
     }.value
-  }
-
-  /// Every message was confirmed; now the queue itself is asked.
-  private func depthAfter(_ destination: Destination, _ published: Int64, _ logger: Logger) async throws -> Int64 {
-    let queue = destination.queue
-    return try await AMQPConnection.withConnection(broker, vhost: queue.vhost, logger: logger) { connection in
-      let expected = destination.before + Int64(clamping: destination.first) + published
-      let deadline = ContinuousClock.now + .seconds(10)
-      while true {
-        let depth = Int64(try await connection.depth(of: queue.name).ready)
-        if depth >= expected || ContinuousClock.now > deadline {
-          if depth < expected, overrides.isEmpty {
-            logger.warning(
-              "a restored queue is less deep than what was confirmed: messages expired, or were taken",
-              metadata: [
-                "rabbitmq.queue": "\(queue.title)", "rabbitmq.depth": "\(depth)", "rabbitmq.expected": "\(expected)",
-              ])
-          }
-          return depth
-        }
-        try await Task.sleep(for: .milliseconds(50))
-      }
-    }
   }
 }

@@ -68,9 +68,10 @@ package enum RestorePreflight {
 
   /// - Parameters:
   ///   - ready: As the queue itself says, now.
+  ///   - type: Of the queue that was dumped.
   ///   - isResumed: What is there may be what the restore itself has brought.
   package static func obstacles(
-    _ queue: RabbitMQQueue, ready: Int64, consumers: Int64, record: RabbitMQQueueRecord, isResumed: Bool
+    _ queue: RabbitMQQueue, ready: Int64, consumers: Int64, type: String, isResumed: Bool
   ) -> [Obstacle] {
     var obstacles: [Obstacle] = []
     if ready > 0 || queue.unacknowledged > 0, !isResumed {
@@ -80,26 +81,45 @@ package enum RestorePreflight {
     if consumers > 0 {
       obstacles.append(Obstacle(refusal: .consumers, evidence: "\(consumers) consumers are at work"))
     }
-    if queue.kind.rawValue != record.type {
+    if queue.kind.rawValue != type {
       obstacles.append(
-        Obstacle(
-          refusal: .type, evidence: "it is a \(queue.kind.rawValue) queue, and a \(record.type) queue was dumped"))
-    }
-    let refuses = queue.setting("overflow").map { $0.hasPrefix("reject-publish") } ?? false
-    let there = isResumed ? 0 : ready
-    if queue.kind != .stream, !refuses {
-      if let most = queue.limit("max-length"), there + record.summary.messages > most {
-        obstacles.append(
-          Obstacle(
-            refusal: .maxLength,
-            evidence: "it holds \(most) messages at most, and would confirm and drop of \(record.summary.messages)"))
-      } else if let most = queue.limit("max-length-bytes"), record.summary.bodyBytes > most {
-        obstacles.append(
-          Obstacle(
-            refusal: .maxLength,
-            evidence: "it holds \(most) bytes at most, and would confirm and drop of \(record.summary.bodyBytes)"))
-      }
+        Obstacle(refusal: .type, evidence: "it is a \(queue.kind.rawValue) queue, and a \(type) queue was dumped"))
     }
     return obstacles
+  }
+
+  /// What a restore brings to a queue.
+  package struct Load: Hashable, Sendable {
+    package var messages: Int64
+    /// Of their bodies.
+    package var bytes: Int64
+    /// Of the messages, those that a tap has captured.
+    package var fromTap: Int64
+
+    package init(messages: Int64, bytes: Int64, fromTap: Int64 = 0) {
+      self.messages = messages
+      self.bytes = bytes
+      self.fromTap = fromTap
+    }
+  }
+
+  /// Whether the queue drops its oldest messages before it would hold all.
+  ///
+  /// - Parameter ready: What is there and is not the restore's.
+  package static func tooLong(_ queue: RabbitMQQueue, ready: Int64, load: Load) -> Obstacle? {
+    guard queue.kind != .stream, !queue.refusesWhenFull else { return nil }
+    let tap = load.fromTap > 0 ? " (\(load.fromTap) of them captured by the tap)" : ""
+    if let most = queue.limit("max-length"), ready + load.messages > most {
+      return Obstacle(
+        refusal: .maxLength,
+        evidence: "it holds \(most) messages at most, and would confirm and drop of \(load.messages)\(tap)")
+    }
+    if let most = queue.limit("max-length-bytes"), (ready > 0 ? queue.readyBytes : 0) + load.bytes > most {
+      return Obstacle(
+        refusal: .maxLength,
+        evidence: "it holds \(most) bytes at most, and would confirm and drop of \(load.bytes)"
+          + (tap.isEmpty ? "" : ", of \(load.messages) messages\(tap)"))
+    }
+    return nil
   }
 }

@@ -25,17 +25,16 @@ struct TapSeam {
 
     init(_ message: ArchivedMessage) throws {
       var hasher = Hasher()
-      var properties = try message.decodedProperties()
-      hasID = properties.messageID != nil
-      if let id = properties.messageID {
-        hasher.combine(id.exact)
+      var properties = try message.rawProperties()
+      let id = properties.texts[.messageID]
+      hasID = id != nil
+      if let id {
+        hasher.combine(id)
       } else {
         hasher.combine(message.exchange.exact)
         message.routingKey.withUnsafeReadableBytes { hasher.combine(bytes: $0) }
         if !message.exchange.isEmpty {
-          properties.headers?.entries.removeAll { ["x-delivery-count", "x-stream-offset"].contains($0.name) }
-          properties.headers?.entries.sort { $0.name.utf8.lexicographicallyPrecedes($1.name.utf8) }
-          if properties.headers?.entries.isEmpty == true { properties.headers = nil }
+          properties.sortHeaders(without: ["x-delivery-count", "x-stream-offset"])
           var encoded = ByteBuffer()
           properties.encode(into: &encoded)
           encoded.withUnsafeReadableBytes { hasher.combine(bytes: $0) }

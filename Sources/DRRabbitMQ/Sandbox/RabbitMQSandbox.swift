@@ -16,6 +16,8 @@ public actor RabbitMQSandbox {
     public var nodes = 1
     /// Beside the management plugin.
     public var plugins: [String] = []
+    /// The feature flags that are on when a node is made; nil: all that it knows.
+    public var featureFlags: [String]?
     /// Lines of `rabbitmq.conf`.
     public var configuration: [String: String] = [:]
     /// Bytes of memory over which a node stops publishers.
@@ -169,8 +171,14 @@ public actor RabbitMQSandbox {
 
   private func launch(_ index: Int) async throws {
     processes[index] = try await ServerProcess.start(
-      "\(installation.scripts)/rabbitmq-server", [], as: user, environment: layout.environment(index),
+      "\(installation.scripts)/rabbitmq-server", [], as: user, environment: environment(index),
       logFile: "\(home.path)/node\(index + 1).log")
+  }
+
+  private func environment(_ index: Int) -> [String: String] {
+    var environment = layout.environment(index)
+    if let flags = options.featureFlags { environment["RABBITMQ_FEATURE_FLAGS"] = flags.joined(separator: ",") }
+    return environment
   }
 
   private func waitUntilReady(_ index: Int) async throws {

@@ -18,43 +18,61 @@ enum FirehoseMessage {
   /// - Throws: ``DRError`` with `malformedData`.
   static func original(_ traced: ArchivedMessage, of queue: String) throws -> ArchivedMessage? {
     guard traced.exchange == exchange else { return traced }
-    guard let headers = try traced.decodedProperties().headers, case .array(let keys) = headers["routing_keys"],
-      case .string(let key) = keys.first
-    else { throw DRError(.malformedData, "the broker's trace of a publish names no routing key", object: queue) }
-    // Those of CC and BCC headers follow the message's own.
-    func isQueue(_ key: AMQPValue) -> Bool {
-      if case .string(let name) = key { name.exact == queue.exact } else { false }
+    do {
+      return try message(traced, to: queue, told: try traced.rawProperties().headers ?? [])
+    } catch let error as AMQPFormatError {
+      throw DRError(.malformedData, "the broker's trace of a publish is no AMQP: \(error)", object: queue)
     }
-    guard keys.contains(where: isQueue) else { return nil }
+  }
+
+  private static func message(
+    _ traced: ArchivedMessage, to queue: String, told headers: [RawProperties.Field]
+  ) throws -> ArchivedMessage? {
+    func header(_ name: String, _ type: Character) -> ByteBuffer? {
+      headers.first { $0.isNamed(name) && $0.type == type.asciiValue }?.content
+    }
+    var keys: [RawProperties.Field] = []
+    if let array = header("routing_keys", "A") { keys = try RawProperties.fields(ofArray: array) }
+    guard let key = keys.first, key.type == UInt8(ascii: "S") else {
+      throw DRError(.malformedData, "the broker's trace of a publish names no routing key", object: queue)
+    }
+    // Those of CC and BCC headers follow the message's own.
+    let name = ByteBuffer(string: queue)
+    guard keys.contains(where: { $0.type == UInt8(ascii: "S") && $0.content == name }) else { return nil }
     var message = traced
     message.exchange = ""
-    message.routingKey = ByteBuffer(string: key)
-    var properties = AMQPProperties()
-    if case .table(let table) = headers["properties"] { properties = AMQPProperties(traced: table) }
+    message.routingKey = key.content
+    var properties = RawProperties()
+    if let table = header("properties", "F") {
+      properties = try RawProperties(traced: try RawProperties.fields(ofTable: table))
+    }
     message.properties = ByteBuffer()
     properties.encode(into: &message.properties)
     return message
   }
 }
 
-extension AMQPProperties {
-  fileprivate init(traced table: AMQPTable) {
-    func text(_ name: String) -> String? { if case .string(let text) = table[name] { text } else { nil } }
-    func small(_ name: String) -> UInt8? { table[name]?.integer.flatMap { UInt8(exactly: $0) } }
+extension RawProperties {
+  fileprivate init(traced table: [Field]) throws(AMQPFormatError) {
     self.init()
-    contentType = text("content_type")
-    contentEncoding = text("content_encoding")
-    if case .table(let headers) = table["headers"] { self.headers = headers }
-    deliveryMode = small("delivery_mode")
-    priority = small("priority")
-    correlationID = text("correlation_id")
-    replyTo = text("reply_to")
-    expiration = text("expiration")
-    messageID = text("message_id")
-    timestamp = table["timestamp"]?.integer.map { UInt64(UInt32(truncatingIfNeeded: $0)) }
-    type = text("type")
-    userID = text("user_id")
-    appID = text("app_id")
-    clusterID = text("cluster_id")
+    func field(_ name: String, _ type: Character) -> ByteBuffer? {
+      table.first { $0.isNamed(name) && $0.type == type.asciiValue }?.content
+    }
+    func integer(_ name: String) throws(AMQPFormatError) -> Int64? {
+      guard let field = table.first(where: { $0.isNamed(name) }) else { return nil }
+      var encoded = ByteBuffer()
+      field.encodeValue(into: &encoded)
+      return try AMQPValue(decoding: &encoded).integer
+    }
+    let names: [Text: String] = [
+      .contentType: "content_type", .contentEncoding: "content_encoding", .correlationID: "correlation_id",
+      .replyTo: "reply_to", .expiration: "expiration", .messageID: "message_id", .type: "type", .userID: "user_id",
+      .appID: "app_id", .clusterID: "cluster_id",
+    ]
+    for (text, name) in names { texts[text] = field(name, "S") }
+    if let headers = field("headers", "F") { self.headers = try Self.fields(ofTable: headers) }
+    if let mode = try integer("delivery_mode") { deliveryMode = UInt8(exactly: mode) }
+    if let priority = try integer("priority") { self.priority = UInt8(exactly: priority) }
+    if let seconds = try integer("timestamp") { timestamp = UInt64(UInt32(truncatingIfNeeded: seconds)) }
   }
 }

@@ -12,10 +12,8 @@ package struct RepetitionDigest {
 
   /// - Throws: ``DRError`` with `malformedData`.
   package mutating func add(_ message: ArchivedMessage) throws {
-    var properties = try message.decodedProperties()
-    properties.headers?.entries.removeAll { $0.name == "x-delivery-count" }
-    properties.headers?.entries.sort { $0.name.utf8.lexicographicallyPrecedes($1.name.utf8) }
-    if properties.headers?.entries.isEmpty == true { properties.headers = nil }
+    var properties = try message.rawProperties()
+    properties.sortHeaders(without: ["x-delivery-count"])
     var encoded = ByteBuffer()
     properties.encode(into: &encoded)
     // Each with its length, so that no two sequences of parts are the same bytes.
@@ -27,4 +25,13 @@ package struct RepetitionDigest {
   }
 
   package func hex() -> String { digest.hex() }
+}
+
+extension RawProperties {
+  /// Brings the headers into one order, without those that the broker adds.
+  mutating func sortHeaders(without added: [String]) {
+    headers?.removeAll { field in added.contains { field.isNamed($0) } }
+    headers?.sort { $0.name.readableBytesView.lexicographicallyPrecedes($1.name.readableBytesView) }
+    if headers?.isEmpty == true { headers = nil }
+  }
 }

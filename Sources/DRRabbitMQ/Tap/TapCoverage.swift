@@ -23,6 +23,16 @@ public struct TapCoverage: Hashable, Sendable, CustomStringConvertible {
       + notCovered.map { "; not captured: \($0)" }.joined()
   }
 
+  /// What a tap's own queue loses by its policies, which are meant for others; nil: nothing.
+  static func losing(_ tap: RabbitMQQueue) -> String? {
+    let names = ["max-length", "max-length-bytes", "message-ttl", "expires"]
+    let limits = (names + (tap.kind == .quorum ? ["delivery-limit"] : [])).compactMap { name in
+      tap.policy[name]?.integer.map { "\(name) \($0)" }
+    }
+    guard !limits.isEmpty else { return nil }
+    return "what policies let the tap's own queue lose while nobody reads it (\(limits.joined(separator: ", ")))"
+  }
+
   /// Exchanges that hand each message to one of their queues: a tap would take messages away from the others.
   static let stealing: Set = ["x-consistent-hash", "x-random", "x-modulus-hash", "x-local-random"]
 }

@@ -238,7 +238,7 @@ struct TapSession {
       case .header(let header): writer = try MessageArchiveWriter(header, into: ByteBuffer(), recordsArrivals: true)
       case .message(let traced):
         guard let message = try FirehoseMessage.original(traced, of: queue.queue) else { return }
-        if let seconds = try message.decodedProperties().timestamp {
+        if let seconds = try message.rawProperties().timestamp {
           writer?.note(timestamp: Int64(clamping: seconds))
         }
         writer?.arrival = traced.arrival
