@@ -27,7 +27,7 @@ final class IncidentFolder: Sendable {
   init(_ path: String, waiting: () -> Void) async throws {
     self.path = path
     try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
-    let descriptor = open("\(path)/.watch.lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0o600)
+    let descriptor = Foundation.open("\(path)/.watch.lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0o600)
     guard descriptor >= 0 else {
       throw DRError(
         .notWritable, "the folder of the incidents cannot be written: \(String(cString: strerror(errno)))", object: path
