@@ -13,6 +13,8 @@ import Testing
       // It says which it is, and when it was told to end; what it has started ends with it.
       try place.write(
         """
+        # Whoever read what it says is gone with the service: a shell that says that its child was ended would end by that.
+        exec 2> /dev/null
         trap 'echo told >> "\(place.folder)/told"; exit 0' TERM
         sleep 296 & child=$!
         echo $$ $child >> "\(place.folder)/started"
