@@ -61,7 +61,7 @@ struct Replicate: AsyncParsableCommand {
         try await replicator.run(of: only, logger: common.logger)
       }
       if outcome.backups.isEmpty, outcome.segments == 0, outcome.failures.isEmpty, outcome.leftOut.isEmpty,
-        outcome.records == 0
+        outcome.records == 0 || only != nil
       {
         let catalog = try await source.catalog(of: try common.only())
         try await common.refuseEmpty(source, isEmpty: catalog.backups.isEmpty && catalog.unreadable.isEmpty)
