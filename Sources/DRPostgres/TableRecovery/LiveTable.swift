@@ -59,6 +59,19 @@ struct LiveTable: Sendable {
       advice: "choose another name for the table", object: full)
   }
 
+  /// A name with a suffix that nothing has yet: another table may have been brought back in the same second.
+  func free(_ name: TableName, _ suffix: String) async throws -> TableName {
+    for number in 1...100 {
+      let wanted = TableName(
+        schema: name.schema, name: name.name.suffixed(number == 1 ? suffix : "\(suffix)_\(number)"))
+      // The schema may be gone, and comes back with the table.
+      if try await query("SELECT to_regclass($1)", [wanted.sql]).single == nil { return wanted }
+    }
+    throw DRError(
+      .destinationInUse, "a hundred tables have the name that \(name.sql) would get",
+      advice: "choose a name for the table", object: name.sql)
+  }
+
   func refuseOtherColumns(_ columns: [String]) async throws {
     let own = try await query(TableColumns.query, [table]).compactMap { $0[0] }
     guard own != columns else { return }

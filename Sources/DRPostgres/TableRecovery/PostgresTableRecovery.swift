@@ -125,8 +125,13 @@ public struct PostgresTableRecovery: Sendable {
     let stamp = Timestamp.compact(Date()).lowercased()
     switch placement {
     case .beside(let name):
-      let new = TableName(schema: found.schema, name: name ?? found.name.suffixed("_restored_\(stamp)"))
-      try await live.refuseTaken(new.name)
+      let new: TableName
+      if let name {
+        new = TableName(schema: found.schema, name: name)
+        try await live.refuseTaken(new.name)
+      } else {
+        new = try await live.free(found, "_restored_\(stamp)")
+      }
       let rows = try await copy.stage(as: new)
       try await live.load(from: copy, new, isPlain: true)
       return Report(table: new.sql, rows: rows, former: nil)
@@ -137,8 +142,8 @@ public struct PostgresTableRecovery: Sendable {
         return Report(table: found.sql, rows: rows, former: nil)
       }
       try await live.refuseOtherColumns(try await copy.columns(found))
-      let new = TableName(schema: found.schema, name: found.name.suffixed("_restored_\(stamp)"))
-      let former = TableName(schema: found.schema, name: found.name.suffixed("_before_\(stamp)"))
+      let new = try await live.free(found, "_restored_\(stamp)")
+      let former = try await live.free(found, "_before_\(stamp)")
       let rows = try await copy.stage(as: new)
       try await live.load(from: copy, new, isPlain: true)
       do {
