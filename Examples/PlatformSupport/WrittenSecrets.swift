@@ -16,6 +16,8 @@ enum WrittenSecrets {
 
   /// - Returns: Where in a command one is, for people; nil: nowhere.
   static func found(in command: [String]) -> String? {
+    // The program itself may be what holds one.
+    if let what = command.first.flatMap(found(inWord:)) { return "\(what) as a command's program" }
     for (index, word) in command.enumerated() {
       if let what = found(inWord: word) { return "\(what) in the command of \(command[0].prefix(60))" }
       let isNext = ["--password", "--pass", "--secret", "--token", "--requirepass"].contains(word.lowercased())
@@ -27,9 +29,13 @@ enum WrittenSecrets {
   }
 
   static func found(in environment: [String: String]) -> String? {
-    environment.keys.sorted().first { name in
-      let name = name.uppercased()
-      return ["PASSWORD", "PASSWD", "SECRET", "TOKEN", "SECRET_ACCESS_KEY", "CLI_AUTH"].contains { name.hasSuffix($0) }
-    }.map { "the variable \($0)" }
+    for (name, value) in environment.sorted(by: { $0.key < $1.key }) {
+      let upper = name.uppercased()
+      if ["PASSWORD", "PASSWD", "SECRET", "TOKEN", "SECRET_ACCESS_KEY", "CLI_AUTH"].contains(where: upper.hasSuffix) {
+        return "the variable \(name)"
+      }
+      if let what = found(inWord: value) { return "\(what) in the variable \(name)" }
+    }
+    return nil
   }
 }

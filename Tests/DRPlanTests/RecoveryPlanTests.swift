@@ -156,6 +156,19 @@ struct RecoveryPlanTests {
     #expect(record.all == ["begin check", "end check"] && report.verdict == .passed)
   }
 
+  @Test("Of a program that failed, the reason that it gives is what is said, and not the advice behind it")
+  func reasons() async throws {
+    for (script, reason) in [
+      ("echo begun; echo 'error: [corrupt-data] a torn page' >&2; echo 'try a copy' >&2; exit 3", "a torn page"),
+      ("echo 'failure log-complete: a hole'; echo; exit 3", "a hole"),
+      ("echo no reason; echo at all; exit 3", "at all"),
+    ] {
+      let error = await #expect(throws: DRError.self) { _ = try await CommandAction(["sh", "-c", script]).perform() }
+      #expect(error?.message.hasSuffix(reason) == true && error?.message.contains("ended with 3") == true, "\(script)")
+    }
+    #expect(try await CommandAction(["sh", "-c", "echo error: none; echo done"]).perform() == "done")
+  }
+
   @Test("A condition that cannot be asked is no answer: the step fails, and is not taken for one that is not needed")
   func unknownConditions() async throws {
     let record = Record()

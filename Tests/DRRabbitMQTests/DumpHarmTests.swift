@@ -3,6 +3,7 @@ import DRRabbitMQ
 import DRStorage
 import DRTestSupport
 import Foundation
+import Logging
 import NIOCore
 import Testing
 
@@ -62,6 +63,60 @@ extension RabbitMQTests {
         }
       }
       #expect(try await broker.depth("young") == 5)
+    }
+  }
+
+  /// A max-length that comes while all messages are held drops what is put back: no reading of before could tell.
+  @Test("A queue that is less deep after its dump is said to be harmed, and its messages are in the backup")
+  func harmedByADump() async throws {
+    try await TestBroker.with { broker in
+      try await broker.declare("shrunk")
+      try await broker.publish(TestBroker.numbered(0..<50), to: "shrunk")
+      try await TestBroker.withRepository { repository, _ in
+        let source = Interrupted(source: try broker.source()) { artifact in
+          guard artifact.hasPrefix("messages-") else { return }
+          try await broker.api.put(
+            "policies/\(broker.vhost)/small",
+            ["pattern": "^shr", "apply-to": "queues", "definition": ["max-length": 10, "overflow": "drop-head"]])
+          // The policy takes a moment to reach the queue; its messages are held until this returns.
+          try await TestBroker.eventually("the policy holds") {
+            try await broker.find("shrunk").policy["max-length"]?.integer == 10
+          }
+        }
+        let manifest = try await TestBroker.backUp(source, to: repository)
+        let record = try #require(RabbitMQQueueRecord.all(of: manifest).first)
+        #expect(record.summary.messages == 50)
+        #expect(record.harm?.contains("less deep after its dump than before: 10 messages of 50") == true, "\(record)")
+      }
+      #expect(try await broker.depth("shrunk") == 10)
+    }
+  }
+
+  /// Does something when an artifact was read whole, before the source goes on.
+  private struct Interrupted: BackupSource, BackupWriter {
+    let source: RabbitMQMessageSource
+    var writer: (any BackupWriter)?
+    let after: @Sendable (String) async throws -> Void
+
+    init(source: RabbitMQMessageSource, after: @escaping @Sendable (String) async throws -> Void) {
+      self.source = source
+      self.after = after
+    }
+
+    var component: Component { source.component }
+    var backupID: String { writer?.backupID ?? "" }
+    var encrypts: Bool { writer?.encrypts ?? false }
+
+    func capture(into writer: any BackupWriter, logger: Logger) async throws -> Capture {
+      var own = self
+      own.writer = writer
+      return try await source.capture(into: own, logger: logger)
+    }
+
+    func write(_ name: String, _ content: ByteStream, expectedLength: Int64?) async throws -> BackupManifest.Artifact {
+      let artifact = try await #require(writer).write(name, content, expectedLength: expectedLength)
+      try await after(name)
+      return artifact
     }
   }
 

@@ -167,7 +167,10 @@ extension RabbitMQTests {
         let manifest = try await TestBroker.backUp(
           broker.source(RabbitMQQueueSelection(vhosts: [broker.vhost], patterns: ["orders"])), to: repository)
         try await publish(200..<300)
-        try await Task.sleep(for: .milliseconds(20))
+        // What counts is when a message came to the tap, which on a busy machine is some time after it was confirmed.
+        try await TestBroker.eventually("what came before the moment is captured") {
+          try await Self.captured(broker, "orders", repository).count == 300
+        }
         let moment = Date()
         try await Task.sleep(for: .milliseconds(20))
         try await publish(300..<400)

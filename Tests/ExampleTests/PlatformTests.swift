@@ -1,7 +1,9 @@
 import DRCore
 import DRRedis
+import DRStorage
 import DRTestSupport
 import Foundation
+import NIOCore
 import Testing
 
 /// A platform as one file describes it: backed up, served, looked at, restored to one moment, brought up elsewhere.
@@ -171,6 +173,30 @@ import Testing
       #expect(figures.contains("dr_job_last_success_timestamp_seconds{job=\"redis/cache snapshot\"} 1"), "\(figures)")
       let judged = try await runCommand("promtool", ["check", "metrics"], input: Array(figures.utf8))
       #expect(judged.status == 0, "\(judged.error)")
+
+      // As if nobody had worked for a day: what was dealt with last is that much older.
+      let tier = try await LocalTier(root: "\(place.folder)/repository-redis-cache")
+      let memory = try #require(try await tier.listAll(prefix: "schedules/").map(\.key).last)
+      let written = try JSONDecoder().decode(JSONValue.self, from: Data(try await tier.read(memory).readableBytesView))
+      guard case .object(var book) = written, case .object(var jobs)? = book["jobs"] else {
+        Issue.record("\(written)")
+        return
+      }
+      for (job, entry) in jobs {
+        guard case .object(var entry) = entry else { continue }
+        switch entry["handled"] {
+        case .number(let handled): entry["handled"] = .number(handled - 86_400)
+        case .integer(let handled): entry["handled"] = .integer(handled - 86_400)
+        default: Issue.record("\(entry)")
+        }
+        jobs[job] = .object(entry)
+      }
+      book["jobs"] = .object(jobs)
+      let older = ByteBuffer(bytes: try JSONEncoder().encode(JSONValue.object(book)))
+      _ = try await tier.put(memory, ByteStream(older), PutOptions())
+      let dead = try await place.run("dr-status", ["--platform", "platform.json5"])
+      #expect(dead.status == 1 && dead.output.contains("nobody has looked at"), "\(dead)")
+      #expect(dead.output.contains("see that dr-backup serve runs"), "\(dead)")
     }
   }
 
@@ -218,6 +244,12 @@ import Testing
       (
         "\"dr-files\", \"restore\", ", "\"dr-files\", \"restore\", \"--password\", \"hunter2\", ",
         "holds a secret: --password in the command of dr-files"
+      ),
+      ("\"archive\": [\"dr-files\", ", "\"archive\": [\"--password=hunter2\", ", "password= as a command's program"),
+      (
+        "\"captures\": {\"archive\"",
+        "\"environment\": {\"FROM\": \"redis://user:hunter2@host\"}, \"captures\": {\"archive\"",
+        "holds a secret: an address with a password in the variable FROM"
       ),
     ])
   func refused(good: String, bad: String, why: String) async throws {

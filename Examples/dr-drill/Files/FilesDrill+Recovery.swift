@@ -87,27 +87,12 @@ extension FilesDrill {
 
   func refuseDamage(_ run: DrillRun) async throws {
     let manifest = try await run.repository.catalog(of: component).backup(of: component, for: .latest)
-    let sound = await VerificationReport.run(
-      manifest.id, BackupVerifier(manifest, in: run.repository, decoding: run.decoding), logger: run.logger)
-    run.check(
-      self, "the backup's bytes", sound.verdict == .passed,
-      sound.obstacle ?? "\(sound.findings.filter { $0.severity == .passed }.count) findings passed")
-    let damaged = run.damaged(try manifest.artifact(FileTreeSource.artifact))
-    let verdict = await VerificationReport.run(
-      manifest.id, BackupVerifier(manifest, in: damaged, decoding: run.decoding), logger: run.logger)
-    let finding = verdict.findings.first { $0.severity == .failure }
-    run.check(
-      self, "the verifier notices a flipped bit", verdict.verdict == .failed, finding?.evidence ?? "it noticed nothing")
     let place = place("damaged", run)
     try clear(place)
-    do {
-      _ = try await FileTreeRestorer(destination: place)
-        .run(from: damaged.reader(for: manifest, decoding: run.decoding), logger: run.logger)
-      run.check(self, "the restore refuses it", false, "it restored a damaged backup")
-    } catch let error as DRError {
-      run.check(
-        self, "the restore refuses it", !FileManager.default.fileExists(atPath: place) && error.code == .corruptData,
-        error.message)
+    try await run.control(self, of: manifest, damaging: try manifest.artifact(FileTreeSource.artifact)) { reader in
+      _ = try await FileTreeRestorer(destination: place).run(from: reader, logger: run.logger)
+    } isUntouched: {
+      !FileManager.default.fileExists(atPath: place)
     }
   }
 }

@@ -119,35 +119,21 @@ extension PostgresDrill {
     try clear(place)
   }
 
-  /// A verifier that was never seen to fail proves nothing: it must notice a copy with one flipped bit.
   func refuseDamage(_ run: DrillRun) async throws {
     let manifest = try await run.settings(for: component).backup(in: run.repository, for: .latest)
-    let sound = await VerificationReport.run(
-      manifest.id, BackupVerifier(manifest, in: run.repository, decoding: run.decoding), logger: run.logger)
-    run.check(
-      self, "the backup's bytes", sound.verdict == .passed,
-      sound.obstacle ?? "\(sound.findings.filter { $0.severity == .passed }.count) findings passed")
     guard let archive = try run.settings(for: component).archive(of: manifest, in: run.repository.tier) else {
       throw DRError(.malformedData, "the backup does not name its cluster", object: "\(manifest.id)")
     }
     let wal = try await WALCheck(archive: archive, backups: [manifest]).report(logger: run.logger)
     run.check(self, "the WAL archive", wal.findings)
-    let damaged = run.damaged(try manifest.artifact("base.tar"))
-    let verdict = await VerificationReport.run(
-      manifest.id, BackupVerifier(manifest, in: damaged, decoding: run.decoding), logger: run.logger)
-    let finding = verdict.findings.first { $0.severity == .failure }
-    run.check(
-      self, "the verifier notices a flipped bit", verdict.verdict == .failed, finding?.evidence ?? "it noticed nothing")
     let place = place("damaged", run)
     try clear(place)
-    do {
+    try await run.control(self, of: manifest, damaging: try manifest.artifact("base.tar")) { reader in
       _ = try await PostgresRestorer(
         dataFolder: place, recovery: RecoverySettings(restoreCommand: "false"), owner: run.folder.user?.name
-      ).restore(from: damaged.reader(for: manifest, decoding: run.decoding), to: .latest, logger: run.logger)
-      run.check(self, "the restore refuses it", false, "it restored a damaged backup")
-    } catch let error as DRError {
-      let left = FileManager.default.fileExists(atPath: place)
-      run.check(self, "the restore refuses it", !left && error.code == .corruptData, error.message)
+      ).restore(from: reader, to: .latest, logger: run.logger)
+    } isUntouched: {
+      !FileManager.default.fileExists(atPath: place)
     }
   }
 }

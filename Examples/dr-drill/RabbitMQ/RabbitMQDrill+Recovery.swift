@@ -150,18 +150,23 @@ extension RabbitMQDrill {
 
   func refuseDamage(_ run: DrillRun) async throws {
     let manifest = try await newest(run)
-    let sound = await VerificationReport.run(
-      manifest.id, BackupVerifier(manifest, in: run.repository, decoding: run.decoding), logger: run.logger)
-    run.check(
-      self, "the backup's bytes", sound.verdict == .passed,
-      sound.obstacle ?? "\(sound.findings.filter { $0.severity == .passed }.count) findings passed")
-    let record = RabbitMQQueueRecord.all(of: manifest).first { $0.name == "tasks" }
-    guard let record else { throw DRError(.malformedData, "the backup holds no queue 'tasks'") }
-    let damaged = run.damaged(try manifest.artifact(record.artifact))
-    let verdict = await VerificationReport.run(
-      manifest.id, BackupVerifier(manifest, in: damaged, decoding: run.decoding), logger: run.logger)
-    run.check(
-      self, "the verifier notices a flipped bit", verdict.verdict == .failed,
-      verdict.findings.first { $0.severity == .failure }?.evidence ?? "it noticed nothing")
+    guard let record = RabbitMQQueueRecord.all(of: manifest).first(where: { $0.name == "tasks" }) else {
+      throw DRError(.malformedData, "the backup holds no queue 'tasks'")
+    }
+    try await removeRestored()
+    let target = try await RabbitMQSandbox.create(logger: run.logger)
+    restored = target
+    // The queues come first; what refuses the damage is the restore of their messages.
+    var definitions = RabbitMQDefinitionsRestorer(broker: target.settings)
+    definitions.isHarmless = true
+    _ = try await definitions.run(
+      from: run.repository.reader(for: manifest, decoding: run.decoding), logger: run.logger)
+    try await run.control(self, of: manifest, damaging: try manifest.artifact(record.artifact)) { reader in
+      _ = try await RabbitMQMessageRestorer(broker: target.settings)
+        .restore(from: reader, to: .latest, logger: run.logger)
+    } isUntouched: {
+      try await read(target, run).values.allSatisfy(\.isEmpty)
+    }
+    try await removeRestored()
   }
 }

@@ -1,6 +1,6 @@
-public import DRCore
+package import DRCore
 import DRStorage
-public import Foundation
+package import Foundation
 import NIOCore
 
 /// What was run beside the schedules: a verification that a person ran is one too.
@@ -18,7 +18,8 @@ extension Scheduler {
   /// Notes that a job was run by hand, and succeeded. Durable when it returns.
   ///
   /// - Throws: As the tier's `put`.
-  public static func note(byHand job: String, of name: String, at moment: Date, on tier: any StorageTier) async throws {
+  package static func note(byHand job: String, of name: String, at moment: Date, on tier: any StorageTier) async throws
+  {
     let encoder = JSONEncoder()
     encoder.dateEncodingStrategy = .secondsSince1970
     encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
@@ -30,7 +31,7 @@ extension Scheduler {
   /// When jobs last succeeded that were run by hand, by their names.
   ///
   /// - Throws: As the tier's `list` and `get`; ``DRCore/DRError`` with `malformedData`.
-  public static func byHand(of name: String, on tier: any StorageTier) async throws -> [String: Date] {
+  package static func byHand(of name: String, on tier: any StorageTier) async throws -> [String: Date] {
     var found: [String: Date] = [:]
     let decoder = JSONDecoder()
     decoder.dateDecodingStrategy = .secondsSince1970

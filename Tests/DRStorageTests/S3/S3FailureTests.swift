@@ -72,6 +72,31 @@ struct S3FailureTests {
     }
   }
 
+  /// As Ceph's gateway once answered while six writers replaced one.
+  @Test("A 'not there' for an object that is there is asked for again, and never believed")
+  func notThere() async throws {
+    try await Self.withProxy(.ceph) { tier, proxy in
+      let key = try ObjectKey("object")
+      _ = try await tier.put(key, ByteStream(Self.small), PutOptions())
+      let struck = MutableBox(0)
+      proxy.plan { request in
+        guard request.operation == "GET" else { return nil }
+        return struck.withLock { count in
+          count += 1
+          return count == 1 ? .answer(status: 404, code: "NoSuchKey") : nil
+        }
+      }
+      #expect(try await tier.read(key) == Self.small)
+      #expect(struck.value == 2)
+      proxy.plan { $0.operation == "GET" ? .answer(status: 404, code: "NoSuchKey") : nil }
+      let error = await #expect(throws: DRError.self) { _ = try await tier.read(key) }
+      #expect(error?.code == .tierUnavailable && error?.message.contains("replaced") == true)
+      try await tier.delete(key)
+      let absent = await #expect(throws: DRError.self) { _ = try await tier.read(key) }
+      #expect(absent?.code == .objectNotFound)
+    }
+  }
+
   @Test("A completion whose answer was lost is known by its object", arguments: S3TestServer.Kind.allCases)
   func lostCompletion(kind: S3TestServer.Kind) async throws {
     try await Self.withProxy(kind) { tier, proxy in

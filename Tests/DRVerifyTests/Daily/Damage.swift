@@ -9,7 +9,7 @@ enum Damage: String, CaseIterable, Sendable {
   case tooOld, ofTheFuture, tooSmall, tooLarge, empty
   case damagedManifest, cutManifest, manifestAgainstSchema, otherManifestOnCopy
   case refusedRead, refusedReadOfSegment, brokenOffRead
-  case flippedSegment, flippedSegmentOnCopy, missingSegment, missingSegmentOnCopy, logEndsEarlier
+  case flippedSegment, flippedSegmentOnCopy, missingSegment, missingSegmentOnCopy, olderHole, logEndsEarlier
   case lostParent, tornOldBackup, newestOnCopyOnly, absentOnCopy, emptyCopy, noBackup, unreachableCopy
 
   /// The check that says so, and how.
@@ -28,7 +28,7 @@ enum Damage: String, CaseIterable, Sendable {
     case .refusedReadOfSegment: ("segment-readable", .couldNotVerify)
     case .brokenOffRead: ("artifact-readable", .failure)
     case .flippedSegment, .flippedSegmentOnCopy: ("segment-digest", .failure)
-    case .missingSegment: ("log-complete", .failure)
+    case .missingSegment, .olderHole: ("log-complete", .failure)
     case .missingSegmentOnCopy: ("log-on-copy", .failure)
     case .logEndsEarlier: ("log-in-repository", .failure)
     case .lostParent: ("backup-chain", .failure)
@@ -66,6 +66,10 @@ enum Damage: String, CaseIterable, Sendable {
     case .otherManifestOnCopy: try await place.rewrite(newest, on: 1) { $0.serverVersion = "another" }
     case .missingSegment: try await place.tiers[0].delete(try await place.segment(3, on: 0))
     case .missingSegmentOnCopy: try await place.tiers[1].delete(try await place.segment(3, on: 1))
+    case .olderHole:
+      // The newest backup needs only what comes behind the hole; moments before it are lost.
+      try await place.tiers[0].delete(try await place.segment(2, on: 0))
+      try await place.backUp(place.database, size: 102_000, from: "0/4000028")
     case .flippedSegment: try await place.change(try await place.segment(2, on: 0), on: 0) { $0[$0.count / 2] ^= 1 }
     case .flippedSegmentOnCopy:
       try await place.change(try await place.segment(2, on: 1), on: 1) { $0[$0.count / 2] ^= 1 }

@@ -57,10 +57,10 @@ struct VerifiedPlace: Sendable {
   }
 
   @discardableResult
-  func backUp(_ component: Component, size: Int, parent: String? = nil, on index: Int = 0) async throws
-    -> BackupManifest
-  {
-    let source = Source(component: component, size: size, parent: parent, time: clock.value)
+  func backUp(
+    _ component: Component, size: Int, parent: String? = nil, from position: String = "0/1000028", on index: Int = 0
+  ) async throws -> BackupManifest {
+    let source = Source(component: component, size: size, parent: parent, time: clock.value, position: position)
     return try await repository(index).backUp(
       source, cadence: .daily, encoding: Encoding(frameSize: 32 << 10), logger: Self.logger)
   }
@@ -70,11 +70,13 @@ struct VerifiedPlace: Sendable {
     var size: Int
     var parent: String?
     var time: Date
+    /// Of a database: where its log begins.
+    var position: String
 
     func capture(into writer: any BackupWriter, logger: Logger) async throws -> Capture {
       try await writer.write("data", ByteStream(TestData.rows(size)), expectedLength: nil)
       let isDatabase = component.kind == .postgres
-      let point = RecoveryPoint(time: time, position: isDatabase ? "0/1000028" : "1")
+      let point = RecoveryPoint(time: time, position: isDatabase ? position : "1")
       return Capture(
         recoveryPoint: point, changesFrom: isDatabase ? point : nil, parent: parent,
         method: isDatabase ? .basebackup : .files, systemIdentifier: isDatabase ? "7301" : nil,

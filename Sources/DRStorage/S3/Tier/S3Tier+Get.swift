@@ -23,12 +23,8 @@ extension S3Tier {
     let end = min(range?.upperBound ?? .max, start + S3Tier.readSize)
     let first: S3Response
     do {
-      first = try await fetch(fullKey, start..<end, tag: nil)
+      first = try await fetchThere(key, fullKey, start..<end)
     } catch let failure as S3Failure {
-      if failure.isNotFound {
-        try await checkBucketIsThere()
-        throw S3Tier.absent(key)
-      }
       // Not satisfiable: the range starts at the end or behind it.
       guard failure.status == 416 else { throw failure.translated(name, key: key.rawValue, writing: false) }
       guard let size = try await head(key)?.size else { throw S3Tier.absent(key) }
@@ -53,6 +49,19 @@ extension S3Tier {
 
   static func absent(_ key: ObjectKey) -> DRError {
     DRError(.objectNotFound, "there is no such object", object: key.rawValue)
+  }
+
+  /// An object that is just being replaced is no absent one, though Ceph's gateway once answered so: it is asked for again while `HEAD`
+  /// finds one.
+  private func fetchThere(_ key: ObjectKey, _ fullKey: String, _ range: Range<Int64>) async throws -> S3Response {
+    for _ in 0..<3 {
+      do {
+        return try await fetch(fullKey, range, tag: nil)
+      } catch let failure as S3Failure where failure.isNotFound {
+        guard try await rawHead(key, fullKey) != nil else { throw S3Tier.absent(key) }
+      }
+    }
+    throw S3Tier.replaced(key)
   }
 
   func fetch(_ fullKey: String, _ range: Range<Int64>, tag: String?) async throws -> S3Response {
