@@ -12,7 +12,7 @@ public struct PlatformStatus: Sendable {
   public var findings: [Finding]
   /// What the scheduler remembers; nil: it never ran.
   public var book: ScheduleBook?
-  /// When jobs last succeeded that were run by hand.
+  /// When the runs began that succeeded last, of those that were begun by hand.
   public var byHand: [String: Date] = [:]
   /// Components that could not be looked at, and why.
   public var unreachable: [String]
@@ -80,9 +80,12 @@ public struct PlatformStatus: Sendable {
     let isLogWhole = !wrong.contains { $0.severity == .failure }
     let log = isLogWhole && !whole.isEmpty ? seen.logs.compactMap { $0.places.first??.stored }.max() : nil
     let durable = [whole.last?.recoveryPoint, log].compactMap { $0 }.max().map { min($0, moment) }
-    // A verification looks at the newest backup that is there when it runs.
+    // A verification looks at the newest backup that is there when it begins.
     let looked = platform.tasks.filter { $0.component == component && $0.verifiesContent }
-      .flatMap { [book?.jobs[$0.id]?.lastSuccess, byHand[$0.id]] }.compactMap { $0 }.max()
+      .flatMap { task in
+        let entry = book?.jobs[task.id]
+        return [entry?.lastSuccessBegan ?? entry?.lastSuccess, byHand[task.id]]
+      }.compactMap { $0 }.max()
     let byJob = looked.flatMap { looked in whole.last { $0.ended <= looked }?.recoveryPoint }
     let byCopy = whole.last {
       $0.places.contains { if case .whole(let verified, _) = $0 { verified != nil } else { false } }

@@ -52,9 +52,10 @@ struct Run: AsyncParsableCommand {
         var said: [Said] = []
         for task in chosen {
           try Task.checkCancellation()
+          let began = Date()
           let line = await Run.perform(task)
           try Task.checkCancellation()
-          if task.verifiesContent, line.outcome == "done" { await Run.note(task, platform) }
+          if task.verifiesContent, line.outcome == "done" { await Run.note(task, began, platform) }
           if !json { print("\(line.job): \(line.outcome) in \(Span.seconds(line.seconds)): \(line.evidence)") }
           said.append(line)
         }
@@ -86,9 +87,9 @@ struct Run: AsyncParsableCommand {
   }
 
   /// So that dr-status knows of it.
-  private static func note(_ task: Platform.Task, _ platform: Platform) async {
+  private static func note(_ task: Platform.Task, _ began: Date, _ platform: Platform) async {
     do {
-      try await Scheduler.note(byHand: task.id, of: Platform.scheduler, at: Date(), on: try await platform.tier())
+      try await Scheduler.note(byHand: task.id, of: Platform.scheduler, at: began, on: try await platform.tier())
     } catch {
       let text = "warning: dr-status will not know of '\(task.id)': \(DRError.text(of: error))\n"
       FileHandle.standardError.write(Data(text.utf8))

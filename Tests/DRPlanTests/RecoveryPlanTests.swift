@@ -156,6 +156,20 @@ struct RecoveryPlanTests {
     #expect(record.all == ["begin check", "end check"] && report.verdict == .passed)
   }
 
+  @Test("A health check that did not come true in time says what it saw last, without what the address holds")
+  func lastSeen() async throws {
+    try await HTTPListener.with(.answer(.serviceUnavailable)) { listener in
+      let url = "http://127.0.0.1:\(listener.port)/health?key=hunter2"
+      var step = Self.step("wait", HealthCheck(.http(url: url, status: 200)))
+      step.limit = .seconds(3)
+      let report = try await RecoveryRun(RecoveryPlan("late", budget: .hours(1), steps: [step])).run(logger: Self.quiet)
+      let evidence = report.entries["wait"]?.evidence ?? ""
+      #expect(report.verdict == .failed && evidence.contains("took longer than 3.0 seconds"), "\(evidence)")
+      #expect(evidence.contains("/health answers 503") && !evidence.contains("hunter2"), "\(evidence)")
+      #expect(listener.requests.count > 1)
+    }
+  }
+
   @Test("Of a program that failed, the reason that it gives is what is said, and not the advice behind it")
   func reasons() async throws {
     for (script, reason) in [

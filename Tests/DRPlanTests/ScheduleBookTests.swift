@@ -44,6 +44,7 @@ struct ScheduleBookTests {
     let decided3 = book.decide([job], at: Self.at(2), in: .gmt)
     #expect(decided3.isEmpty)
     book.end(job, .succeeded, at: Self.at(2.5))
+    #expect(book.jobs[job.id]?.lastSuccess == Self.at(2.5) && book.jobs[job.id]?.lastSuccessBegan == Self.at(1))
     let decided4 = book.decide([job], at: Self.at(2.5), in: .gmt)
     #expect(Self.orders(decided4).map(\.due) == [Self.at(2)])
   }

@@ -50,18 +50,21 @@ public struct HealthCheck: RecoveryAction {
 
   public func perform() async throws -> String {
     var looks = 0
+    var seen: (any Error)?
     while true {
       looks += 1
       do {
         return try await look() + " (looked \(looks) times)"
-      } catch is CancellationError {
-        throw CancellationError()
       } catch let error as DRError where error.code == .invalidConfiguration {
         throw error
+      } catch  where Task.isCancelled {
+        // A look that was cut short has seen nothing.
       } catch {
         guard looksAgain else { throw error }
-        try await Task.sleep(for: interval.duration)
+        seen = error
+        try? await Task.sleep(for: interval.duration)
       }
+      if Task.isCancelled { throw seen.map { StillWaiting($0) } ?? CancellationError() }
     }
   }
 

@@ -48,6 +48,8 @@ public struct ScheduleBook: Hashable, Sendable, Codable {
     public var running: Attempt?
     public var retry: Attempt?
     public var lastSuccess: Date?
+    /// When the run began that succeeded last: what came after that, a verification has not seen.
+    public var lastSuccessBegan: Date?
     public var lastFailure: Date?
     /// Why the last attempt failed.
     public var lastError: String?
@@ -151,7 +153,7 @@ public struct ScheduleBook: Hashable, Sendable, Codable {
     entry.running = nil
     switch outcome {
     case .succeeded:
-      (entry.lastSuccess, entry.lastError, entry.failures) = (now, nil, 0)
+      (entry.lastSuccess, entry.lastSuccessBegan, entry.lastError, entry.failures) = (now, attempt.at, nil, 0)
     case .failed, .interrupted:
       (entry.lastFailure, entry.lastError) = (now, error)
       entry.failures += 1

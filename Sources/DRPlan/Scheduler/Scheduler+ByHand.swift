@@ -17,6 +17,7 @@ extension Scheduler {
 
   /// Notes that a job was run by hand, and succeeded. Durable when it returns.
   ///
+  /// - Parameter moment: When it began.
   /// - Throws: As the tier's `put`.
   package static func note(byHand job: String, of name: String, at moment: Date, on tier: any StorageTier) async throws
   {
@@ -28,7 +29,7 @@ extension Scheduler {
     _ = try await tier.put(key, ByteStream(ByteBuffer(bytes: data)), PutOptions())
   }
 
-  /// When jobs last succeeded that were run by hand, by their names.
+  /// When the runs began that succeeded last, of those that were begun by hand, by their jobs' names.
   ///
   /// - Throws: As the tier's `list` and `get`; ``DRCore/DRError`` with `malformedData`.
   package static func byHand(of name: String, on tier: any StorageTier) async throws -> [String: Date] {
