@@ -85,9 +85,13 @@ struct Restore: AsyncParsableCommand {
       }
       let reader = try await source.reader(for: manifest, logger: self.repository.logger)
       let logger = self.repository.logger
+      if let journal { try Self.prepare(journal) }
       if !definitionsOnly {
         // Before definitions are.
-        try await RabbitMQMessageRestorer(broker: connection, queues: try selection()).refuseUnknown(reader)
+        var restorer = RabbitMQMessageRestorer(broker: connection, queues: try selection())
+        (restorer.overrides, restorer.journalFolder) = (try refusals(), journal)
+        try await restorer.refuseUnknown(reader)
+        if !messagesOnly { try await restorer.refuseOccupied(reader, logger: logger) }
       }
       if !messagesOnly {
         try await endingWithoutMessages(manifest) {
@@ -104,6 +108,22 @@ struct Restore: AsyncParsableCommand {
         }
         try await restoreMessages(manifest, reader, connection, tap, to: moment.map { .time($0) } ?? .latest, logger)
       }
+    }
+  }
+
+  /// Before anything is restored.
+  private static func prepare(_ journal: String) throws {
+    do {
+      try FileManager.default.createDirectory(atPath: journal, withIntermediateDirectories: true)
+    } catch {
+      throw DRError(
+        .notWritable, "the folder of the journals cannot be made", advice: "name one that can be written: --journal",
+        object: journal, cause: error)
+    }
+    guard FileManager.default.isWritableFile(atPath: journal) else {
+      throw DRError(
+        .notWritable, "the folder of the journals cannot be written", advice: "name one that can be written: --journal",
+        object: journal)
     }
   }
 

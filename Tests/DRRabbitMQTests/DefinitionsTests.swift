@@ -2,6 +2,7 @@ import DRCore
 import DRRabbitMQ
 import DRStorage
 import DRTestSupport
+import DRVerify
 import Foundation
 import NIOCore
 import Testing
@@ -130,6 +131,24 @@ extension RabbitMQTests {
         let parameter = "kept-\(broker.vhost)"
         try await broker.api.put("global-parameters/\(parameter)", ["name": .string(parameter), "value": 1])
         let reader = repository.reader(for: manifest)
+        // Also where no vhost is named: the backup is of one, and says nothing of the others.
+        var whole = RabbitMQDefinitionsRestorer(broker: broker.settings, mode: .exact)
+        let others = try await whole.plan(from: reader, logger: TestBroker.logger).diff.entries(.extra)
+        let named = try await RabbitMQDefinitionsRestorer(
+          broker: broker.settings, mode: .exact, vhosts: [broker.vhost]
+        ).plan(from: reader, logger: TestBroker.logger).diff.entries(.extra)
+        try #require(others == named && !others.isEmpty, "\(others)")
+        // Nothing is removed for a backup that is damaged, in its messages too.
+        let messages = try #require(manifest.artifacts.first { $0.name.hasPrefix("messages-") })
+        let damaged = Repository(
+          tier: DamagedTier(repository.tier, damaging: messages.key, at: messages.storedSize / 2))
+        await expectError {
+          try await whole.run(from: damaged.reader(for: manifest), logger: TestBroker.logger)
+        } matching: {
+          ($0 as? DRError)?.code == .corruptData
+        }
+        whole.mode = .merge
+        #expect(try await whole.plan(from: reader, logger: TestBroker.logger).diff.entries(.extra) == others)
         var restorer = RabbitMQDefinitionsRestorer(broker: broker.settings, vhosts: [broker.vhost])
         let merged = try await restorer.run(from: reader, logger: TestBroker.logger)
         #expect(!merged.hasFailures && merged.findings.contains { $0.check == "definitions-extra" })
@@ -141,6 +160,16 @@ extension RabbitMQTests {
         }
         #expect(try await broker.depth("classic") == 1)
         try await broker.api.delete("queues/\(broker.vhost)/classic/contents")
+        // Of a stream the broker's statistics do not know for some seconds that it holds some.
+        try await broker.declare("young-stream", "stream")
+        try await broker.publish(TestBroker.numbered(0..<5), to: "young-stream")
+        await expectError {
+          try await restorer.run(from: reader, logger: TestBroker.logger)
+        } matching: { error in
+          (error as? DRError)?.code == .destinationInUse && "\(error)".contains("young-stream")
+        }
+        #expect(try await broker.dump("young-stream").count == 5)
+        try await broker.api.delete("queues/\(broker.vhost)/young-stream")
         let report = try await restorer.run(from: reader, logger: TestBroker.logger)
         #expect(!report.hasFailures, "\(report.findings)")
         let after = try await restorer.plan(from: reader, logger: TestBroker.logger)
@@ -150,6 +179,37 @@ extension RabbitMQTests {
         #expect(try await broker.api.find("global-parameters/\(parameter)") != nil)
         try await broker.api.delete("global-parameters/\(parameter)")
         try await broker.api.delete("users/\(user)")
+      }
+    }
+  }
+
+  @Test(
+    "A queue that is not fit for its messages is refused before definitions are restored, one that is to be made is not"
+  )
+  func occupied() async throws {
+    try await TestBroker.with { broker in
+      try await broker.declare("held")
+      try await broker.declare("gone", "stream")
+      try await TestBroker.withRepository { repository, folder in
+        let manifest = try await TestBroker.backUp(broker.source(), to: repository)
+        let reader = repository.reader(for: manifest)
+        try await broker.api.delete("queues/\(broker.vhost)/gone")
+        var restorer = broker.restorer()
+        try await restorer.refuseOccupied(reader, logger: TestBroker.logger)
+        try await broker.publish(TestBroker.numbered(0..<3), to: "held")
+        await expectError {
+          try await restorer.refuseOccupied(reader, logger: TestBroker.logger)
+        } matching: { error in
+          (error as? DRError)?.code == .destinationInUse && "\(error)".contains("not-empty")
+        }
+        restorer.overrides = [.notEmpty]
+        try await restorer.refuseOccupied(reader, logger: TestBroker.logger)
+        // What a killed restore has brought is its own.
+        restorer.overrides = []
+        restorer.journalFolder = folder
+        let record = try #require(RabbitMQQueueRecord.all(of: manifest).first { $0.name == "held" })
+        try Data().write(to: URL(fileURLWithPath: "\(folder)/\(record.artifact).journal"))
+        try await restorer.refuseOccupied(reader, logger: TestBroker.logger)
       }
     }
   }

@@ -17,7 +17,9 @@ extension RabbitMQTests {
       try await tap.prepare(logger: TestBroker.logger)
       let manifest = try await tapped.backUp()
       try await tapped.capture(tap, until: 10) { try await tapped.publish(0..<10) }
-      #expect(try await tapped.check(manifest).allSatisfy { $0.severity == .passed })
+      // A connection that a busy machine lost, and what came twice for it, is a notice.
+      let whole = try await tapped.check(manifest)
+      #expect(whole.allSatisfy { $0.severity <= .notice } && whole.contains { $0.severity == .passed }, "\(whole)")
       let before = Date()
       try await tap.removeTaps(logger: TestBroker.logger)
       try await tapped.publish(10..<20)
@@ -46,7 +48,8 @@ extension RabbitMQTests {
       let earlier = try await tapped.restore(manifest, to: .time(end))
       #expect(earlier.texts == (0..<10).map(String.init))
       let later = try await tapped.backUp()
-      #expect(try await tapped.check(later).allSatisfy { $0.severity == .passed })
+      let covered = try await tapped.check(later)
+      #expect(covered.allSatisfy { $0.severity <= .notice }, "\(covered)")
       #expect(await Self.logFindings(tapped.repository).isEmpty)
       _ = try await tapped.restore(later)
     }

@@ -102,9 +102,11 @@ public struct RabbitMQDefinitions: Hashable, Sendable {
         return Item(kind: kind, members: members)
       }
     }
-    // A tap makes its queues itself, where it taps: restored without it they would grow for ever.
-    items[.queues]?.removeAll { $0["name"]?.string?.hasPrefix(RabbitMQTap.queuePrefix) ?? false }
-    items[.bindings]?.removeAll { $0["destination"]?.string?.hasPrefix(RabbitMQTap.queuePrefix) ?? false }
+    // A tap makes its queues itself, where it taps: restored without it they would grow for ever. A probe's go by themselves.
+    for prefix in [RabbitMQTap.queuePrefix, ProbeQueue.prefix] {
+      items[.queues]?.removeAll { $0["name"]?.string?.hasPrefix(prefix) ?? false }
+      items[.bindings]?.removeAll { $0["destination"]?.string?.hasPrefix(prefix) ?? false }
+    }
     // What stays when the last limit of a vhost was removed.
     items[.parameters]?.removeAll { $0["component"] == "vhost-limits" && $0["value"]?.object?.isEmpty ?? true }
     // It belongs to one cluster: another that took it would be taken for that one.

@@ -12,8 +12,8 @@ public struct RabbitMQDefinitionsRestorer: Restorer {
   public enum Mode: Sendable, Hashable {
     /// What only the broker has stays, and is reported.
     case merge
-    /// What only the broker has is removed; a queue only if it is empty. Of chosen vhosts only what is in them: neither
-    /// users, who may be others' too, nor global parameters.
+    /// What only the broker has is removed; a queue only if it is empty. Of chosen vhosts, or of a backup of some vhosts, only what is in
+    /// them: neither users, who may be others' too, nor global parameters. Nothing is removed before every byte of the backup was read.
     case exact
   }
 
@@ -85,9 +85,13 @@ public struct RabbitMQDefinitionsRestorer: Restorer {
           advice: Self.advice(blocking))
       }
       let api = ManagementAPI(broker)
-      if mode == .exact { try await remove(work.diff.entries(.extra), work.present, api, logger) }
+      let extras = work.diff.entries(.extra)
+      if mode == .exact, !extras.isEmpty {
+        try await verify(reader, logger)
+        try await remove(extras, work.present, api, logger)
+      }
       try await importDefinitions(work.wanted, work.facts, api)
-      let after = try await present(api, wanted: work.wanted)
+      let after = try await present(api, wanted: work.wanted, of: work.scope)
       let left = RabbitMQDefinitionsDiff(wanted: work.wanted, present: after)
       logger.info("definitions imported", metadata: ["rabbitmq.same": "\(left.same)"])
       return Report(
@@ -103,9 +107,19 @@ public struct RabbitMQDefinitionsRestorer: Restorer {
     return all.isEmpty ? "remove what is in the way, or restore to another broker" : all.joined(separator: "; ")
   }
 
+  /// What was removed for a backup that is damaged would be gone for nothing.
+  private func verify(_ reader: any BackupReader, _ logger: Logger) async throws {
+    for link in try await reader.chain() {
+      for artifact in link.manifest.artifacts { try await link.verify(artifact) }
+    }
+    logger.debug("the backup was read and is whole", metadata: ["backup.id": "\(reader.manifest.id)"])
+  }
+
   // MARK: Before
 
   private struct Work {
+    /// The vhosts that it is about; nil: the whole broker.
+    var scope: [String]?
     var wanted: RabbitMQDefinitions
     var present: RabbitMQDefinitions
     var facts: BrokerFacts
@@ -123,6 +137,12 @@ public struct RabbitMQDefinitionsRestorer: Restorer {
       }
       wanted = wanted.only(vhosts)
     }
+    let facts = try BrokerFacts(
+      decoding: try await reader.read(manifest.artifact("broker.json")).collect(limit: 64 << 20, object: "broker.json"))
+    // A backup of some vhosts says nothing of the others, nor of who may use them.
+    let captured = Set(wanted[.vhosts].compactMap { $0.vhost?.exact })
+    let isPartial = !Set(facts.vhosts.map(\.name.exact)).isSubset(of: captured)
+    let scope = vhosts ?? (isPartial ? wanted[.vhosts].compactMap(\.vhost) : nil)
     if let queues {
       guard mode == .merge else {
         throw DRError(.invalidConfiguration, "chosen queues are merged with what is there, never exact")
@@ -143,12 +163,10 @@ public struct RabbitMQDefinitionsRestorer: Restorer {
           advice: "list --queues shows those that the backup holds", component: manifest.component)
       }
     }
-    let facts = try BrokerFacts(
-      decoding: try await reader.read(manifest.artifact("broker.json")).collect(limit: 64 << 20, object: "broker.json"))
     let api = ManagementAPI(broker)
     var findings: [Finding] = []
     if isHarmless { leaveOutConnections(&wanted, &findings) }
-    let present = try await self.present(api, wanted: wanted)
+    let present = try await self.present(api, wanted: wanted, of: scope)
     keepOwnUser(&wanted, present, &findings)
     // The name of the cluster is the cluster's own.
     wanted.items[.globalParameters]?.removeAll { $0["name"] == "cluster_name" }
@@ -160,20 +178,31 @@ public struct RabbitMQDefinitionsRestorer: Restorer {
         advice: "remove it, with what is in it, or restore to another broker")
     }
     findings += try await obstacles(wanted, facts, api)
-    return Work(wanted: wanted, present: present, facts: facts, diff: diff, findings: findings)
+    return Work(scope: scope, wanted: wanted, present: present, facts: facts, diff: diff, findings: findings)
   }
 
   /// What the broker has of what this restore is about.
-  private func present(_ api: ManagementAPI, wanted: RabbitMQDefinitions) async throws -> RabbitMQDefinitions {
+  private func present(
+    _ api: ManagementAPI, wanted: RabbitMQDefinitions, of scope: [String]?
+  ) async throws -> RabbitMQDefinitions {
     let all = try RabbitMQDefinitions(try await api.get("definitions"))
     var present = all
-    if let vhosts {
-      present = all.only(vhosts)
+    if let scope {
+      present = all.only(scope)
       // A user of these vhosts may be one of others too, or of none yet: his permissions here are extra, he is not.
       let names = Set(wanted[.users].map(\.name.exact))
       present.items[.users] = all[.users].filter { names.contains($0.name.exact) }
     }
     present.items[.globalParameters]?.removeAll { $0["name"] == "cluster_name" }
+    // What is left out is neither made nor taken away.
+    if isHarmless { present.items[.parameters]?.removeAll(where: Self.connects) }
+    if mode == .exact, !wanted[.users].contains(where: isOwn) {
+      // Whoever restores, and is not in the backup, needs his rights to the end.
+      present.items[.users]?.removeAll(where: isOwn)
+      for kind in [RabbitMQDefinitions.Kind.permissions, .topicPermissions] {
+        present.items[kind]?.removeAll { $0["user"]?.string?.exact == broker.user.exact }
+      }
+    }
     if queues != nil {
       // Nothing else is this restore's matter.
       for kind in RabbitMQDefinitions.Kind.allCases {
@@ -188,7 +217,6 @@ public struct RabbitMQDefinitionsRestorer: Restorer {
   private func keepOwnUser(
     _ wanted: inout RabbitMQDefinitions, _ present: RabbitMQDefinitions, _ findings: inout [Finding]
   ) {
-    func isOwn(_ item: RabbitMQDefinitions.Item) -> Bool { item["name"]?.string?.exact == broker.user.exact }
     guard let mine = wanted[.users].first(where: isOwn), let there = present[.users].first(where: isOwn), mine != there
     else { return }
     wanted.items[.users] = wanted[.users].map { isOwn($0) ? there : $0 }
@@ -199,9 +227,15 @@ public struct RabbitMQDefinitionsRestorer: Restorer {
         advice: "change them by hand afterwards if they should be the backup's"))
   }
 
+  private func isOwn(_ user: RabbitMQDefinitions.Item) -> Bool { user["name"]?.string?.exact == broker.user.exact }
+
+  /// Whether a parameter makes the broker connect to others.
+  private static func connects(_ parameter: RabbitMQDefinitions.Item) -> Bool {
+    ["shovel", "federation-upstream", "federation-upstream-set"].contains(parameter["component"]?.string)
+  }
+
   private func leaveOutConnections(_ wanted: inout RabbitMQDefinitions, _ findings: inout [Finding]) {
-    let components: Set = ["shovel", "federation-upstream", "federation-upstream-set"]
-    let left = wanted[.parameters].filter { $0["component"]?.string.map(components.contains) ?? false }
+    let left = wanted[.parameters].filter(Self.connects)
     guard !left.isEmpty else { return }
     wanted.items[.parameters]?.removeAll { left.contains($0) }
     findings.append(

@@ -1,6 +1,6 @@
-import DRCore
+public import DRCore
 import Foundation
-import Logging
+public import Logging
 
 extension RabbitMQMessageRestorer {
   /// Where a queue's messages go, and which of them.
@@ -93,11 +93,7 @@ extension RabbitMQMessageRestorer {
     {
       obstacles.append(obstacle)
     }
-    if let obstacle = obstacles.first {
-      throw DRError(
-        .destinationInUse, "the queue is not fit for a restore: \(obstacle.refusal): \(obstacle.evidence)",
-        advice: "mend that, or override '\(obstacle.refusal)'", object: "\(record.vhost)/\(name)")
-    }
+    if let obstacle = obstacles.first { throw Self.unfit(obstacle, "\(record.vhost)/\(name)") }
     if depth.consumers > 0 { try journal?.noteConsumers() }
     destination.hadConsumers = depth.consumers > 0 || journal?.hadConsumers ?? false
     var first = journal?.resumedFrom ?? 0
@@ -120,6 +116,45 @@ extension RabbitMQMessageRestorer {
     }
     (destination.first, destination.mayBeRepeated) = (first, repeated)
     return destination
+  }
+
+  /// Refuses queues that are there and are not fit. A restore looks at that itself, before anything is published; call it before definitions
+  /// are restored, for a policy among them could make the broker drop what such a queue holds.
+  ///
+  /// What a killed restore goes on with by its journal is not judged here.
+  ///
+  /// - Throws: ``DRError`` with `destinationInUse`; what the broker says.
+  public func refuseOccupied(_ reader: any BackupReader, logger: Logger) async throws {
+    let api = ManagementAPI(broker)
+    let records = RabbitMQQueueRecord.all(of: reader.manifest).filter {
+      queues.contains(vhost: $0.vhost, name: $0.name, type: $0.type, durable: $0.durable)
+    }
+    for record in records {
+      if let journalFolder, FileManager.default.fileExists(atPath: "\(journalFolder)/\(record.artifact).journal") {
+        continue
+      }
+      let name = renames[exactly: record.title] ?? record.name
+      var queue: RabbitMQQueue
+      do {
+        queue = try await RabbitMQQueue.find(record.vhost, name, api)
+      } catch let error as DRError where error.rabbitMQCode == 404 {
+        continue
+      }
+      let depth = try await AMQPConnection.withConnection(broker, vhost: record.vhost, logger: logger) {
+        try await $0.depth(of: name, queue.kind)
+      }
+      if !overrides.contains(.notEmpty), depth.ready == 0, depth.consumers == 0 { try await waitOut(&queue) }
+      let obstacles = RestorePreflight.obstacles(
+        queue, ready: Int64(depth.ready), consumers: Int64(depth.consumers), type: record.type, isResumed: false
+      ).filter { !overrides.contains($0.refusal) }
+      if let obstacle = obstacles.first { throw Self.unfit(obstacle, "\(record.vhost)/\(name)") }
+    }
+  }
+
+  private static func unfit(_ obstacle: RestorePreflight.Obstacle, _ queue: String) -> DRError {
+    DRError(
+      .destinationInUse, "the queue is not fit for a restore: \(obstacle.refusal): \(obstacle.evidence)",
+      advice: "mend that, or override '\(obstacle.refusal)'", object: queue)
   }
 
   /// What the statistics tell of held messages may be ten seconds old: a dump has held them, say, and they were purged.
