@@ -70,7 +70,7 @@ public struct PostgresRestorer: Restorer {
         let destination = try RestoreDestination(
           path: dataFolder, backup: manifest.id, replacing: replacesExisting, owner: owner, now: Date())
         do {
-          try plan.prepare(for: manifest.id, replacing: replacesExisting, owner: owner)
+          try plan.prepare(for: manifest.id, owner: owner)
         } catch {
           plan.discard()
           destination.discard()

@@ -4,9 +4,9 @@ import Foundation
 
 /// The folder that a restore writes into.
 ///
-/// A folder that is absent or empty is written in place. One that holds anything is refused; when it may be replaced, the
-/// restore goes into a new folder beside it, and only when that is whole the two change places by rename. What was
-/// there before is kept beside, never removed. While it is written, the folder holds a ``RestoreMarker``.
+/// A folder that is absent or empty is written in place. One that holds anything is refused; when it may be replaced, or holds what a restore
+/// has left that was killed, the restore goes into a new folder beside it, and only when that is whole the two change places by rename. What
+/// was there before is kept beside, never removed. While it is written, the folder holds a ``RestoreMarker``.
 struct RestoreDestination: Sendable {
   let path: String
   /// Where the restore writes.
@@ -45,16 +45,8 @@ struct RestoreDestination: Sendable {
       created = false
       guard chmod(self.path, 0o700) == 0 else { throw FileError.make("chmod", self.path) }
     case .some(let names):
-      guard replacing else {
-        if let killed = RestoreMarker.backup(leftIn: self.path) {
-          throw DRError(
-            .destinationInUse,
-            "the destination holds what a restore of backup \(killed) has left that was killed: nothing was touched",
-            advice:
-              "run the restore again with --replace, which keeps what is there beside it as ….before-<time> (no server starts on that, it can "
-              + "be removed) and removes what it has left of tablespaces; or remove the folder first",
-            object: self.path)
-        }
+      // Whoever runs a killed restore again wants what it was to bring, and no server starts on what it has left.
+      guard replacing || RestoreMarker.backup(leftIn: self.path) != nil else {
         throw DRError(
           .destinationInUse, "the destination holds \(names.count) entries: nothing was touched",
           advice: "choose an empty folder, or give --replace: what is there is then kept beside it as ….before-<time>",

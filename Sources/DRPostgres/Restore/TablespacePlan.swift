@@ -57,10 +57,11 @@ struct TablespacePlan: Sendable {
 
   /// Creates the folders, and in each the one that the restore writes into, marked.
   ///
-  /// - Parameter replacing: Remove what a restore has left there that was killed.
+  /// What a restore has left there that was killed is removed.
+  ///
   /// - Throws: ``DRError`` with `destinationInUse` for one that holds anything else; nothing was touched then.
-  func prepare(for backup: String, replacing: Bool, owner: FileOwner?) throws {
-    for folder in folders.values { try refuse(folder, replacing: replacing) }
+  func prepare(for backup: String, owner: FileOwner?) throws {
+    for folder in folders.values { try refuse(folder) }
     for folder in folders.values {
       let staging = TablespacePlan.staging(folder)
       try? FileManager.default.removeItem(atPath: staging)
@@ -82,20 +83,13 @@ struct TablespacePlan: Sendable {
     }
   }
 
-  private func refuse(_ folder: String, replacing: Bool) throws {
+  private func refuse(_ folder: String) throws {
     let names = (try? FileManager.default.contentsOfDirectory(atPath: folder)) ?? []
     guard !names.isEmpty else { return }
     let staging = TablespacePlan.staging(folder)
     try RestoreMarker.refuseRunning(in: staging)
     // Beside anything else it says nothing of that: a server may use the folder by now.
-    if names == [RestoreMarker.name], let killed = RestoreMarker.backup(leftIn: staging) {
-      guard !replacing else { return }
-      throw DRError(
-        .destinationInUse,
-        "the folder of a tablespace holds what a restore of backup \(killed) has left that was killed: nothing was touched",
-        advice: "run the restore again with --replace, which removes it; or remove \(RestoreMarker.name) in it by hand",
-        object: folder)
-    }
+    if names == [RestoreMarker.name], RestoreMarker.backup(leftIn: staging) != nil { return }
     throw DRError(
       .destinationInUse, "the folder of a tablespace holds something: nothing was touched",
       advice: "map it to an empty folder with --tablespace OLD=NEW, or empty this one if no server uses it",
