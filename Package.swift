@@ -192,8 +192,8 @@ let package = Package(
     .executableTarget(
       name: "dr-verify",
       dependencies: [
-        "ExampleSupport", "DRCore", "DRStorage", "DRSandbox", "DRPostgres", "DRRedis", "DRRabbitMQ", "DRVerify",
-        "DRPlan", logging, arguments,
+        "PlatformSupport", "ExampleSupport", "DRCore", "DRStorage", "DRSandbox", "DRPostgres", "DRRedis", "DRRabbitMQ",
+        "DRVerify", "DRPlan", nioCore, logging, arguments,
       ],
       path: "Examples/dr-verify", swiftSettings: settings),
     .executableTarget(

@@ -25,9 +25,9 @@ public struct VerifyBackup<Program: BackupProgram>: AsyncParsableCommand {
   public init() {}
 
   public func run() async throws {
-    try await repository.audited("verify", object: backup, isReading: true) { _ in
+    try await repository.audited("verify", object: backup, isReading: true) { line in
       let settings = try repository.settings()
-      try await settings.verify(backup, of: settings.component, level: level, logger: repository.logger)
+      try await settings.verify(backup, of: settings.component, level: level, on: line, logger: repository.logger)
     }
   }
 }
@@ -38,11 +38,12 @@ extension RepositoryConfiguration {
   /// - Parameters:
   ///   - backup: Its identity; nil: the newest.
   ///   - level: A ``DRVerify/BackupVerifier/Level``, as it was typed.
+  ///   - line: Of the audit trail: it is told which backup it was.
   ///   - more: What is known of it besides.
   ///   - others: Looks at what belongs to the component besides its backups, such as its change log.
   /// - Throws: `ValidationError` for what is no level; an `ExitCode` unless it passed; ``DRError`` if it could not look.
   public func verify(
-    _ backup: String?, of component: Component, level: String, logger: Logger,
+    _ backup: String?, of component: Component, level: String, on line: AuditLine? = nil, logger: Logger,
     and more: (BackupManifest) -> [Finding] = { _ in [] },
     others: (Repository, Catalog) async throws -> [Finding] = { _, _ in [] }
   ) async throws {
@@ -53,6 +54,7 @@ extension RepositoryConfiguration {
     let catalog = try await store.catalog(of: component)
     let manifest =
       try backup.map { try catalog.backup(id: $0, of: component) } ?? catalog.backup(of: component, for: .latest)
+    line?.concerns(manifest.id)
     let report = await VerificationReport.run(
       manifest.id,
       BackupVerifier(

@@ -38,8 +38,8 @@ extension Platform {
     return try RecoveryPlan("failover-\(name)", budget: Span(plan.platform.rto), steps: steps)
   }
 
-  /// The way back, of what was restored there: each component is captured there, copied home, restored at home; then names lead home.
-  /// What has no program for a step is asked of a person.
+  /// The way back, of what was restored there: each component is captured there, copied home, restored and started at home; then names lead
+  /// home. What has no program for a step is asked of a person, and so is what becomes of a component that did not come up there.
   public func failbackPlan(from name: String, after report: RecoveryReport) throws -> Data {
     struct Step: Encodable {
       var id: String
@@ -68,7 +68,15 @@ extension Platform {
     for protected in plan.components {
       let component = protected.component
       let step = Self.step(component)
-      guard report.entries[step]?.outcome.isDone == true else { continue }
+      guard report.entries[step]?.outcome.isDone == true else {
+        steps.append(
+          Step(
+            id: "\(step)-missing", title: "\(component): it was not restored in \(name)", component: "\(component)",
+            after: ["quiet"], budget: "1d",
+            ask: "\(component) was not restored in \(name): is it at home by another way, with what it should hold?"))
+        last.append("\(step)-missing")
+        continue
+      }
       let system = systems[component]
       let region = system?.regions[name]
       var need = "quiet"
@@ -84,6 +92,9 @@ extension Platform {
       add("capture", "captured in \(name)", region?.capture, rto)
       add("copy", "copied to the primary site's repository", region?.copyHome, rto)
       add("restore", "restored at the primary site", system?.restore, rto)
+      for (index, further) in (system?.afterRestore ?? []).enumerated() {
+        add("home-\(index + 1)", "after its restore at the primary site", further, rto)
+      }
       last.append(need)
     }
     steps.append(

@@ -3,18 +3,25 @@ public import DRPlan
 public import Foundation
 
 extension Platform {
+  /// The programs that bring a component back in one place.
+  struct Restoration {
+    var command: [String]
+    var further: [[String]]
+    var point: [String]?
+  }
+
   /// The steps that restore a component, with what each needs before it: the restore, and the point that it reached.
   ///
   /// - Parameters:
-  ///   - command: The component's own `restore`, or that of a region.
+  ///   - restoration: The component's own, or that of a region.
   ///   - backup: Its name; nil: the newest that reaches the target.
   func steps(
-    restoring protected: ProtectionPlan.Protected, by command: [String], backup: String?, moment: Date?,
-    after needs: [String] = [], isLast: Bool = true
+    restoring protected: ProtectionPlan.Protected, by restoration: Restoration, backup: String?, moment: Date?,
+    after needs: [String] = []
   ) -> [RecoveryPlan.Step] {
     let component = protected.component
     let environment = systems[component]?.environment ?? [:]
-    var words = command
+    var words = restoration.command
     if let backup { words += component.kind == .postgres ? ["--backup", backup] : [backup] }
     if let moment { words += ["--target-time", Timestamp.postgres(moment)] }
     let name = Self.step(component)
@@ -25,13 +32,13 @@ extension Platform {
         name, "\(component) restored", of: component, after: needs, priority: priority, budget: rto,
         CommandAction(words, environment: environment))
     ]
-    for (index, further) in (systems[component]?.afterRestore ?? []).enumerated() {
+    for (index, further) in restoration.further.enumerated() {
       steps.append(
         RecoveryPlan.Step(
           "\(name)-\(index + 1)", "\(component), after its restore", of: component, after: [steps[index].id],
           priority: priority, budget: rto, CommandAction(further, environment: environment)))
     }
-    if let point = systems[component]?.point {
+    if let point = restoration.point {
       steps.append(
         RecoveryPlan.Step(
           "\(name)-point", "the moment that \(component) has reached", of: component,
@@ -61,7 +68,7 @@ extension Platform {
     return try RecoveryPlan("restore", budget: Span(rto ?? .seconds(3600)), steps: steps)
   }
 
-  func restore(of component: Component, in region: String?) throws -> [String] {
+  func restore(of component: Component, in region: String?) throws -> Restoration {
     let system = systems[component]
     guard let region else {
       guard let restore = system?.restore else {
@@ -69,16 +76,16 @@ extension Platform {
           .invalidConfiguration, "no program restores \(component)", advice: "give one in the platform's file: restore",
           component: component, object: file)
       }
-      return restore
+      return Restoration(command: restore, further: system?.afterRestore ?? [], point: system?.point)
     }
-    guard let restore = system?.regions[region]?.restore else {
+    guard let there = system?.regions[region] else {
       let known = system?.regions.keys.sorted().joined(separator: ", ") ?? ""
       throw DRError(
         .invalidConfiguration, "no program restores \(component) in the region '\(region.prefix(60))'",
         advice: "give one in the platform's file under regions" + (known.isEmpty ? "" : "; it has \(known)"),
         component: component, object: file)
     }
-    return restore
+    return Restoration(command: there.restore, further: there.afterRestore, point: there.point)
   }
 
   /// How far what was restored is from the moment that was asked for, by what each component's programs said.
@@ -88,6 +95,9 @@ extension Platform {
       guard report.plan.steps.contains(where: { $0.id == name }) else { return nil }
       let said = report.entries["\(name)-point"]?.evidence ?? report.entries[name]?.evidence ?? ""
       guard report.entries[name]?.outcome == .done else { return (protected.component, "not restored") }
+      if let asked = report.entries["\(name)-point"], asked.outcome != .done {
+        return (protected.component, "not known: \(name)-point was not done")
+      }
       guard let text = said.firstMatch(of: /\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d(:?\d\d)?)/)?.0,
         let reached = Timestamp.parse(String(text))
       else { return (protected.component, "not known: its programs say no moment (\"point\" in the platform's file)") }

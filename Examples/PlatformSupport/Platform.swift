@@ -34,16 +34,21 @@ public struct Platform: Sendable {
   /// How a component is brought up in another region, and comes back from there.
   public struct RegionalSystem: Sendable, Decodable {
     public var restore: [String]
+    /// What follows a restore there, and says what it has reached: those of home are of home's servers.
+    public var afterRestore: [[String]]
+    public var point: [String]?
     /// Captures it there.
     public var capture: [String]?
     /// Copies that to the primary site's repository.
     public var copyHome: [String]?
 
-    private enum CodingKeys: String, CodingKey, CaseIterable { case restore, capture, copyHome }
+    private enum CodingKeys: String, CodingKey, CaseIterable { case restore, afterRestore, point, capture, copyHome }
 
     public init(from decoder: any Decoder) throws {
       let fields = try decoder.known(CodingKeys.self)
       restore = try fields.decode([String].self, forKey: .restore)
+      afterRestore = try fields.decodeIfPresent([[String]].self, forKey: .afterRestore) ?? []
+      point = try fields.decodeIfPresent([String].self, forKey: .point)
       capture = try fields.decodeIfPresent([String].self, forKey: .capture)
       copyHome = try fields.decodeIfPresent([String].self, forKey: .copyHome)
     }
@@ -89,7 +94,9 @@ public struct Platform: Sendable {
     /// Everything that is run for it.
     fileprivate var commands: [[String]] {
       captures.values.map(\.run) + verifications.values.map(\.run) + [restore, point].compactMap { $0 } + afterRestore
-        + regions.values.flatMap { [$0.restore, $0.capture, $0.copyHome].compactMap { $0 } }
+        + regions.values.flatMap {
+          [$0.restore, $0.point, $0.capture, $0.copyHome].compactMap { $0 } + $0.afterRestore
+        }
     }
   }
 
@@ -103,6 +110,8 @@ public struct Platform: Sendable {
   public let s3: S3Settings?
   public let systems: [Component: System]
   public let regions: [String: Region]
+  /// Recovery plans whose standing is looked at: their paths.
+  public let recoveryPlans: [String]
 
   /// - Throws: ``DRError`` with `invalidConfiguration` naming the file and the field.
   public init(file: String) throws {
@@ -145,6 +154,7 @@ public struct Platform: Sendable {
     self.file = file
     self.systems = systems
     regions = document.regions
+    recoveryPlans = document.recoveryPlans.map { URL(fileURLWithPath: $0, relativeTo: folder).path }
     for (component, system) in systems {
       if let unknown = system.regions.keys.sorted().first(where: { document.regions[$0] == nil }) {
         throw refuse("has a region '\(unknown.prefix(60))' of \(component) that is not among its regions")
@@ -197,8 +207,11 @@ public struct Platform: Sendable {
     var s3: S3Settings?
     var components: [String: Written]
     var regions: [String: Region]
+    var recoveryPlans: [String]
 
-    private enum CodingKeys: String, CodingKey, CaseIterable { case plan, repository, s3, components, regions }
+    private enum CodingKeys: String, CodingKey, CaseIterable {
+      case plan, repository, s3, components, regions, recoveryPlans
+    }
 
     init(from decoder: any Decoder) throws {
       let fields = try decoder.known(CodingKeys.self)
@@ -207,6 +220,7 @@ public struct Platform: Sendable {
       s3 = try fields.decodeIfPresent(S3Settings.self, forKey: .s3)
       components = try fields.decode([String: Written].self, forKey: .components)
       regions = try fields.decodeIfPresent([String: Region].self, forKey: .regions) ?? [:]
+      recoveryPlans = try fields.decodeIfPresent([String].self, forKey: .recoveryPlans) ?? []
     }
   }
 

@@ -7,6 +7,26 @@ import Logging
 
 /// Where a platform stands: each component's recovery points, what its jobs did, and what could not be looked at.
 public struct PlatformStatus: Sendable {
+  /// A recovery plan, or a drill, and whether it can be relied on.
+  public struct Plan: Sendable {
+    public var name: String
+    public var standing: PlanStanding
+
+    /// That nobody has tried a plan fails nothing: that its last run failed does.
+    fileprivate var finding: Finding {
+      let severity: Finding.Severity =
+        switch standing {
+        case .verified: .passed
+        case .failing: .failure
+        case .neverDrilled, .unproven, .void, .stale: .warning
+        }
+      return Finding(
+        "plan-standing", severity, subject: name, evidence: "\(standing)",
+        advice: standing.isVerified
+          ? nil : "run it (dr-plan recover, dr-drill), and keep its report: --history with the platform's repository")
+    }
+  }
+
   public var moment: Date
   public var standings: [RecoveryStanding]
   public var findings: [Finding]
@@ -14,20 +34,27 @@ public struct PlatformStatus: Sendable {
   public var book: ScheduleBook?
   /// When the runs began that succeeded last, of those that were begun by hand.
   public var byHand: [String: Date] = [:]
+  /// Whether recovery plans can be relied on, by what the platform's repository keeps of their runs.
+  public var plans: [Plan] = []
   /// Components that could not be looked at, and why.
   public var unreachable: [String]
 
   /// Looks at every repository of the plan's components; nothing is written, and no content is read.
   ///
-  /// - Parameter measured: What restores were measured to take.
+  /// - Parameters:
+  ///   - measured: What restores were measured to take.
+  ///   - drilledWithin: For how long a drill, or a recovery, that passed counts.
   public static func of(
-    _ platform: Platform, measured: [Component: MeasuredRestore], verifiedWithin: Span, at moment: Date
+    _ platform: Platform, measured: [Component: MeasuredRestore], verifiedWithin: Span, drilledWithin: Span,
+    at moment: Date
   ) async -> PlatformStatus {
     var status = PlatformStatus(moment: moment, standings: [], findings: [], book: nil, unreachable: [])
     do {
       let tier = try await platform.tier(reading: true)
-      status.book = try await Scheduler.book(of: Platform.scheduler, on: tier)
+      status.book = try await Scheduler.book(of: Platform.scheduler, on: tier)?
+        .standing(of: platform.tasks.compactMap(\.job), at: moment)
       status.byHand = try await Scheduler.byHand(of: Platform.scheduler, on: tier)
+      try await status.look(at: ReportHistory(on: tier), platform, drilledWithin)
     } catch {
       status.unreachable.append("the scheduler's memory: \(DRError.text(of: error))")
     }
@@ -41,9 +68,27 @@ public struct PlatformStatus: Sendable {
     for standing in status.standings {
       status.findings += standing.findings(at: moment, verifiedWithin: verifiedWithin)
     }
-    status.findings += status.jobFindings(platform)
+    status.findings += status.jobFindings(platform) + status.plans.map(\.finding)
     status.findings.append(status.platformFinding(platform))
     return status
+  }
+
+  /// The platform's own plans, and whatever else has a history: a drill, say, whose plan is its own.
+  private mutating func look(at history: ReportHistory, _ platform: Platform, _ age: Span) async throws {
+    let reports = try await history.entries().compactMap(\.report)
+    for file in platform.recoveryPlans {
+      do {
+        let plan = try RunReport.Plan(file: file)
+        plans.append(Plan(name: plan.name, standing: .of(plan, in: reports, for: age, now: moment)))
+      } catch {
+        unreachable.append("\(file): \(DRError.text(of: error))")
+      }
+    }
+    let others = reports.filter { [.drill, .recovery].contains($0.kind) }.sorted { $0.ended < $1.ended }
+    let last = Dictionary(others.map { ($0.plan.name, $0.plan) }) { $1 }
+    for (name, plan) in last.sorted(by: { $0.key < $1.key }) where !plans.contains(where: { $0.name == name }) {
+      plans.append(Plan(name: name, standing: .of(plan, in: reports, for: age, now: moment)))
+    }
   }
 
   private mutating func standing(
@@ -77,7 +122,16 @@ public struct PlatformStatus: Sendable {
     }
     let rows = seen.rows.sorted { $0.recoveryPoint < $1.recoveryPoint }
     let whole = rows.filter { $0.places.contains { if case .whole = $0 { true } else { false } } }
-    let isLogWhole = !wrong.contains { $0.severity == .failure }
+    // Where everything was copied to, when a segment was stored says nothing of when what is in it was written.
+    let isCopied = try await isCopied(whole.last, in: Repository(tier: tiers[0]))
+    if isCopied {
+      findings.append(
+        Finding(
+          "log-reach", .notice, subject: "\(component)",
+          evidence: "the repository was copied to where it is: how far its log goes is not known without reading it",
+          advice: "take a new backup; or read the log: the component's program checks it"))
+    }
+    let isLogWhole = !isCopied && !wrong.contains { $0.severity == .failure }
     let log = isLogWhole && !whole.isEmpty ? seen.logs.compactMap { $0.places.first??.stored }.max() : nil
     let durable = [whole.last?.recoveryPoint, log].compactMap { $0 }.max().map { min($0, moment) }
     // A verification looks at the newest backup that is there when it begins.
@@ -93,6 +147,13 @@ public struct PlatformStatus: Sendable {
     return RecoveryStanding(
       component, durable: durable, verified: [byJob, byCopy].compactMap { $0 }.max(),
       forecasts: forecasts(protected, platform, measured), promised: protected.objective)
+  }
+
+  /// A backup is stored within minutes of its end.
+  private func isCopied(_ newest: ReplicationStatus.Row?, in repository: Repository) async throws -> Bool {
+    guard let newest else { return false }
+    guard let stored = try await repository.manifestStored(newest.backup, of: newest.component) else { return false }
+    return stored.timeIntervalSince(newest.ended) > 3600
   }
 
   private func forecasts(

@@ -4,6 +4,7 @@ import DRPlan
 import ExampleSupport
 import Foundation
 import Logging
+import PlatformSupport
 
 /// Destroys servers of its own under load, brings them back to one moment, and proves what came back.
 @main
@@ -86,6 +87,10 @@ struct DrillCommand: AsyncParsableCommand {
     completion: .file())
   var signingKey: String?
 
+  @Option(
+    help: "Also keep the report in this tier's history, signed with the same key: a folder or s3://bucket/prefix.")
+  var history: String?
+
   @Flag(name: .shortAndLong, help: "Log what happens inside.")
   var verbose = false
 
@@ -94,7 +99,9 @@ struct DrillCommand: AsyncParsableCommand {
     guard size.bytes >= 1_000_000 else { throw ValidationError("--size must be at least 1MB") }
     guard (0.5...3600).contains(seconds) else { throw ValidationError("--seconds must be 0.5 to 3600") }
     guard tier.map(TierPlace.isBucket) ?? true else { throw ValidationError("--tier is s3://bucket/prefix") }
-    guard signingKey == nil || report != nil else { throw ValidationError("--signing-key goes with --report") }
+    guard signingKey == nil || report != nil || history != nil else {
+      throw ValidationError("--signing-key goes with --report or --history")
+    }
     guard partialInterval > 0, rtoTarget ?? 1 > 0, rpoTarget ?? 1 > 0 else {
       throw ValidationError("targets and intervals must be more than 0")
     }
@@ -102,7 +109,7 @@ struct DrillCommand: AsyncParsableCommand {
     let isSettled = try resume == nil || options == DrillCommand.parse([]).options
     guard isSettled else {
       throw ValidationError(
-        "--resume goes with --report, --signing-key, --keep and --verbose alone: all else was settled when the drill began"
+        "--resume goes with --report, --history, --signing-key, --keep and --verbose alone: all else was settled when the drill began"
       )
     }
   }
@@ -116,9 +123,11 @@ struct DrillCommand: AsyncParsableCommand {
 
   func run() async throws {
     try await reporting {
-      // Read before anything is done: an unusable key must not be found out afterwards.
+      // Looked at before anything is done: an unusable key, or place, must not be found out afterwards.
       let key = try signingKey.map { try ReportSigningKey(file: $0) }
       let logger = ProgramLog.make("dr-drill", verbose: verbose)
+      if let folder = self.report { try DrillEvidence.prepare(folder) }
+      if let history { _ = try await TierPlace.open(history, creating: false) }
       let drill =
         if let resume {
           try await Drill(resuming: resume, keeping: keep, logger: logger)
@@ -136,6 +145,7 @@ struct DrillCommand: AsyncParsableCommand {
       if let folder = self.report {
         print("Report: \(try DrillEvidence.write(evidence, to: folder, signedBy: key)).html")
       }
+      if let history { print(try await ReportKeeper(in: history, signedBy: key).keep(evidence).line) }
       try drill.leave(report)
       if evidence.verdict != .passed { throw ExitCode(evidence.verdict.exitCode) }
     }

@@ -22,6 +22,18 @@ enum DrillEvidence {
     return stem
   }
 
+  /// - Throws: ``DRError`` with `notWritable`.
+  static func prepare(_ folder: String) throws {
+    do {
+      try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+    } catch {
+      throw DRError(.notWritable, "the folder of the report cannot be made", object: folder, cause: error)
+    }
+    guard FileManager.default.isWritableFile(atPath: folder) else {
+      throw DRError(.notWritable, "the folder of the report cannot be written", object: folder)
+    }
+  }
+
   static func report(of drill: DrillReport) throws -> RunReport {
     let (recovery, memory) = (drill.recovery, drill.memory)
     let critical = Set(recovery.criticalPath)

@@ -4,23 +4,26 @@ import DRStorage
 import ExampleSupport
 import Foundation
 import Logging
+import PlatformSupport
 
 /// What is kept and told of one recovery, however it ends: messages to people, a line in the audit trail, a report.
 struct Evidence: Sendable {
   private let known: MutableBox<Incident>
-  private let history: String?
-  private let key: ReportSigningKey?
+  private let keeper: ReportKeeper?
   private let notifier: Notifier?
+  private let lost = MutableBox(false)
 
   /// - Parameters:
-  ///   - history: The tier of the reports and of the audit trail; nil: none is kept.
+  ///   - keeper: Of the report, beside which the audit trail is; nil: none is kept.
   ///   - notifier: Nil: nobody is told.
-  init(of incident: Incident, in history: String?, signedBy key: ReportSigningKey?, telling notifier: Notifier?) {
+  init(of incident: Incident, keptBy keeper: ReportKeeper?, telling notifier: Notifier?) {
     known = MutableBox(incident)
-    self.history = history
-    self.key = key
+    self.keeper = keeper
     self.notifier = notifier
   }
+
+  /// Whether a report was to be kept, and was not.
+  var isLost: Bool { lost.value }
 
   /// For the plan's own `notify` steps.
   var messages: PlanMessages { PlanMessages(over: notifier ?? Notifier([])) { [known] in known.value } }
@@ -33,14 +36,14 @@ struct Evidence: Sendable {
     _ body: (RecoveryRun) async throws -> RecoveryReport
   ) async throws -> RecoveryReport {
     guard !run.isDryRun else { return try await body(run) }
-    let trail = AuditTrail(by: .current(program: "dr-plan")) { [history] in
-      guard let history else { throw CancellationError() }
-      return try await TierPlace.open(history, creating: false)
+    let trail = AuditTrail(by: .current(program: "dr-plan")) { [keeper] in
+      guard let keeper else { throw CancellationError() }
+      return try await TierPlace.open(keeper.history, creating: false)
     }
     var ended: RecoveryReport?
     do {
       return try await trail.record(
-        "recover", object: run.plan.name, logger: logger, level: history == nil ? .debug : .warning
+        "recover", object: run.plan.name, logger: logger, level: keeper == nil ? .debug : .warning
       ) { line in
         let report = try await telling(run, since: since, body)
         ended = report
@@ -87,28 +90,27 @@ struct Evidence: Sendable {
     }
   }
 
-  /// A step named `verify`, or `verify-…`, is the verification.
-  private static func phase(of step: RecoveryPlan.Step) -> RunReport.Phase.Kind {
-    step.id == "verify" || step.id.hasPrefix("verify-") ? .verification : .recovery
-  }
-
   /// One that cannot be kept is said, and fails no recovery.
   private func keep(_ recovery: RecoveryReport, detected: Date?, _ line: AuditLine) async {
-    guard let history else { return }
+    guard let keeper else { return }
     do {
       let report = try RunReport(
         of: recovery, by: .current(program: "dr-plan"), detected: detected,
         decided: detected == nil ? nil : recovery.firstStep,
-        phase: Evidence.phase)
-      let (kept, place) = try await withTimeLimit(.seconds(120), "keeping the report") { [key] in
-        let tier = try await TierPlace.open(history, creating: false)
-        return (try await ReportHistory(on: tier).append(report, signedBy: key), tier.place)
+        phase: { $0.verifies ? .verification : .recovery })
+      if recovery.isRepetition, let number = try await keeper.number(of: report) {
+        line.concerns("\(recovery.plan.name), report \(number)")
+        print("nothing was done now: it is report number \(number) in \(keeper.history)")
+        return
       }
-      let number = kept.number ?? 0
-      line.concerns("\(recovery.plan.name), report \(number)")
-      print("report number \(number) is in \(place)\(key == nil ? ", not signed" : ", signed"): \(kept.sentence)")
+      let kept = try await keeper.keep(report)
+      line.concerns("\(recovery.plan.name), report \(kept.number)")
+      print(kept.line)
     } catch {
-      FileHandle.standardError.write(Data("warning: the report was not kept: \(DRError.text(of: error))\n".utf8))
+      lost.withLock { $0 = true }
+      let text =
+        "error: the report was not kept in \(keeper.history): \(DRError.text(of: error)); the same command keeps it\n"
+      FileHandle.standardError.write(Data(text.utf8))
     }
   }
 }

@@ -4,6 +4,7 @@ import DRPlan
 import DRStorage
 import ExampleSupport
 import Foundation
+import PlatformSupport
 
 /// What is known of earlier runs.
 struct History: AsyncParsableCommand {
@@ -73,9 +74,8 @@ struct History: AsyncParsableCommand {
       }
       let figures = known.all
       let standings = try plans.map { file in
-        let plan = try RecoveryPlan(json: Data(contentsOf: URL(fileURLWithPath: file))) { _ in false }
-        let standing = PlanStanding.of(.init(plan.name, digest: plan.fingerprint), in: reports, for: age, now: now)
-        return (plan: plan.name, standing: standing)
+        let plan = try RunReport.Plan(file: file)
+        return (plan: plan.name, standing: PlanStanding.of(plan, in: reports, for: age, now: now))
       }
       if json {
         let runs = entries.map {

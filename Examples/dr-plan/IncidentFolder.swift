@@ -1,11 +1,13 @@
 import DRCore
 import DRPlan
 import Foundation
+import PlatformSupport
 
 /// What is known of one incident: a file beside its journal.
 struct IncidentRecord: Codable, Sendable {
   var opened: DetectionState.Opened
-  var secondsToDetect: Double
+  /// Nil: nobody knows since when it was so.
+  var secondsToDetect: Double?
   var go: DetectionRules.Incident.Go
   var command: [String]
   var journal: String
@@ -25,6 +27,7 @@ final class IncidentFolder: Sendable {
 
   /// - Parameter waiting: Called once if another watch works in the folder, whose end is waited for.
   init(_ path: String, waiting: () -> Void) async throws {
+    let path = path.absolutePath
     self.path = path
     try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
     let descriptor = Foundation.open("\(path)/.watch.lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0o600)

@@ -13,7 +13,7 @@ struct Recover: AsyncParsableCommand {
     discussion: """
       Without --execute it says what it would do, in which order, and how long it may take. The journal is needed to execute: run the same \
       command again after a crash, and what was done is not repeated. SIGTERM or SIGINT stop it and take back what has an 'undo'; the report is kept \
-      (--history) however it ends. Exit code 1 if a step failed, or a budget was exceeded.
+      (--history) however it ends. Exit code 1 if a step failed, a budget was exceeded, or the report could not be kept.
       """)
 
   @Argument(help: "The recovery plan, as JSON.", completion: .file(extensions: ["json"]))
@@ -75,7 +75,7 @@ struct Recover: AsyncParsableCommand {
         try await evidence.recording(run, since: since ?? Date(), detected: detected, logger, body)
       }
       guard !report.isDryRun else { return }
-      if report.verdict != .passed { throw ExitCode(1) }
+      if report.verdict != .passed || evidence.isLost { throw ExitCode(1) }
     }
   }
 }

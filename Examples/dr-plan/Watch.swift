@@ -16,7 +16,7 @@ struct Watch: AsyncParsableCommand {
       --incidents, with what was seen, the time to detect, and the command that recovers; it is open until everything is well again, and a watch that \
       is begun again goes on with it. A rule that says "go": "auto" is carried out at once, \
       its journal beside, and kept as by 'recover' (--history, --sign-key, --notify) with the time to detect; the others wait for somebody to run that \
-      command.
+      command, and --notify tells people so, the next ones as time goes by.
       """)
 
   @Argument(help: "The rules, as JSON.", completion: .file())
@@ -33,6 +33,12 @@ struct Watch: AsyncParsableCommand {
 
   @OptionGroup var evidence: EvidenceArguments
 
+  func validate() throws {
+    guard evidence.severity == nil else {
+      throw ValidationError("--severity is for recover: here an incident has its own")
+    }
+  }
+
   func run() async throws {
     try await reporting {
       ProgramFolder.lead()
@@ -45,6 +51,7 @@ struct Watch: AsyncParsableCommand {
         throw DRError(.invalidConfiguration, "the rules cannot be read", object: rules, cause: error)
       }
       _ = try evidence.evidence()
+      let notifier = try evidence.notifier()
       let folder = URL(fileURLWithPath: rules).deletingLastPathComponent()
       var plans: [String: Data] = [:]
       for rule in read.incidents {
@@ -63,6 +70,7 @@ struct Watch: AsyncParsableCommand {
       }
       Watch.say("watching: \(read.probes.count) probes, \(read.incidents.count) incidents")
       let logger = ProgramLog.make("dr-plan", verbose: false)
+      let (waiting, waits) = AsyncStream<Waiting>.makeStream()
       var detector = Detector(
         read, logger: logger,
         onLook: { [verbose] probe, failed, evidence in
@@ -70,7 +78,7 @@ struct Watch: AsyncParsableCommand {
         },
         onIncident: { [self, plans] opened in
           guard let rule = read.incidents.first(where: { $0.name == opened.incident }) else { return }
-          await open(opened, rule, plans[rule.name] ?? Data(), in: folder, known)
+          await open(opened, rule, plans[rule.name] ?? Data(), in: folder, known, waits)
         })
       detector.open = Set(known.open.values.map(\.opened.incident))
       detector.onClosed = { incident in
@@ -83,12 +91,15 @@ struct Watch: AsyncParsableCommand {
         await withTaskGroup(of: Void.self) { group in
           for (name, record) in known.open {
             guard let rule = read.incidents.first(where: { $0.name == record.opened.incident }) else { continue }
-            group.addTask { await goOn(with: name, record, rule, plans[rule.name] ?? Data(), known) }
+            group.addTask { await goOn(with: name, record, rule, plans[rule.name] ?? Data(), known, waits) }
           }
         }
       }
+      let telling = GoingOn { [self] in
+        if let notifier { await tell(of: waiting, notifier, known) }
+      }
       try await ServiceGroup(
-        services: [detector, goingOn], gracefulShutdownSignals: [.sigterm, .sigint], logger: logger
+        services: [detector, goingOn, telling], gracefulShutdownSignals: [.sigterm, .sigint], logger: logger
       ).run()
     }
   }

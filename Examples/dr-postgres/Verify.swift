@@ -21,10 +21,10 @@ struct Verify: AsyncParsableCommand {
   var level = "data"
 
   func run() async throws {
-    try await repository.audited("verify", object: backup, isReading: true) { _ in
+    try await repository.audited("verify", object: backup, isReading: true) { line in
       let settings = try repository.settings()
       let component = dumps ? try settings.component.dumps : settings.component
-      try await settings.verify(backup, of: component, level: level, logger: repository.logger, and: recorded)
+      try await settings.verify(backup, of: component, level: level, on: line, logger: repository.logger, and: recorded)
     }
   }
 

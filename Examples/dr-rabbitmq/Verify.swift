@@ -20,11 +20,11 @@ struct Verify: AsyncParsableCommand {
   var level = "data"
 
   func run() async throws {
-    try await repository.audited("verify", object: backup, isReading: true) { _ in
+    try await repository.audited("verify", object: backup, isReading: true) { line in
       let settings = try repository.settings()
       let (level, logger) = (level, repository.logger)
       try await settings.verify(
-        backup, of: settings.component, level: level, logger: logger,
+        backup, of: settings.component, level: level, on: line, logger: logger,
         others: { store, catalog in
           try await RabbitMQTapCheck(
             tier: store.tier, component: settings.component, decoding: try settings.decoding(),

@@ -13,7 +13,8 @@ struct StatusCommand: AsyncParsableCommand {
     abstract: "Says what would be lost if disaster struck now, what was verified, and how long a recovery would take.",
     discussion: """
       For each component of the platform: the last durable recovery point, the last verified one, their age against what is promised; with \
-      --measured a forecast of the recovery time. --textfile writes the same for node_exporter's textfile collector. \
+      --measured a forecast of the recovery time. For each recovery plan that the platform's file names (recoveryPlans), and each whose reports its \
+      repository keeps: never drilled, failing, unproven, void (changed since it passed), stale, or verified. --textfile writes the same for node_exporter's textfile collector. \
       \(ProgramExit.codes(wrong: "a promise would not be kept now, or a job fails", failed: "something could not be looked at"))
       """)
 
@@ -25,6 +26,9 @@ struct StatusCommand: AsyncParsableCommand {
 
   @Option(help: "How old the newest verified recovery point may be: 48h.")
   var verifiedWithin = "48h"
+
+  @Option(help: "For how long a drill or a recovery that passed counts: 35d.")
+  var drilledWithin = "35d"
 
   @Option(help: "Also write the figures there, in Prometheus' text format.", completion: .file())
   var textfile: String?
@@ -44,6 +48,8 @@ struct StatusCommand: AsyncParsableCommand {
     var at: String
     var plan: String
     var components: [Row]
+    /// `never drilled`, `failing`, `unproven`, `void`, `stale`, `verified`, by the plan's name.
+    var recoveryPlans: [String: String]
     var findings: [Finding]
     var unreachable: [String]
   }
@@ -51,13 +57,22 @@ struct StatusCommand: AsyncParsableCommand {
   func run() async throws {
     try await reporting {
       let platform = try Platform(file: platform)
-      let within = try usage { try Span(verifiedWithin) }
+      let (within, drilled) = try usage { (try Span(verifiedWithin), try Span(drilledWithin)) }
       let facts = try measured.map { try MeasuredRestores.read($0) } ?? [:]
-      let status = await PlatformStatus.of(platform, measured: facts, verifiedWithin: within, at: Date())
+      let status = await PlatformStatus.of(
+        platform, measured: facts, verifiedWithin: within, drilledWithin: drilled, at: Date())
       if let textfile {
         var text = PrometheusText()
         for standing in status.standings { standing.add(to: &text, at: status.moment) }
         status.book?.add(to: &text)
+        for plan in status.plans {
+          text.gauge(
+            "dr_plan_verified", "Whether the recovery plan passed as it is, and not too long ago.",
+            [("plan", plan.name)], plan.standing.isVerified ? 1 : 0)
+        }
+        text.gauge(
+          "dr_status_unreachable", "How much could not be looked at: what is missing here may be lost.", [],
+          Double(status.unreachable.count))
         text.gauge(
           "dr_status_timestamp_seconds", "When this was written.", [], status.moment.timeIntervalSince1970)
         try text.write(to: textfile)
@@ -79,7 +94,9 @@ struct StatusCommand: AsyncParsableCommand {
         promisedTimeSeconds: standing.rto, forecastSecondsByTier: standing.forecasts.mapValues(\.seconds))
     }
     let document = Document(
-      at: Timestamp.format(status.moment), plan: platform.plan.name, components: rows, findings: status.findings,
+      at: Timestamp.format(status.moment), plan: platform.plan.name, components: rows,
+      recoveryPlans: Dictionary(status.plans.map { ($0.name, $0.standing.name) }) { first, _ in first },
+      findings: status.findings,
       unreachable: status.unreachable)
     return try JSONOutput.text(document)
   }
@@ -100,9 +117,10 @@ struct StatusCommand: AsyncParsableCommand {
     let lines = cells.map { row in
       zip(row, widths).map { $0.padding(toLength: $1, withPad: " ", startingAt: 0) }.joined(separator: "  ")
     }
-    let findings = status.findings.filter { $0.severity != .passed }.map { "\($0)" }
+    let plans = status.plans.map { "\($0.name): \($0.standing)" }
+    let findings = status.findings.filter { $0.severity != .passed && $0.check != "plan-standing" }.map { "\($0)" }
     let unreachable = status.unreachable.map { "could not be looked at: \($0)" }
-    return (lines + findings + unreachable).joined(separator: "\n")
+    return (lines + plans + findings + unreachable).joined(separator: "\n")
   }
 }
 

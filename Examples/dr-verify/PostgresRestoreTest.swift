@@ -68,7 +68,7 @@ struct PostgresRestoreTest {
           evidence:
             "\(outcome.items) files, \(outcome.bytes) bytes, and \(segments) files of WAL, into a server of its own")
       ]
-      seen += answer + phases.findings("restore") + (try await sandbox.harmlessness(logger: logger))
+      seen += answer + options.findings(of: phases) + (try await sandbox.harmlessness(logger: logger))
       return try await body(sandbox, manifest, seen)
     }
     let isLeft = FileManager.default.fileExists(atPath: sandbox.dataFolder)

@@ -85,7 +85,7 @@ struct RabbitMQRestoreTest {
             "restore", .passed, subject: manifest.id,
             evidence: "\(outcome.items) messages were published again and confirmed"
               + (isTapped ? ", those that a tap captured among them" : ""))
-        ] + answer + phases.findings("restore") + restored.findings
+        ] + answer + options.findings(of: phases) + restored.findings
       findings = try await body(sandbox, ready, seen)
       folder = sandbox.folder
     } catch {

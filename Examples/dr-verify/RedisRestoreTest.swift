@@ -44,7 +44,7 @@ struct RedisRestoreTest {
         Finding(
           "restore", .passed, subject: manifest.id,
           evidence: "\(report.keys) keys, after \(report.commands) changes, to offset \(report.reached.position)")
-      ] + phases.findings("restore") + (try await sandbox.harmlessness(logger: logger)) + seen
+      ] + options.findings(of: phases) + (try await sandbox.harmlessness(logger: logger)) + seen
     }
     let isLeft = FileManager.default.fileExists(atPath: sandbox.dataFolder)
     findings.append(

@@ -1,10 +1,13 @@
 import ArgumentParser
 import DRCore
+import DRPlan
 import DRStorage
 import DRVerify
 import ExampleSupport
 import Foundation
 import Logging
+import NIOCore
+import PlatformSupport
 
 /// The weekly restore test.
 struct RestoreTest: AsyncParsableCommand {
@@ -51,6 +54,7 @@ struct RestoreTest: AsyncParsableCommand {
   var verbose = false
 
   @OptionGroup var reporting: ReportArguments
+  @OptionGroup var kept: HistoryArguments
 
   func validate() throws {
     try allow("--row-tolerance", rowTolerance, 0...99.9)
@@ -65,9 +69,12 @@ struct RestoreTest: AsyncParsableCommand {
 
   func run() async throws {
     try await ExampleSupport.reporting {
-      let options = try options()
-      let report = try await endingInGoodOrder(saying: "the sandboxes were removed") { await test(options) }
-      try reporting.give(report)
+      let (options, keeper, began) = (try options(), try kept.keeper(), Date())
+      let (report, tested) = try await endingInGoodOrder(saying: "the sandboxes were removed") { await test(options) }
+      try await reporting.give(report, keptBy: keeper) {
+        try RunReport(
+          of: report, tested, as: plan(of: tested), by: .current(program: "dr-verify"), from: began, to: Date())
+      }
     }
   }
 
@@ -85,15 +92,34 @@ struct RestoreTest: AsyncParsableCommand {
     return options
   }
 
+  /// Another target, or other components, are another test; when it is to be is not.
+  private func plan(of tested: [RunReport.RestoreTested]) -> RunReport.Plan {
+    let words = [
+      tested.map { "\($0.component)" }.joined(separator: ","), "\(rtoMinutes)", "\(rowTolerance)", "\(slower)",
+      "\(canary != nil)", application ?? "",
+    ]
+    return RunReport.Plan(
+      "restore test", digest: StreamDigest.hex(ByteBuffer(string: words.joined(separator: "\u{0}"))))
+  }
+
   /// What cannot be restored is said of its component, and hides nothing of the others.
-  private func test(_ options: RestoreTestOptions) async -> VerificationReport {
+  private func test(_ options: RestoreTestOptions) async -> (VerificationReport, [RunReport.RestoreTested]) {
     let start = ContinuousClock.now
     var seen: [(component: Component, findings: [Finding])] = []
+    var tested: [RunReport.RestoreTested] = []
     var unread: [Finding] = []
     for config in configs {
       do {
         let settings = try RepositoryConfiguration(file: config)
-        seen.append((settings.component, await RestoreTest.test(settings, options)))
+        var options = options
+        options.recovered = MutableBox(nil)
+        let began = Date()
+        let findings = await RestoreTest.audited(settings, options)
+        seen.append((settings.component, findings))
+        tested.append(
+          RunReport.RestoreTested(
+            settings.component, from: began, to: Date(), recovered: options.recovered.value.map { Span($0) },
+            of: Span(options.limit), findings: findings))
       } catch {
         unread.append(Finding("configuration", .couldNotVerify, subject: config, evidence: "\(error)"))
       }
@@ -105,34 +131,9 @@ struct RestoreTest: AsyncParsableCommand {
         return named
       }
     }
-    return VerificationReport(
+    let report = VerificationReport(
       subject: "restore test of \(seen.map { "\($0.component)" }.joined(separator: ", "))",
       findings: unread + findings + RestoreChecklist.findings(seen), duration: start.duration(to: .now))
-  }
-
-  /// What says that the backup, or the restored server, is not as it should be. All else says that it could not be tried.
-  private static let wrong: Set<DRError.Code> = [
-    .corruptData, .malformedData, .truncatedData, .objectNotFound, .targetUnreachable, .changeLogGap, .segmentConflict,
-    .programFailed, .timedOut,
-  ]
-
-  private static func test(_ settings: RepositoryConfiguration, _ options: RestoreTestOptions) async -> [Finding] {
-    do {
-      switch settings.component.kind {
-      case .postgres: return try await PostgresRestoreTest(settings, options).run()
-      case .redis: return try await RedisRestoreTest(settings, options).run()
-      case .rabbitmq: return try await RabbitMQRestoreTest(settings, options).run()
-      default:
-        return [
-          Finding(
-            "restore", .notChecked, subject: "\(settings.component.kind)", evidence: "no sandbox is known for this kind"
-          )
-        ]
-      }
-    } catch let error as DRError where RestoreTest.wrong.contains(error.code) {
-      return [Finding("restore", .failure, subject: "restore", evidence: "\(error)", advice: error.advice)]
-    } catch {
-      return [Finding("restore", .couldNotVerify, subject: "restore", evidence: "\(error)")]
-    }
+    return (report, tested)
   }
 }

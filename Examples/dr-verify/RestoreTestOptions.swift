@@ -1,4 +1,5 @@
 import DRCore
+import DRVerify
 import Logging
 
 /// What a restore test is told, whichever system it restores.
@@ -17,4 +18,12 @@ struct RestoreTestOptions: Sendable {
   var canary: Canary?
   var application: String?
   var logger: Logger
+  /// From the beginning of a component's restore to its first right answer, once it was measured.
+  var recovered = MutableBox<Duration?>(nil)
+
+  /// What the clock of a restore says.
+  func findings(of phases: RestorePhases) -> [Finding] {
+    recovered.withLock { $0 = phases.recoveryTime }
+    return phases.findings("restore")
+  }
 }

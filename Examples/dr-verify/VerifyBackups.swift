@@ -1,9 +1,12 @@
 import ArgumentParser
 import DRCore
+import DRPlan
 import DRStorage
 import DRVerify
 import ExampleSupport
 import Foundation
+import NIOCore
+import PlatformSupport
 
 /// The daily verification.
 struct VerifyBackups: AsyncParsableCommand {
@@ -17,6 +20,7 @@ struct VerifyBackups: AsyncParsableCommand {
 
   @OptionGroup var places: PlaceArguments
   @OptionGroup var reporting: ReportArguments
+  @OptionGroup var kept: HistoryArguments
 
   @Option(help: "Only this component: postgres/app. It must have a backup.")
   var component: String?
@@ -63,12 +67,15 @@ struct VerifyBackups: AsyncParsableCommand {
 
   func run() async throws {
     try await ExampleSupport.reporting {
-      let report = try await report()
-      try reporting.give(report)
+      let (keeper, began) = (try kept.keeper(), Date())
+      let (report, plan) = try await report()
+      try await reporting.give(report, keptBy: keeper) {
+        try RunReport(of: report, as: plan, by: .current(program: "dr-verify"), from: began, to: Date())
+      }
     }
   }
 
-  private func report() async throws -> VerificationReport {
+  private func report() async throws -> (VerificationReport, RunReport.Plan) {
     let settings = try chosenSettings()
     let repository = try await places.open(places.repository)
     try TierPlace.refuseSame([places.repository] + places.copies)
@@ -87,7 +94,16 @@ struct VerifyBackups: AsyncParsableCommand {
       decoding: try places.decoding())
     var report = await verification.report(logger: places.logger)
     report.findings = closed + report.findings
-    return report
+    return (report, try plan(settings))
+  }
+
+  /// Other settings, or other places, are another verification.
+  private func plan(_ settings: VerificationSettings) throws -> RunReport.Plan {
+    let encoder = JSONEncoder()
+    encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+    let places = ([self.places.repository] + self.places.copies + [component ?? ""]).joined(separator: "\u{0}")
+    let words = ByteBuffer(bytes: try encoder.encode(settings) + Data(places.utf8))
+    return RunReport.Plan("verification of backups", digest: StreamDigest.hex(words))
   }
 
   private func chosenSettings() throws -> VerificationSettings {

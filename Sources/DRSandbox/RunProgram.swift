@@ -42,6 +42,57 @@ package func runProgram(
   }
 }
 
+/// Runs a program that may write as much as it wants, for days perhaps: of its output and of its errors the last 64 KiB are kept.
+///
+/// - Parameter environment: As for ``runProgram(_:_:as:environment:limit:)``.
+/// - Throws: ``DRError``: `programFailed` if it cannot be run, `timedOut`; `CancellationError`. In each case it and its children have been
+///   ended. A status other than 0 is returned.
+package func runProgramToItsEnd(
+  _ path: String, _ arguments: [String], environment: [String: String] = [:], limit: Duration
+) async throws -> ProgramResult {
+  let configuration = programConfiguration(path, arguments, as: nil, environment: environment)
+  do {
+    return try await withTimeLimit(limit, "the program \(path)") {
+      let started = StartedPrograms.current
+      let note = MutableBox<String?>(nil)
+      defer { if let note = note.value { started?.remove(note) } }
+      let result = try await Subprocess.run(configuration, input: .none, output: .sequence, error: .sequence) {
+        execution in
+        let path = started?.note(execution.processIdentifier.value)
+        note.withLock { $0 = path }
+        async let output = OutputEnd.text(of: execution.standardOutput)
+        async let error = OutputEnd.text(of: execution.standardError)
+        return try await (output, error)
+      }
+      return ProgramResult(
+        status: result.terminationStatus.shellStatus, output: result.closureResult.0, error: result.closureResult.1)
+    }
+  } catch let error as SubprocessError {
+    try Task.checkCancellation()
+    throw DRError(.programFailed, "the program \(path) could not be run", cause: error)
+  }
+}
+
+/// The last bytes of what a program writes.
+private enum OutputEnd {
+  static let limit = 64 << 10
+
+  static func text(of output: SubprocessOutputSequence) async throws -> String {
+    var bytes: [UInt8] = []
+    var isCut = false
+    for try await buffer in output {
+      buffer.withUnsafeBytes { bytes.append(contentsOf: $0) }
+      if bytes.count > limit * 2 {
+        bytes.removeFirst(bytes.count - limit)
+        isCut = true
+      }
+    }
+    let text = String(decoding: bytes, as: UTF8.self)
+    // Its first line is the end of one.
+    return isCut ? String(text.drop { $0 != "\n" }.dropFirst()) : text
+  }
+}
+
 func programConfiguration(
   _ path: String, _ arguments: [String], as user: ServerUser?, environment: [String: String]
 ) -> Configuration {

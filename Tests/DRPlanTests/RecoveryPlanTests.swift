@@ -181,6 +181,13 @@ struct RecoveryPlanTests {
       #expect(error?.message.hasSuffix(reason) == true && error?.message.contains("ended with 3") == true, "\(script)")
     }
     #expect(try await CommandAction(["sh", "-c", "echo error: none; echo done"]).perform() == "done")
+    // More than anybody reads, as a log that goes on for weeks.
+    let much = "head -c 40000000 /dev/zero | tr '\\0' 'x' | fold; echo; echo 'the last line'"
+    #expect(try await CommandAction(["sh", "-c", much]).perform() == "the last line")
+    let failing = await #expect(throws: DRError.self) {
+      _ = try await CommandAction(["sh", "-c", "{ \(much); } >&2; exit 3"]).perform()
+    }
+    #expect(failing?.message.hasSuffix("the last line") == true, "\(failing?.message.prefix(200) ?? "")")
   }
 
   @Test("A condition that cannot be asked is no answer: the step fails, and is not taken for one that is not needed")
@@ -218,6 +225,48 @@ struct RecoveryPlanTests {
     #expect(report.entries["a"]?.outcome == .takenBack && report.entries["b"]?.outcome == .takenBack)
     #expect(report.entries["c"]?.outcome == .cancelled && report.notExecuted.map(\.step) == ["d"])
     #expect(record.all.suffix(4) == ["begin undo b", "end undo b", "begin undo a", "end undo a"])
+  }
+
+  @Test("What could not be taken back fails the report, and says that it stands")
+  func notTakenBack() async throws {
+    let record = Record()
+    let undo = CustomAction("undo a") { throw DRError(.programFailed, "it cannot be undone") }
+    let plan = try RecoveryPlan(
+      "cancelled", budget: .hours(1),
+      steps: [
+        Self.step("a", record.action("a"), undo: undo),
+        Self.step("b", after: ["a"], record.action("b", taking: .seconds(600))),
+      ])
+    let running = Task { try await RecoveryRun(plan).run(logger: Self.quiet) }
+    while !record.all.contains("begin b") { try await Task.sleep(for: .milliseconds(20)) }
+    running.cancel()
+    let report = try RunReport(of: try await running.value, by: .current(program: "tests"))
+    let finding = report.failures.first { $0.check == "step-taken-back" }
+    #expect(finding?.subject == "a" && finding?.evidence.contains("it cannot be undone") == true, "\(report.failures)")
+  }
+
+  @Test("A plan in a file is the same whatever its variables are, and another once it is changed")
+  func writtenPlan() throws {
+    func text(_ budget: String, _ comment: String = "") -> Data {
+      Data(
+        """
+        {\(comment)
+          "name": "v", "budget": "1h", "variables": {"moment": null},
+          "steps": [{"id": "look", "verifies": true, "budget": "\(budget)", "run": ["echo", "${moment}"]},
+                    {"id": "verify-not", "verifies": false, "budget": "1m", "run": ["echo"]}]
+        }
+        """.utf8)
+    }
+    func plan(_ json: Data, _ moment: String) throws -> RecoveryPlan {
+      try RecoveryPlan(json: json, variables: ["moment": moment]) { _ in false }
+    }
+    let written = try RunReport.Plan(json: text("1m"))
+    #expect(written.name == "v" && written.digest.count == 64)
+    for moment in ["yesterday", "today"] { #expect(try plan(text("1m"), moment).fingerprint == written.digest) }
+    #expect(try plan(text("1m", "// as agreed\n"), "today").fingerprint == written.digest)
+    #expect(try RunReport.Plan(json: text("2m")).digest != written.digest)
+    #expect(try plan(text("1m"), "today").steps.map(\.verifies) == [true, false])
+    #expect(throws: DRError.self) { try RunReport.Plan(json: Data("{}".utf8)) }
   }
 
   @Test("What was taken back is done again by the next run of the journal, and so is what was done on top of it")

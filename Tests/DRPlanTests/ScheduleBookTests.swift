@@ -168,6 +168,12 @@ struct ScheduleBookTests {
     book.open([job], at: now.addingTimeInterval(3700))
     let decided15 = book.decide([job], at: now.addingTimeInterval(3700), in: .gmt)
     #expect(Self.orders(decided15).count == 1)
+    // It had run for an hour before it failed once; neither the death of its host nor being told to end is a failure of its own.
+    #expect(book.jobs["log"]?.failures == 1)
+    #expect(book.standing(of: [job], at: now.addingTimeInterval(3730)).jobs["log"]?.failures == 1)
+    #expect(book.standing(of: [job], at: now.addingTimeInterval(3770)).jobs["log"]?.failures == 0)
+    book.end(job, .interrupted, "it was told to end", at: now.addingTimeInterval(3800))
+    #expect(book.jobs["log"]?.failures == 1 && book.jobs["log"]?.lastError == "no")
   }
 
   @Test(

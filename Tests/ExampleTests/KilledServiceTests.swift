@@ -56,9 +56,10 @@ import Testing
       .map { $0.split(separator: " ").compactMap { Int32($0) } }.filter { $0.count == 2 }
   }
 
-  private static func isRunning(_ process: Int32) -> Bool {
-    let text = (try? String(contentsOfFile: "/proc/\(process)/stat", encoding: .utf8)) ?? ") Z"
-    return !text.contains(") Z")
+  private static func isRunning(_ process: Int32) -> Bool { !state(process).contains(") Z") }
+
+  private static func state(_ process: Int32) -> String {
+    (try? String(contentsOfFile: "/proc/\(process)/stat", encoding: .utf8)) ?? ") Z"
   }
 
   @Test("What a killed service had started is told to end by the next one, before that begins anything")
@@ -76,7 +77,7 @@ import Testing
       }
       let left = try #require(Self.started(place).first)
       #expect(left.allSatisfy(Self.isRunning), "a kill of the service is none of what it runs")
-      try await place.whileRunning("dr-backup", serve) { next in
+      let last = try await place.whileRunning("dr-backup", serve) { next in
         try await eventually("the next to have begun it") { Self.started(place).count == 2 }
         #expect(next.said.contains("ended what one that was killed had left running: \(left[0])"), "\(next.said)")
         #expect(!left.contains(where: Self.isRunning))
@@ -84,8 +85,11 @@ import Testing
         #expect(told == "told\n")
         let own = Self.started(place)[1]
         #expect(own.allSatisfy(Self.isRunning))
+        return next
       }
-      try await eventually("its own to end with it") { !Self.started(place)[1].contains(where: Self.isRunning) }
+      #expect(last.said.contains("ended in good order"), "\(last.said)")
+      let own = Self.started(place)[1]
+      #expect(!own.contains(where: Self.isRunning), "its own end with it: \(own.map(Self.state)), \(last.said)")
       let notes = try FileManager.default.contentsOfDirectory(atPath: "\(place.folder)/running")
       #expect(notes.isEmpty, "\(notes)")
     }

@@ -207,6 +207,24 @@ import Testing
       let taken = try await place.run("dr-backup", ["run", "--platform", "platform.json5"])
       try #require(taken.status == 0, "\(taken)")
       let there = ["--platform", "platform.json5", "--target-region"]
+      // What follows a restore at home is of home's servers, and a region has its own.
+      let written = try String(contentsOfFile: "\(place.folder)/platform.json5", encoding: .utf8)
+      func note(_ where: String, _ line: String) -> String {
+        "[\"sh\", \"-c\", \"echo \(line) >> \(place.folder)/\(`where`)\"]"
+      }
+      let files =
+        "\"restore\": [\"dr-files\", \"restore\", \"--config\", \"\(place.folder)/config-app.json\", \"--to\", "
+      try #require(
+        written.contains("\(files)\"\(place.folder)/app-again\"]") && written.contains("\(place.folder)/app-west\"]"))
+      try place.write(
+        written.replacing(
+          "\(place.folder)/app-again\"]",
+          with:
+            "\(place.folder)/app-again\"], \"afterRestore\": [\(note("home", "started"))], \"point\": \(note("home", "asked"))"
+        ).replacing(
+          "\(place.folder)/app-west\"]",
+          with: "\(place.folder)/app-west\"], \"afterRestore\": [\(note("there", "started"))]"),
+        to: "platform.json5")
       let unknown = try await place.run("dr-failover", there + ["mars"])
       #expect(unknown.status == 2 && unknown.error.contains("it has west"), "\(unknown)")
       let dry = try await place.run("dr-failover", there + ["west"])
@@ -216,10 +234,13 @@ import Testing
       #expect(done.status == 0 && done.output.contains("the way back: dr-plan recover failback.json"), "\(done)")
       let west = try String(contentsOfFile: "\(place.folder)/west", encoding: .utf8)
       #expect(west == "provisioned\nstarted\nswitched\n")
+      #expect(try String(contentsOfFile: "\(place.folder)/there", encoding: .utf8) == "started\n")
+      #expect(!FileManager.default.fileExists(atPath: "\(place.folder)/home"))
       let back = try await place.run("dr-plan", ["recover", "failback.json"])
       #expect(
         back.status == 0 && back.output.contains("redis-cache-capture: would dr-redis backup")
-          && back.output.contains("config-app-copy: would ask: config/app: is this done"), "\(back)")
+          && back.output.contains("config-app-copy: would ask: config/app: is this done")
+          && back.output.contains("config-app-home-1: would sh -c"), "\(back)")
     }
   }
 

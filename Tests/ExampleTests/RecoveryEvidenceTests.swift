@@ -84,6 +84,47 @@ struct RecoveryEvidenceTests {
     }
   }
 
+  @Test("What an old journal says was done proves nothing anew, and a verification that was skipped proves nothing")
+  func nothingDone() async throws {
+    try await Self.with { folder, evidence in
+      func plan(_ name: String, verifying condition: String, _ look: String) throws {
+        let text = """
+          {"name": "again", "budget": "10m", "steps": [
+            {"id": "restore", "budget": "1m", "run": ["true"]},
+            {"id": "verify", "after": ["restore"], "budget": "1m", "run": ["\(look)"], "onlyIf": ["\(condition)"]}
+          ]}
+          """
+        try text.write(toFile: "\(folder)/\(name).json", atomically: true, encoding: .utf8)
+      }
+      func recover(_ name: String, _ journal: String) async throws -> ProgramAnswer {
+        let words = ["recover", "\(folder)/\(name).json", "--execute", "--journal", "\(folder)/\(journal)"] + evidence
+        let said = try await runCommand(ReceiverProcess.built("dr-plan"), words, workingDirectory: folder)
+        return (said.status, String(decoding: said.output, as: UTF8.self), said.error)
+      }
+      func standing(_ name: String) async throws -> String {
+        try await Self.run("dr-plan", "history", "\(name).json", "--history", "history", in: folder).output
+      }
+      try plan("good", verifying: "true", "true")
+      try plan("bad", verifying: "true", "false")
+      try plan("skipped", verifying: "false", "false")
+      let good = try await recover("good", "first")
+      #expect(good.status == 0, "\(good)")
+      let first = try await standing("good")
+      #expect(first.contains("again: verified"), "\(first)")
+      let bad = try await recover("bad", "second")
+      #expect(bad.status == 1, "\(bad)")
+      let repeated = try await recover("good", "first")
+      #expect(repeated.status == 0 && repeated.output.contains("it is report number 1"), "\(repeated)")
+      #expect(try await Self.reports(folder).count == 2)
+      let after = try await standing("good")
+      #expect(after.contains("again: failing"), "\(after)")
+      let skipped = try await recover("skipped", "third")
+      #expect(skipped.output.contains("could not verify") && skipped.output.contains("skipped"), "\(skipped)")
+      let unproven = try await standing("skipped")
+      #expect(unproven.contains("again: unproven"), "\(unproven)")
+    }
+  }
+
   private static func rules(_ folder: String, go: String) -> String {
     """
     {
@@ -154,7 +195,13 @@ struct RecoveryEvidenceTests {
   @Test("The command of an incident that waits for a person keeps the same, with the time to detect")
   func waiting() async throws {
     try await Self.with { folder, evidence in
-      let said = try await Self.watch(folder, evidence, go: "ask") { $0.contains("waiting for a go: ") }
+      let said = try await Self.watch(folder, evidence, go: "ask") {
+        $0.contains("waiting for a go: ") && $0.contains(": sent")
+      }
+      // A person is told that the incident waits for one.
+      let told = try String(contentsOfFile: "\(folder)/told", encoding: .utf8)
+      #expect(told.contains("INCIDENT ALERT") && told.contains("it waits for a go: dr-plan recover"), "\(told)")
+      #expect(!told.contains("RESOLVED"), "\(told)")
       #expect(try await Self.reports(folder).isEmpty)
       let command = try #require(said.firstMatch(of: /waiting for a go: dr-plan (.*)/)?.1)
       let ran = try await runCommand(

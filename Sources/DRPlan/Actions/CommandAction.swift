@@ -37,7 +37,7 @@ public struct CommandAction: RecoveryAction {
     let path = try path()
     let name = command[0]
     // All of this process's environment, where a database's clients find their passwords. The step has a limit of its own.
-    let said = try await runProgram(
+    let said = try await runProgramToItsEnd(
       path, Array(command.dropFirst()),
       environment: ProcessInfo.processInfo.environment.merging(environment) { $1 }, limit: .seconds(30 * 86_400))
     let lines = (said.status == 0 ? said.output : said.error + said.output).split(separator: "\n")

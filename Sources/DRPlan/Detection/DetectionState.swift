@@ -20,8 +20,8 @@ public struct DetectionState: Sendable {
     /// The earliest moment at which it can have begun: from it times count, so that none is better than it was.
     public var began: Date { lastWell ?? firstSeen }
 
-    /// At most so long it went unnoticed; from the first failed look on, if it never was well.
-    public var timeToDetect: Span { .seconds(opened.timeIntervalSince(began)) }
+    /// At most so long it went unnoticed; nil: it never was seen to be well, and may have begun long before.
+    public var timeToDetect: Span? { lastWell.map { .seconds(opened.timeIntervalSince($0)) } }
   }
 
   private struct Seen {

@@ -37,6 +37,14 @@ extension RunReport {
         component, rto: Measure(time, of: objective.map { Span($0.rto) }),
         rpo: Measure(lost[component], of: objective.map { Span($0.rpo) }), at: recovered[component])
     }
+    // Told to end, it takes back what can be taken back: what is done still was not.
+    let standing = plan.ordered.filter { step in
+      recovery.wasCancelled && step.compensation != nil && recovery.entries[step.id]?.outcome == .done
+    }.map { step in
+      Finding(
+        "step-taken-back", .failure, subject: step.id, evidence: recovery.entries[step.id]?.evidence ?? "",
+        advice: "take it back by hand, or run the same command again, which goes on")
+    }
     let isDone = plan.steps.allSatisfy {
       recovery.entries[$0.id]?.outcome.executed.map { $0 == .done || $0 == .skipped } ?? false
     }
@@ -46,7 +54,7 @@ extension RunReport {
       components: measured,
       rto: Measure(isDone ? recovery.elapsed : nil, of: platform.map { Span($0.rto) } ?? plan.budget),
       rpo: Measure(components.isEmpty ? nil : lost.values.max(), of: platform.map { Span($0.rpo) }),
-      findings: findings, suppressions: suppressions, versions: versions)
+      findings: standing + findings, suppressions: suppressions, versions: versions)
   }
 
   /// The phases of a recovery that ran.

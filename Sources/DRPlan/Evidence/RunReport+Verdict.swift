@@ -55,6 +55,12 @@ extension RunReport {
         what: expected.rawValue, reason: phase?.notExecuted ?? "it was not part of this run",
         isRequired: kind.required.contains(expected))
     }
+    // What was skipped as not needed did not run: it shows nothing.
+    for phase in phases where kind.required.contains(phase.kind) && phase.notExecuted == nil && !phase.steps.isEmpty {
+      guard phase.steps.allSatisfy({ $0.outcome == .skipped }) else { continue }
+      gaps.append(
+        Gap(what: phase.kind.rawValue, reason: "each of its steps was skipped as not needed", isRequired: true))
+    }
     for step in phases.flatMap(\.steps) where step.outcome == .notExecuted {
       gaps.append(Gap(what: step.title, reason: step.evidence, isRequired: true))
     }

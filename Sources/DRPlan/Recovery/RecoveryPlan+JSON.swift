@@ -1,5 +1,6 @@
 import DRCore
 public import Foundation
+import NIOCore
 
 extension RecoveryPlan {
   /// Reads a plan as people write it.
@@ -14,10 +15,12 @@ extension RecoveryPlan {
   ///     }
   ///
   /// What a step does is one of `run` (a program), `http` (a URL, with `status`, 200), `tcp` (`host:port`), `ask` (a question) and `notify` (one of
-  /// the communication plan's messages, ``IncidentMessage``, with `to` for others than it names). `onlyIf` and `undo` are programs. `environment` is for all of its programs. A field that is not known is an error. There may be comments (JSON5).
+  /// the communication plan's messages, ``IncidentMessage``, with `to` for others than it names). `onlyIf` and `undo` are programs. `environment` is
+  /// for all of its programs. `"verifies": true` says that it looks at what came back, as a step named `verify` or `verify-…` does unless it says
+  /// false. A field that is not known is an error. There may be comments (JSON5).
   ///
   /// `"variables": {"port": "5432", "data": null}` says what the plan is written with: `${port}` in any text stands for the value, which is the
-  /// one given here, or that of `variables`; null must be given. A word of a program in which one is empty is left out, so that
+  /// one given here, or that of `variables`; null must be given. Values are no part of the plan's ``fingerprint``. A word of a program in which one is empty is left out, so that
   /// `--target-time=${moment}` is said only if there is a moment.
   ///
   /// - Parameters:
@@ -29,26 +32,39 @@ extension RecoveryPlan {
     json: Data, variables: [String: String] = [:], messages: PlanMessages = .none,
     ask: @escaping @Sendable (String) async throws -> Bool
   ) throws {
-    let document: Document
-    do {
-      let decoder = JSONDecoder()
-      decoder.allowsJSON5 = true
-      document = try decoder.decode(Document.self, from: json)
-    } catch let error as DecodingError {
-      throw DRError(.invalidConfiguration, "the recovery plan cannot be read: \(error.reason)")
-    }
+    let document = try Document(json)
     let values = try PlanVariables(declared: document.variables, given: variables)
     try self.init(
       document.name, budget: document.budget, steps: try document.steps.map { try $0.step(values, messages, ask) })
+    writtenDigest = try Document.digest(of: json)
   }
 
-  private struct Document: Decodable {
+  fileprivate struct Document: Decodable {
     var name: String
     var budget: Span
     var variables: [String: String?]
     var steps: [Written]
 
     private enum CodingKeys: String, CodingKey, CaseIterable { case name, budget, variables, steps }
+
+    init(_ json: Data) throws {
+      do {
+        let decoder = JSONDecoder()
+        decoder.allowsJSON5 = true
+        self = try decoder.decode(Document.self, from: json)
+      } catch let error as DecodingError {
+        throw DRError(.invalidConfiguration, "the recovery plan cannot be read: \(error.reason)")
+      }
+    }
+
+    /// Neither comments nor the order of fields count.
+    static func digest(of json: Data) throws -> String {
+      let (decoder, encoder) = (JSONDecoder(), JSONEncoder())
+      decoder.allowsJSON5 = true
+      encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+      let value = try decoder.decode(JSONValue.self, from: json)
+      return StreamDigest.hex(ByteBuffer(bytes: try encoder.encode(value)))
+    }
 
     init(from decoder: any Decoder) throws {
       let fields = try decoder.known(CodingKeys.self)
@@ -59,7 +75,7 @@ extension RecoveryPlan {
     }
   }
 
-  private struct Written: Decodable {
+  fileprivate struct Written: Decodable {
     var id: String
     var title: String?
     var component: Component?
@@ -79,10 +95,11 @@ extension RecoveryPlan {
     var onlyIf: [String]?
     var undo: [String]?
     var environment: [String: String]?
+    var verifies: Bool?
 
     private enum CodingKeys: String, CodingKey, CaseIterable {
       case id, title, component, after, priority, budget, limit, attempts, pause, run, http, status, tcp, ask, notify,
-        to, onlyIf, undo, environment
+        to, onlyIf, undo, environment, verifies
     }
 
     init(from decoder: any Decoder) throws {
@@ -106,6 +123,7 @@ extension RecoveryPlan {
       onlyIf = try fields.decodeIfPresent([String].self, forKey: .onlyIf)
       undo = try fields.decodeIfPresent([String].self, forKey: .undo)
       environment = try fields.decodeIfPresent([String: String].self, forKey: .environment)
+      verifies = try fields.decodeIfPresent(Bool.self, forKey: .verifies)
     }
 
     func step(
@@ -117,10 +135,12 @@ extension RecoveryPlan {
         guard let program = filled.first, !program.isEmpty else { throw refuse("has a command without a program") }
         return CommandAction(filled, environment: environment)
       }
-      return Step(
+      var step = Step(
         id, try values.filled(title ?? id), of: component, after: after ?? [], priority: try level(), budget: budget,
         limit: limit, attempts: attempts ?? 1, pause: pause ?? .seconds(5), try action(values, messages, command, ask),
         onlyIf: try onlyIf.map(command), undo: try undo.map(command))
+      step.verifies = verifies ?? (id == "verify" || id.hasPrefix("verify-"))
+      return step
     }
 
     private func level() throws -> Objective.Priority {
@@ -169,5 +189,14 @@ extension RecoveryPlan {
     private func refuse(_ what: String) -> DRError {
       DRError(.invalidConfiguration, "the step '\(id.prefix(64))' of the recovery plan \(what)", object: id)
     }
+  }
+}
+
+extension RunReport.Plan {
+  /// What evidence holds a plan by that is written as JSON, whatever the values of its variables.
+  ///
+  /// - Throws: ``DRCore/DRError`` with `invalidConfiguration` for what is no plan.
+  public init(json: Data) throws {
+    self.init(try RecoveryPlan.Document(json).name, digest: try RecoveryPlan.Document.digest(of: json))
   }
 }

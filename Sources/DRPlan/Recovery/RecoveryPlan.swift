@@ -28,6 +28,8 @@ public struct RecoveryPlan: Sendable {
     public var condition: (any RecoveryAction)?
     /// What takes it back, if the run is cancelled.
     public var compensation: (any RecoveryAction)?
+    /// Whether it looks at what came back. A plan without such a step proves nothing, however well it went.
+    public var verifies = false
 
     public init(
       _ id: String, _ title: String, of component: Component? = nil, after needs: [String] = [],
@@ -54,6 +56,8 @@ public struct RecoveryPlan: Sendable {
   /// For all of it together: the objective that it is to meet.
   public let budget: Span
   public let steps: [Step]
+  /// Of the JSON that it was read from.
+  var writtenDigest: String?
 
   /// - Throws: ``DRCore/DRError`` with `invalidConfiguration` naming the step: for a name that is taken or not allowed, a need that is not
   ///   there, a circle, and limits out of range.

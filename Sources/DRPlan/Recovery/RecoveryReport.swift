@@ -41,7 +41,7 @@ public struct RecoveryReport: Sendable {
   public let plan: RecoveryPlan
   /// The moment of the disaster.
   public let since: Date
-  public let begun: Date
+  public internal(set) var begun: Date
   public internal(set) var ended: Date
   public let isDryRun: Bool
   public internal(set) var wasCancelled = false
@@ -58,6 +58,9 @@ public struct RecoveryReport: Sendable {
 
   /// From the disaster to the end of the last step.
   public var elapsed: Span { .seconds((entries.values.compactMap(\.ended).max() ?? ended).timeIntervalSince(since)) }
+
+  /// Whether every step of it was done by earlier runs of its journal: nothing was done now.
+  public var isRepetition: Bool { !entries.isEmpty && entries.values.allSatisfy(\.isFromJournal) }
 
   /// When its first step began, in whichever run of its journal: by then it was decided on. Nil: none was begun.
   public var firstStep: Date? { entries.values.map(\.started).min() }

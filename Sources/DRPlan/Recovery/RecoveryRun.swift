@@ -94,6 +94,11 @@ public struct RecoveryRun: Sendable {
       report = await Task { await compensate(undone, logger) }.value
     }
     report.ended = clock.now()
+    if report.isRepetition {
+      // It was then that it was shown, not now.
+      report.begun = report.entries.values.map(\.started).min() ?? begun
+      report.ended = report.entries.values.compactMap(\.ended).max() ?? report.ended
+    }
     return report
   }
 

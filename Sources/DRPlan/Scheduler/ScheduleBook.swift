@@ -61,6 +61,16 @@ public struct ScheduleBook: Hashable, Sendable, Codable {
   /// By the job's name.
   public internal(set) var jobs: [String: Entry] = [:]
 
+  /// As it stands at a moment: a job that goes on all the time never succeeds, and is in order once it has gone on for a minute.
+  public func standing(of wanted: [ScheduledJob], at now: Date) -> ScheduleBook {
+    var book = self
+    for job in wanted where job.schedule == .always {
+      guard let running = jobs[job.id]?.running, now.timeIntervalSince(running.at) > 60 else { continue }
+      book.jobs[job.id]?.failures = 0
+    }
+    return book
+  }
+
   public init() {}
 
   /// No run is late that begins within so long of its time: a scheduler does not look all the time.
@@ -151,17 +161,21 @@ public struct ScheduleBook: Hashable, Sendable, Codable {
   public mutating func end(_ job: ScheduledJob, _ outcome: Outcome, _ error: String? = nil, at now: Date) -> Date? {
     guard var entry = jobs[job.id], let attempt = entry.running else { return nil }
     entry.running = nil
+    let isContinuous = job.schedule == .always
+    let hasRun = now.timeIntervalSince(attempt.at) > 300
     switch outcome {
     case .succeeded:
       (entry.lastSuccess, entry.lastSuccessBegan, entry.lastError, entry.failures) = (now, attempt.at, nil, 0)
+    case .interrupted where isContinuous:
+      // It goes on until it is told to end: that is no failure of its own.
+      break
     case .failed, .interrupted:
       (entry.lastFailure, entry.lastError) = (now, error)
-      entry.failures += 1
+      // One that goes on all the time never succeeds: what counts is how often in a row it has not gone on.
+      entry.failures = isContinuous && hasRun ? 1 : entry.failures + 1
     }
-    let isContinuous = job.schedule == .always
     if isContinuous {
       // One that ran for long begins with the shortest pause again.
-      let hasRun = now.timeIntervalSince(attempt.at) > 300
       let next = outcome == .interrupted || hasRun || outcome == .succeeded ? 2 : attempt.attempt + 1
       let pause = outcome == .interrupted ? 0 : job.pause(before: next)
       entry.retry = Entry.Attempt(due: now, attempt: next, at: now.addingTimeInterval(pause))

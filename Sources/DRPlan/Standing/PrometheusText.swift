@@ -61,7 +61,8 @@ extension RecoveryStanding {
 }
 
 extension ScheduleBook {
-  /// When each job last succeeded, and how often it has failed since.
+  /// When each job last succeeded, and how often it has failed since. Of jobs that go on all the time, see
+  /// ``standing(of:at:)``.
   public func add(to text: inout PrometheusText) {
     for (name, entry) in jobs.sorted(by: { $0.key < $1.key }) {
       let labels = [("job", name)]

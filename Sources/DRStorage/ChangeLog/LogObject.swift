@@ -1,5 +1,7 @@
 package import DRCore
 
+package import struct Foundation.Date
+
 /// One stored segment of a change log, whichever system's: for who verifies it without knowing its content.
 package struct LogObject: Hashable, Sendable {
   /// The folder of the log and that of its system: `wal/7301234`.
@@ -53,6 +55,13 @@ extension Repository {
     throw DRError(
       .corruptData, "the SHA-256 of the segment is \(actual), and its name says \(stated)",
       advice: "take the segment from another tier or from the server", object: object.key.rawValue)
+  }
+
+  /// When a backup's manifest was stored here, on the tier's clock; nil: it is not there.
+  ///
+  /// - Throws: As the tier's `head`.
+  package func manifestStored(_ backup: String, of component: Component) async throws -> Date? {
+    try await tier.head(try folder(of: component).manifest(backup))?.modified
   }
 
   /// The stored text of a backup's manifest, and its key.

@@ -42,9 +42,20 @@ extension ChangeLogStatus {
   typealias Listing = [ObjectInfo]
 
   /// The repository's own.
-  static func place(of listing: Listing) -> Place {
+  static func place(of listing: Listing, by rule: ChangeLogRule) -> Place {
     var place = Place()
-    let newest = listing.max { ($0.modified, $0.key) < ($1.modified, $1.key) }
+    // Of the end of each line: an older segment that was stored again, from a copy say, brings nothing newer.
+    var ends: [Substring: ObjectInfo] = [:]
+    for object in listing {
+      let line = rule.line(of: object.key)
+      guard let end = ends[line] else {
+        ends[line] = object
+        continue
+      }
+      let isSame = stem(of: end.key) == stem(of: object.key)
+      if isSame ? end.modified < object.modified : end.key < object.key { ends[line] = object }
+    }
+    let newest = ends.values.max { ($0.modified, $0.key) < ($1.modified, $1.key) }
     (place.newest, place.stored) = (newest.flatMap { name(of: $0) }, newest?.modified)
     count(listing, &place)
     return place

@@ -173,7 +173,9 @@ public struct ReplicationStatus: Sendable {
       let places = listings.enumerated().map { index, listing -> ChangeLogStatus.Place? in
         guard let listing else { return nil }
         let objects = listing[system] ?? []
-        guard index > 0, let repository, let view = views[index] else { return ChangeLogStatus.place(of: objects) }
+        guard index > 0, let repository, let view = views[index] else {
+          return ChangeLogStatus.place(of: objects, by: rule)
+        }
         // As a replication decides it: what backups here or there need, but not what went here by retention.
         let living = own.filter { !view.removed.contains("\(component) \($0.id)") }
         let needing = living + view.backups.filter { $0.component == component }
