@@ -151,12 +151,17 @@ import Testing
             let said = [first.said, second.said]
             return said.contains { $0.contains("working") } && said.contains { $0.contains("waiting") }
           }
-          let working = first.said.contains("working") ? first : second
-          try await eventually("a snapshot at its minute", within: .seconds(100)) {
-            working.said.contains("redis/cache snapshot: succeeded")
+          // On a busy machine the one may lose its short lease to the other.
+          func both() -> String { first.said + second.said }
+          do {
+            try await eventually("a snapshot at its minute", within: .seconds(150)) {
+              both().contains("redis/cache snapshot: succeeded")
+            }
+          } catch {
+            Issue.record("\(error): \(first.said)\n\(second.said)")
           }
-          #expect(working.said.contains("redis/cache changes: begun"), "\(working.said)")
-          #expect(working.said.contains("config/app cleaning: NOT CONFIGURED"))
+          #expect(both().contains("redis/cache changes: begun"), "\(both())")
+          #expect(both().contains("config/app cleaning: NOT CONFIGURED"))
         }
         // The other one was killed: its lease runs out, and its log's.
         try await eventually("the other to work", within: .seconds(60)) { second.said.contains("working") }
