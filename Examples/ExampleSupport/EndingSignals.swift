@@ -12,8 +12,10 @@ public func endingInGoodOrder<Result: Sendable>(
   saying outcome: @autoclosure () -> String, _ work: @escaping @Sendable () async throws -> Result
 ) async throws -> Result {
   let received = MutableBox<Int32?>(nil)
-  let running = Task { try await work() }
-  let sources = [SIGINT, SIGTERM].map { number in
+  let running = MutableBox<Task<Result, any Error>?>(nil)
+  var sources: [any DispatchSourceSignal] = []
+  for number in [SIGINT, SIGTERM] {
+    // What listens takes the place of this, on Linux by a handler of its own.
     signal(number, SIG_IGN)
     let source = DispatchSource.makeSignalSource(signal: number)
     source.setEventHandler {
@@ -22,14 +24,21 @@ public func endingInGoodOrder<Result: Sendable>(
         return received == nil
       }
       guard isFirst else { _exit(128 + number) }
-      running.cancel()
+      running.value?.cancel()
     }
-    source.resume()
-    return source
+    // One that comes while work goes on and nobody listens yet is lost, and whoever sent it waits in vain.
+    await withCheckedContinuation { (registered: CheckedContinuation<Void, Never>) in
+      source.setRegistrationHandler { registered.resume() }
+      source.resume()
+    }
+    sources.append(source)
   }
+  let task = Task { try await work() }
+  running.withLock { $0 = task }
+  if received.value != nil { task.cancel() }
   defer { for source in sources { source.cancel() } }
   do {
-    return try await running.value
+    return try await task.value
   } catch {
     guard let number = received.value else { throw error }
     let name = number == SIGINT ? "SIGINT" : "SIGTERM"
