@@ -47,7 +47,13 @@ public final class RecoveryJournal: Sendable {
   public init(at path: String) { self.path = URL(fileURLWithPath: path).path }
 
   /// Lets another run have it.
-  func end() { file.withLock { $0 = nil } }
+  func end() {
+    file.withLock { handle in
+      // Closed alone, it would stay locked for as long as a program that is just being started has its copy.
+      if let handle { flock(handle.fileDescriptor, LOCK_UN) }
+      handle = nil
+    }
+  }
 
   /// Opens it for a plan, or makes it.
   ///
